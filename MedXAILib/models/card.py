@@ -1,0 +1,196 @@
+"""ModelCard: what a network expects of its input and what its output means. JSON beside the weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..errors import InputError
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Network(Strict):
+    """``architecture`` is a class of MedXAILib.models.networks or monai.networks.nets; ``arguments`` go to it by name."""
+
+    architecture: str
+    arguments: dict[str, Any] = {}
+
+
+class Weights(Strict):
+    """File name (no folder) and sha256; looked for beside the card, then through --weights and MEDXAI_MODEL_PATH."""
+
+    file: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+
+
+class Slices(Strict):
+    """A 2D network, run over every slice. ``axis``: an anatomical plane (the nearest axis of the file is taken) or i, j, k.
+
+    ``aggregate``: how slice probabilities become one for the volume.
+    """
+
+    mode: Literal["slices"]
+    axis: Literal["axial", "coronal", "sagittal", "i", "j", "k"] = "axial"
+    aggregate: Literal["max", "mean"] = "max"
+
+
+class Whole(Strict):
+    """A 3D network that sees the volume in one piece."""
+
+    mode: Literal["whole"]
+
+
+class Windows(Strict):
+    """A 3D network that sees overlapping windows (``size`` in voxels of the network's grid), blended by Gaussian weights."""
+
+    mode: Literal["windows"]
+    size: tuple[int, int, int]
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    aggregate: Literal["max", "mean"] = "max"
+
+
+class Channel(Strict):
+    """One named input volume; the first one's grid is the reference."""
+
+    name: str
+    modality: str = ""
+
+
+class Intensity(Strict):
+    """How stored values become the network's: scale by ``rule``, then (x - mean) / std.
+
+    range: [lower, upper] to [0, 1], clipped. percentile: the same between two percentiles of the volume.
+    zscore: mean 0, deviation 1 over the voxels that are not 0. eight_bit: rounded to 0..255, then / 255;
+    data that is not 8-bit is scaled first, its 0.5 and 99.5 percentiles to 0 and 255. none: as stored.
+    """
+
+    rule: Literal["range", "percentile", "zscore", "eight_bit", "none"] = "none"
+    lower: float | None = None
+    upper: float | None = None
+    mean: float = 0.0
+    std: Annotated[float, Field(gt=0)] = 1.0
+
+    @model_validator(mode="after")
+    def bounds(self):
+        if self.rule in ("range", "percentile") and (
+            self.lower is None or self.upper is None or self.lower >= self.upper
+        ):
+            raise ValueError(f"the rule {self.rule} needs lower < upper")
+        return self
+
+
+class Input(Strict):
+    """``orientation``: ``native``, or the directions toward which i, j, k increase (``RAS``, ``LIA``).
+
+    ``axis_order``: order of the tensor's spatial axes. ``spacing``: mm along i, j, k, or null for the file's own.
+    ``size``: voxels along i, j, k (two numbers, columns and rows, for slices) or null; ``fit``: how it is reached.
+    ``resampler``: ``linear`` (MONAI) or ``pil_bilinear`` (slices only; PIL's, which smooths when it shrinks).
+    ``color``: ``grey`` refuses RGB, ``luminance`` turns it to grey (ITU-R 601), ``rgb`` wants it.
+    ``transforms``: further MONAI array transforms, run last: [{"name": "GaussianSmooth", "arguments": {...}}].
+    """
+
+    channels: Annotated[list[Channel], Field(min_length=1)] = [Channel(name="image")]
+    color: Literal["grey", "luminance", "rgb"] = "grey"
+    orientation: Annotated[str, Field(pattern="^(native|[RLAPSI]{3})$")] = "native"
+    axis_order: Literal["kji", "ijk"] = "kji"
+    spacing: tuple[float, float, float] | None = None
+    size: tuple[int, int] | tuple[int, int, int] | None = None
+    fit: Literal["resize", "pad_or_crop"] = "resize"
+    resampler: Literal["linear", "pil_bilinear"] = "linear"
+    intensity: Intensity = Intensity()
+    transforms: list[dict[str, Any]] = []
+
+
+class OutputLabel(Strict):
+    """A class; its place in the list is its channel. ``color``: r, g, b in 0..1."""
+
+    name: str
+    color: tuple[float, float, float] | None = None
+
+
+class Output(Strict):
+    """``exclusive``: one class at a time (softmax; in a segmentation channel 0 is the background), else sigmoids."""
+
+    labels: Annotated[list[OutputLabel], Field(min_length=1)]
+    activation: Literal["softmax", "sigmoid"] = "softmax"
+
+    @property
+    def exclusive(self) -> bool:
+        return self.activation == "softmax"
+
+
+class ModelCard(Strict):
+    """Everything that varies between networks. See the fields' own classes."""
+
+    name: str
+    description: str = ""
+    task: Literal["classification", "segmentation"]
+    network: Network
+    weights: Weights
+    spatial: Annotated[Slices | Whole | Windows, Field(discriminator="mode")]
+    input: Input = Input()
+    output: Output
+    layers: list[str] = []
+    """Default layers to explain, named as in ``network.named_modules()``."""
+    provenance: str = ""
+    licence: str = ""
+    figures: dict[str, Any] = {}
+    weaknesses: list[str] = []
+
+    @model_validator(mode="after")
+    def consistent(self):
+        slices = self.spatial.mode == "slices"
+        if self.input.size is not None and len(self.input.size) != (2 if slices else 3):
+            raise ValueError(f"input.size needs {2 if slices else 3} numbers for the spatial mode {self.spatial.mode}")
+        if self.input.resampler == "pil_bilinear" and not slices:
+            raise ValueError("input.resampler pil_bilinear is for the spatial mode slices")
+        if slices and self.input.spacing is not None:
+            raise ValueError("input.spacing is not used in the spatial mode slices; give input.size")
+        names = [label.name for label in self.output.labels]
+        if len(set(names)) < len(names):
+            raise ValueError("output.labels has a name twice")
+        return self
+
+    def index(self, name: str) -> int:
+        """Channel of a class, by name.
+
+        :raises InputError: listing the classes.
+        """
+        names = [label.name for label in self.output.labels]
+        if name not in names:
+            raise InputError(f"{self.name} has no class '{name}': choose one of {', '.join(names)}.")
+        return names.index(name)
+
+
+def read_card(path: str | Path) -> ModelCard:
+    """Read and validate a card.
+
+    :raises InputError: naming the file and, for a wrong field, the field and what it takes.
+    """
+    path = Path(path)
+    try:
+        return ModelCard.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such model card; give the path of a card (a .json file).") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"{path}: this is no readable JSON model card ({error}); make one with 'medxai card new WEIGHTS'."
+        ) from None
+    except ValidationError as error:
+        raise InputError(f"{path}: {explain_field(error)}.") from None
+
+
+def explain_field(error: ValidationError) -> str:
+    """The first fault of a card in words: the field's path and what is wrong with it."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or "the card"
+    if first["type"] == "extra_forbidden":
+        return f"the field '{field}' is unknown; remove it or mend its spelling"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"the field '{field}' is wrong: {message[0].lower() + message[1:]}"

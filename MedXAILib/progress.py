@@ -1,0 +1,52 @@
+"""Progress and cancellation: one callable ``progress(done, total, text)`` for the whole library.
+
+``done`` and ``total`` count the units of the running stage, ``text`` names the stage. Whoever receives
+the calls may raise :class:`Cancelled`; everything below lets it pass, so nothing half-done is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Progress = Callable[[float, float, str], None]
+
+
+class Cancelled(Exception):
+    """The user asked for the work to stop."""
+
+
+def silent(done: float, total: float, text: str) -> None:
+    """Report nothing."""
+
+
+@contextmanager
+def ticking(model, progress: Progress, text: str) -> Iterator[None]:
+    """Report progress inside a forward pass, after each leaf module of ``model``, and between the
+    operators of a backward pass that crosses them.
+
+    One pass over a volume of 256^3 voxels can take a minute: without this it could neither be watched
+    nor be stopped.
+
+    :param model: an ``nn.Module``; hooks are removed at the end, also after an error.
+    :param progress: called with (leaves done, number of leaves, text).
+    """
+    leaves = [module for module in model.modules() if not any(module.children())]
+    done = 0
+
+    def backward_tick(_gradient) -> None:
+        progress(min(done, len(leaves)), len(leaves), text + ", backwards")
+
+    def tick(_module, _inputs, output) -> None:
+        nonlocal done
+        done += 1
+        progress(min(done, len(leaves)), len(leaves), text)
+        if getattr(output, "requires_grad", False):
+            output.register_hook(backward_tick)
+
+    handles = [leaf.register_forward_hook(tick) for leaf in leaves]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

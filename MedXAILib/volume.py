@@ -1,0 +1,243 @@
+"""Volume: an array and where it lies in the patient. Geometry is asked and changed here and in tiling.py only.
+
+Terms
+-----
+array
+    Indexed (k, j, i), or (k, j, i, channel) for several channels: k is the slowest axis of the file.
+affine
+    4x4 float64, maps the *index* (i, j, k, 1) of a voxel's centre to RAS millimetres
+    (x to the patient's right, y to the front, z to the head). Its columns are orthogonal.
+grid
+    The shape (in i, j, k order) and the affine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+SHEAR_TOLERANCE = 1e-3
+"""Largest cosine between two index axes that still counts as orthogonal (0.06 degrees; header rounding is below it)."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a volume came from. ``name`` is a file or folder name without its path; no patient data."""
+
+    name: str = ""
+    format: str = ""
+    series: dict = field(default_factory=dict)
+    """DICOM only: study, series, frame_of_reference and sop (one UID for each slice, in the array's order), modality."""
+    remarks: tuple[str, ...] = ()
+    """What was odd, and what was done about it: one sentence each."""
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """An array with its geometry.
+
+    :param array: (k, j, i) or (k, j, i, channel), integer or float.
+    :param affine: IJK-to-RAS, 4x4, mm; copied as float64.
+    :raises ValueError: for an array of another rank, an affine that is singular, sheared or not finite.
+    """
+
+    array: np.ndarray
+    affine: np.ndarray
+    source: Source = Source()
+
+    def __post_init__(self):
+        affine = np.array(self.affine, dtype=np.float64)
+        if self.array.ndim not in (3, 4) or 0 in self.array.shape:
+            raise ValueError(
+                f"a volume needs an array (k, j, i[, channel]) with voxels, not the shape {self.array.shape}"
+            )
+        if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+            raise ValueError("a volume needs a finite, invertible 4x4 IJK-to-RAS affine")
+        if shear(affine) > SHEAR_TOLERANCE:
+            raise ValueError(f"the affine is sheared (its axes are {shear_degrees(affine):.1f} degrees off square)")
+        object.__setattr__(self, "affine", affine)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along i, j, k."""
+        k, j, i = self.array.shape[:3]
+        return i, j, k
+
+    @property
+    def channels(self) -> int:
+        return self.array.shape[3] if self.array.ndim == 4 else 1
+
+    @property
+    def spacing(self) -> np.ndarray:
+        """Distance between voxel centres along i, j, k in mm."""
+        return spacing(self.affine)
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel in mL."""
+        return abs(np.linalg.det(self.affine[:3, :3])) / 1000
+
+    @property
+    def axes(self) -> str:
+        """The direction toward which i, j, k increase, one letter of R/L, A/P, S/I each."""
+        return axis_codes(self.affine)
+
+    def with_array(self, array: np.ndarray) -> Volume:
+        """Same place, new values; the array's (k, j, i) shape must be the same."""
+        if array.shape[:3] != self.array.shape[:3]:
+            raise ValueError(f"the array {array.shape[:3]} does not fit the grid {self.array.shape[:3]}")
+        return replace(self, array=array)
+
+    def same_grid(self, other: Volume, tolerance: float = 1e-3) -> bool:
+        """Whether both have the same shape and every voxel lies at the same place, to ``tolerance`` voxels."""
+        return self.shape == other.shape and same_affine(self.affine, other.affine, self.shape, tolerance)
+
+    def ras(self, ijk: np.ndarray) -> np.ndarray:
+        """RAS mm of continuous indices, shape (..., 3) in i, j, k order."""
+        return apply(self.affine, ijk)
+
+    def ijk(self, ras: np.ndarray) -> np.ndarray:
+        """Continuous indices (i, j, k) of RAS points in mm, shape (..., 3)."""
+        return apply(np.linalg.inv(self.affine), ras)
+
+    def contains(self, ras: np.ndarray) -> bool:
+        """Whether a RAS point lies inside the outer faces of the grid."""
+        index = self.ijk(np.asarray(ras, float))
+        return bool(np.all(index >= -0.5) and np.all(index <= np.array(self.shape) - 0.5))
+
+
+@dataclass(frozen=True)
+class Label:
+    """One row of a :class:`Labels`: the value in the array, its name, its colour (r, g, b in 0..1)."""
+
+    value: int
+    name: str
+    color: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """An integer volume and what its values mean. Zero is the background and has no row."""
+
+    volume: Volume
+    rows: tuple[Label, ...]
+
+    def ml(self) -> dict[str, float]:
+        """Volume of each row in mL."""
+        highest = max((row.value for row in self.rows), default=0)
+        counts = np.bincount(self.volume.array.ravel(), minlength=highest + 1)
+        return {row.name: float(counts[row.value]) * self.volume.voxel_ml for row in self.rows}
+
+
+def apply(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Apply a 4x4 matrix to points of shape (..., 3)."""
+    return np.asarray(points, float) @ affine[:3, :3].T + affine[:3, 3]
+
+
+def spacing(affine: np.ndarray) -> np.ndarray:
+    """Lengths of the columns of an affine, mm."""
+    return np.linalg.norm(affine[:3, :3], axis=0)
+
+
+def directions(affine: np.ndarray) -> np.ndarray:
+    """3x3, the unit vectors of the i, j, k axes as columns."""
+    return affine[:3, :3] / spacing(affine)
+
+
+def shear(affine: np.ndarray) -> float:
+    """Largest absolute cosine between two different index axes: 0 where they are square."""
+    unit = directions(np.asarray(affine, float))
+    return float(np.abs(unit.T @ unit - np.eye(3)).max())
+
+
+def shear_degrees(affine: np.ndarray) -> float:
+    return float(np.degrees(np.arcsin(min(1.0, shear(affine)))))
+
+
+def oblique_degrees(affine: np.ndarray) -> float:
+    """Largest angle between an index axis and its nearest anatomical axis."""
+    return float(np.degrees(np.arccos(np.clip(np.abs(directions(affine)).max(axis=0), 0, 1)).max()))
+
+
+def nearest_axes(affine: np.ndarray) -> list[int]:
+    """For i, j, k: the number of the anatomical axis (0 R-L, 1 A-P, 2 S-I) that it follows best, each used once."""
+    from itertools import permutations
+
+    strength = np.abs(directions(affine))
+    return list(max(permutations(range(3)), key=lambda p: sum(strength[p[n], n] for n in range(3))))
+
+
+def axis_codes(affine: np.ndarray) -> str:
+    """The direction toward which i, j, k increase, as ``RAS`` or ``LPI``."""
+    unit = directions(affine)
+    return "".join(("RL", "AP", "SI")[axis][int(unit[axis, n] < 0)] for n, axis in enumerate(nearest_axes(affine)))
+
+
+def left_handed(affine: np.ndarray) -> bool:
+    return bool(np.linalg.det(affine[:3, :3]) < 0)
+
+
+def same_affine(one: np.ndarray, other: np.ndarray, shape: tuple[int, ...], tolerance: float) -> bool:
+    """Whether two affines put every corner of a grid at the same place, to ``tolerance`` voxels."""
+    corners = np.stack(np.meshgrid(*[(0, n - 1) for n in shape[:3]]), -1).reshape(-1, 3)
+    offsets = np.abs(apply(np.linalg.inv(other), apply(one, corners)) - corners)
+    return bool(offsets.max() <= tolerance)
+
+
+def resample(
+    volume: Volume, affine: np.ndarray, shape: tuple[int, int, int], *, order: int = 1, outside: float = 0.0
+) -> Volume:
+    """The values of ``volume`` on another grid, through both affines.
+
+    A point within half a voxel of the outermost centres belongs to the volume and takes the nearest values;
+    every other outside point becomes ``outside``.
+
+    :param affine: IJK-to-RAS of the new grid, 4x4, mm.
+    :param shape: voxels along i, j, k of the new grid.
+    :param order: 1 linear (float32 result), 0 nearest (the type is kept).
+    """
+    i, j, k = shape
+    channels = [volume.array] if volume.array.ndim == 3 else [volume.array[..., c] for c in range(volume.channels)]
+    dtype = volume.array.dtype if order == 0 else np.float32
+    out = np.empty((k, j, i, len(channels)), dtype)
+    for c, channel in enumerate(channels):
+        for _, where, values in _slabs(channel, volume.affine, affine, shape, order, outside, dtype):
+            out[where, ..., c] = values
+    array = out if volume.array.ndim == 4 else out[..., 0]
+    return Volume(array, affine, volume.source)
+
+
+def _slabs(channel, affine, onto, shape, order, outside, dtype, depth: int = 16) -> Iterator[tuple]:
+    """Resample slab by slab, so that the memory needed beside input and output stays small."""
+    from scipy.ndimage import affine_transform
+
+    into = np.linalg.inv(affine) @ np.asarray(onto, float)  # index of the new grid to index of the old one
+    flip = np.eye(4)[[2, 1, 0, 3]]  # between (i, j, k) and the array's (k, j, i)
+    into = flip @ into @ flip
+    into[np.abs(into) < 1e-12] = 0
+    i, j, k = shape
+    source = channel if order == 0 else np.ascontiguousarray(channel, np.float32)
+    limits = np.array(channel.shape) - 0.5 + 1e-6
+    for start in range(0, k, depth):
+        size = (min(depth, k - start), j, i)
+        offset = into[:3, 3] + into[:3, 0] * start
+        values = affine_transform(source, into[:3, :3], offset, size, order=order, mode="nearest", output=dtype)
+        inside = np.ones(size, bool)
+        axes = [np.arange(n, dtype=float) for n in size]
+        for row in range(3):
+            at = offset[row] + (
+                into[row, 0] * axes[0][:, None, None] + into[row, 1] * axes[1][:, None] + into[row, 2] * axes[2]
+            )
+            inside &= (at >= -0.5 - 1e-6) & (at <= limits[row])
+        values[~inside] = outside
+        yield start, slice(start, start + size[0]), values
+
+
+def hot_colors(count: int) -> list[tuple[float, float, float]]:
+    """``count`` distinct colours (evenly spaced hues, golden-ratio order), for labels that bring none."""
+    from colorsys import hsv_to_rgb
+
+    return [hsv_to_rgb((0.61803398875 * n + 0.08) % 1, 0.65, 0.95) for n in range(count)]

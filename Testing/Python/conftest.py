@@ -1,0 +1,34 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real volumes, images and weights: MEDXAI_TEST_DATA, by default ../shared/data."""
+    folder = Path(os.environ.get("MEDXAI_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "MANIFEST.md").is_file():
+        pytest.skip(f"no test data at {folder} (set MEDXAI_TEST_DATA)")
+    return folder.resolve()
+
+
+@pytest.fixture(scope="session", params=["cpu", "cuda"])
+def device(request) -> str:
+    """Every device at hand; a missing GPU is no skip but an absent case."""
+    return request.param
+
+
+def pytest_collection_modifyitems(items):
+    """Leave the cases of a GPU out where there is none."""
+    if any("cuda" in item.name for item in items):
+        import torch
+
+        if not torch.cuda.is_available():
+            items[:] = [item for item in items if "[cuda" not in item.name and "-cuda" not in item.name]
