@@ -1,0 +1,169 @@
+"""How a network sees a prepared volume: slices, the whole, or overlapping windows; and how results become one again.
+
+A tile is a batch of pieces of the prepared tensor. All grids of this module are in the tensor's own axis order
+(d0, d1, d2); for slices d0 counts the slices. Window origins are multiples of the network's coarsest stride and the
+end is padded, so that the feature cells of neighbouring windows coincide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .models.card import Slices, Whole, Windows
+
+if TYPE_CHECKING:
+    import torch
+
+SLICES_AT_ONCE = 16
+SIGMA = 0.125
+"""Deviation of a window's Gaussian weight as a share of its size (MONAI's default for sliding windows)."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """``at``: slice numbers (slices), or the window's origin (d0, d1, d2); (0, 0, 0) for the whole."""
+
+    at: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """The tiles of one prepared tensor.
+
+    :ivar mode: slices, whole or windows.
+    :ivar shape: (d0, d1, d2) of the prepared tensor.
+    :ivar size: spatial shape of a piece as the network gets it: (d1, d2) for slices, else three numbers.
+    """
+
+    mode: str
+    shape: tuple[int, int, int]
+    size: tuple[int, ...]
+    tiles: tuple[Tile, ...]
+
+    def pieces(self, x: torch.Tensor) -> Iterator[tuple[Tile, torch.Tensor]]:
+        """The tiles with their tensors (batch, channel, *size), in order.
+
+        :param x: (n, channel, d0, d1, d2): n variants of the prepared tensor; for slices each gives its slices,
+            the slices of the first variant first.
+        """
+        import torch
+
+        for tile in self.tiles:
+            if self.mode == "slices":
+                piece = x[:, :, list(tile.at)].transpose(1, 2)
+                yield tile, piece.reshape(-1, *piece.shape[2:])
+            elif self.mode == "whole":
+                yield tile, x
+            else:
+                piece = x[(..., *(slice(o, o + n) for o, n in zip(tile.at, self.size, strict=True)))]
+                missing = [n - have for n, have in zip(self.size, piece.shape[2:], strict=True)]
+                pad = [p for m in reversed(missing) for p in (0, m)]
+                yield tile, torch.nn.functional.pad(piece, pad, value=float(x.min()) if any(missing) else 0.0)
+
+    def subset(self, numbers: Sequence[int]) -> Tiling:
+        """The same slices tiling over some slices only."""
+        groups = [tuple(numbers[a : a + SLICES_AT_ONCE]) for a in range(0, len(numbers), SLICES_AT_ONCE)]
+        return Tiling(self.mode, self.shape, self.size, tuple(Tile(group) for group in groups))
+
+
+def tile(spatial: Slices | Whole | Windows, shape: tuple[int, int, int], multiple: Sequence[int] = (1, 1, 1)) -> Tiling:
+    """Lay out the tiles.
+
+    :param spatial: the card's spatial mode.
+    :param shape: (d0, d1, d2) of the prepared tensor.
+    :param multiple: windows only: origins are multiples of these (the network's coarsest stride, for each axis).
+    """
+    if spatial.mode == "slices":
+        return Tiling("slices", shape, shape[1:], ()).subset(range(shape[0]))
+    if spatial.mode == "whole":
+        return Tiling("whole", shape, shape, (Tile((0, 0, 0)),))
+    starts = [
+        window_starts(n, size, spatial.overlap, m) for n, size, m in zip(shape, spatial.size, multiple, strict=True)
+    ]
+    return Tiling(
+        "windows",
+        shape,
+        tuple(spatial.size),
+        tuple(Tile((a, b, c)) for a in starts[0] for b in starts[1] for c in starts[2]),
+    )
+
+
+def window_starts(length: int, size: int, overlap: float, multiple: int) -> list[int]:
+    """Origins along one axis: steps of size * (1 - overlap), rounded down to ``multiple``, until the end is covered."""
+    step = max(multiple, int(size * (1 - overlap)) // multiple * multiple)
+    return list(range(0, max(length - size, 0) + step, step)) if length > size else [0]
+
+
+def importance(
+    size: Sequence[int],
+    stride: Sequence[float] | None = None,
+    offset: Sequence[float] | None = None,
+    cells: Sequence[int] | None = None,
+) -> np.ndarray:
+    """Gaussian weight of each voxel of a window, or of each feature cell (at offset + stride * n), float32 in (0, 1]."""
+    cells = cells or size
+    weight = np.ones((1,) * len(size))
+    for axis, n in enumerate(size):
+        at = np.arange(cells[axis]) * (stride[axis] if stride else 1) + (offset[axis] if offset else 0)
+        line = np.exp(-0.5 * ((at - (n - 1) / 2) / (SIGMA * n)) ** 2)
+        weight = weight * np.maximum(line, 1e-3).reshape([-1 if a == axis else 1 for a in range(len(size))])
+    return weight.astype(np.float32)
+
+
+class Stitcher:
+    """Puts tile results back in place, as means weighted by each window's Gaussian.
+
+    :param tiling: the tiles.
+    :param stride, offset: where the result's cells lie in voxels of a piece (1 and 0 for voxel-wise results).
+    :param cells: cells of one piece along each of its axes.
+    """
+
+    def __init__(self, tiling: Tiling, cells: Sequence[int], stride: Sequence[float], offset: Sequence[float]):
+        self.tiling, self.cells, self.stride, self.offset = tiling, tuple(cells), tuple(stride), tuple(offset)
+        if tiling.mode == "windows":
+            last = [max(t.at[axis] for t in tiling.tiles) for axis in range(3)]
+            self.shape = tuple(round(o / s) + n for o, s, n in zip(last, self.stride, self.cells, strict=True))
+            self.weight = importance(tiling.size, self.stride, self.offset, self.cells)
+            self.total = np.zeros(self.shape, np.float32)
+            for t in tiling.tiles:
+                self.total[self._where(t)] += self.weight
+        else:
+            self.shape = (tiling.shape[0], *self.cells) if tiling.mode == "slices" else self.cells
+        self.sum = None
+
+    def _where(self, t: Tile) -> tuple[slice, ...]:
+        starts = [round(o / s) for o, s in zip(t.at, self.stride, strict=True)]
+        return tuple(slice(a, a + n) for a, n in zip(starts, self.cells, strict=True))
+
+    def share(self, t: Tile) -> np.ndarray:
+        """The part that a window's cells have in the stitched values: weights that sum to 1 over the windows."""
+        return self.weight / self.total[self._where(t)]
+
+    def add(self, t: Tile, result: np.ndarray) -> None:
+        """:param result: (batch, *channels, *cells); the batch holds the slices, or is 1."""
+        channels = result.shape[1 : result.ndim - len(self.cells)]
+        if self.sum is None:
+            self.sum = np.zeros((*channels, *self.shape), np.float32)
+        if self.tiling.mode == "slices":
+            self.sum[(..., list(t.at), *[slice(None)] * len(self.cells))] = np.moveaxis(result, 0, len(channels))
+        elif self.tiling.mode == "whole":
+            self.sum[...] = result[0]
+        else:
+            self.sum[(..., *self._where(t))] += result[0] * self.share(t)
+
+    def affine(self, affine: np.ndarray) -> np.ndarray:
+        """4x4 of the stitched cells in (d0, d1, d2) order, from the prepared tensor's ``affine``.
+
+        Cell n of an axis has its centre at voxel offset + stride * n, so the matrix is
+        affine @ [diag(stride), offset]: leaving out the offset would shift the map by half a cell and more.
+        """
+        stride, offset = list(self.stride), list(self.offset)
+        if self.tiling.mode == "slices":
+            stride, offset = [1.0, *stride], [0.0, *offset]
+        cell = np.diag([*stride, 1.0])
+        cell[:3, 3] = offset
+        return affine @ cell
