@@ -1,0 +1,618 @@
+"""DICOM to Volume: classic series, enhanced multi-frame files, single pictures.
+
+Every image of a classic series and every frame of a multi-frame file becomes a :class:`Plane`; :func:`stack` puts
+planes in order and refuses what is no regular stack.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from .errors import InputError
+from .volume import LPS_RAS, SHEAR_TOLERANCE, Source, Volume
+
+POSITION_TOLERANCE_MM = 0.05
+POSITION_TOLERANCE = 0.02
+"""How far a plane may lie from its place in a regular stack: 0.05 mm, or this share of the slice spacing if more.
+
+Scanners round positions to some hundredths of a millimetre; a missing slice is off by half a spacing at least.
+"""
+CT_AIR = -1024
+UNSHEAR = (
+    "resample it with the tilt correction of dcm2niix or Slicer (DICOM module, 'Acquisition geometry regularization')"
+)
+TIME_TAGS = (
+    "TemporalPositionIdentifier",
+    "TemporalPositionIndex",
+    "DiffusionBValue",
+    "EchoNumbers",
+    "EchoTime",
+    "EffectiveEchoTime",
+    "InversionTime",
+    "TriggerTime",
+    "CardiacPhase",
+    "ImageType",
+    "FrameType",
+    "AcquisitionNumber",
+    "AcquisitionTime",
+    "ContentTime",
+    "InstanceNumber",
+)
+"""What may tell images at the same position apart, the most telling first."""
+UNCOMPRESSED = {
+    "1.2.840.10008.1.2",
+    "1.2.840.10008.1.2.1",
+    "1.2.840.10008.1.2.1.99",
+    "1.2.840.10008.1.2.2",
+    "1.2.840.10008.1.2.5",
+}
+"""Transfer syntaxes that pydicom decodes itself: implicit, explicit, deflated, big endian, RLE."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """The images of one series in a folder, or in one file. ``slices`` counts frames."""
+
+    uid: str
+    number: int | None
+    description: str
+    modality: str
+    slices: int
+    files: tuple[Path, ...]
+
+    def row(self) -> dict:
+        """Plain values, without files."""
+        return {
+            "number": self.number,
+            "description": self.description,
+            "modality": self.modality,
+            "slices": self.slices,
+            "uid": self.uid,
+        }
+
+    def __str__(self) -> str:
+        number = f"number {self.number}, " if self.number is not None else ""
+        return f"'{self.description}' ({number}{self.modality or 'no modality'}, {self.slices} slices)"
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One image or frame. ``position`` and ``orientation`` (row and column direction) are LPS mm, or None."""
+
+    path: Path
+    frame: int
+    sop: str
+    size: tuple[int, int]
+    position: np.ndarray | None
+    orientation: np.ndarray | None
+    spacing: tuple[float, float] | None
+    """Distance of rows, distance of columns."""
+    thickness: float | None
+    slope: float
+    intercept: float
+    times: dict = field(default_factory=dict)
+    order: int = 0
+
+
+# What lies in a folder -----------------------------------------------------------------------------------------------
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM: 'DICM' after 128 bytes, or, without it, a SOP Class UID where a data set begins."""
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(132)
+    except OSError:
+        return False
+    if head[128:132] == b"DICM":
+        return True
+    if head[:2] not in (b"\x02\x00", b"\x08\x00", b"\x00\x08") or len(head) < 132:
+        return False
+    try:
+        return bool(header(path).get("SOPClassUID"))
+    except InputError:
+        return False
+
+
+def header(path: Path):
+    """The data set of a file without its pixels.
+
+    :raises InputError: for whatever pydicom cannot make sense of.
+    """
+    import pydicom
+
+    with checked(path):
+        return pydicom.dcmread(path, stop_before_pixels=True, force=True, defer_size=1 << 16)
+
+
+@contextmanager
+def checked(path: Path) -> Iterator[None]:
+    """Turn what pydicom throws at damaged files, which may be any exception, into a sentence."""
+    import logging
+    import warnings
+
+    logger = logging.getLogger("pydicom")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (InputError, KeyboardInterrupt, SystemExit):
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{path}: the DICOM file is damaged ({type(error).__name__}); export or copy it again."
+        ) from None
+    finally:
+        logger.setLevel(level)
+
+
+def list_series(path: str | Path) -> list[Series]:
+    """The image series of a folder (recursively) or of one file, by number.
+
+    :raises InputError: where there is no image, naming what else was found.
+    """
+    path = Path(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    found: dict[str, list] = {}
+    others = set()
+    for file in files:
+        if path.is_dir() and not is_dicom(file):
+            continue
+        data = header(file)
+        with checked(file):
+            other = not_an_image(data)
+            if other:
+                others.add(other)
+            else:
+                found.setdefault(str(data.get("SeriesInstanceUID", "")), []).append((file, data))
+    if not found:
+        raise InputError(nothing_to_read(path, others))
+    series = [describe_series(uid, members) for uid, members in found.items()]
+    return sorted(series, key=lambda one: (one.number if one.number is not None else 1 << 30, one.uid))
+
+
+def not_an_image(data) -> str:
+    """The name of what a data set is, if it is no image that can be read as a volume; else an empty string."""
+    from pydicom.uid import UID
+
+    name = UID(str(data.get("SOPClassUID", ""))).name
+    special = ("Segmentation", "Dose", "Parametric Map", "Surface", "Whole Slide", "Video", "Softcopy")
+    if any(word in name for word in special) or not (data.get("Rows") and data.get("Columns")):
+        return name.removesuffix(" Storage") or "object without image"
+    return ""
+
+
+def nothing_to_read(path: Path, others: set[str]) -> str:
+    if not others:
+        return f"{path}: there is no image in it; give an image file or a folder with DICOM images."
+    names = ", ".join(sorted(others))
+    if any("Segmentation" in name for name in others):
+        return (
+            f"{path}: this is a segmentation ({names}) and no image; give the series that it was drawn on, "
+            "and convert the segmentation itself to .seg.nrrd with Slicer or dcmqi."
+        )
+    return f"{path}: this is no image that can be read ({names}); give the series of images that belongs to it."
+
+
+def describe_series(uid: str, members: list) -> Series:
+    path, first = members[0]
+    with checked(path):
+        number = first.get("SeriesNumber")
+        return Series(
+            uid=uid,
+            number=int(number) if number is not None else None,
+            description=str(first.get("SeriesDescription") or ""),
+            modality=str(first.get("Modality") or ""),
+            slices=sum(int(data.get("NumberOfFrames") or 1) for _, data in members),
+            files=tuple(file for file, _ in members),
+        )
+
+
+def choose_series(path: Path, found: list[Series], wanted: str | None) -> Series:
+    """:raises InputError: listing the series, when ``wanted`` names none or several of them."""
+    if wanted is None and len(found) == 1:
+        return found[0]
+    matching = [
+        one
+        for one in found
+        if wanted is not None
+        and (wanted in (one.uid, str(one.number)) or wanted.strip().lower() == one.description.lower())
+    ]
+    if len(matching) == 1:
+        return matching[0]
+    what = f"there are {len(found)} series" if wanted is None else f"'{wanted}' names {len(matching)} series"
+    listing = "; ".join(str(one) for one in found)
+    raise InputError(f"{path}: {what}; choose one by --series with its UID, number or description: {listing}.")
+
+
+# A series to a volume ------------------------------------------------------------------------------------------------
+
+
+def read_series(path: str | Path, *, series: str | None = None, frame: int | None = None) -> Volume:
+    """Read one series as a volume whose slices are sorted along row x column.
+
+    Stored values are rescaled slice by slice; whole results become the smallest integer type, others float32.
+    CT padding below -1024 (the scanner's -3024 outside its field) becomes -1024, as it would spoil every percentile.
+    Values of MONOCHROME1 images without a unit are inverted, so that bright is dense. Overlays are ignored.
+
+    :param series: UID, number or description, where a folder holds several.
+    :param frame: which time point (echo, b value, ...) of a series that has several images at each position, or which frame
+        of a multi-frame file without geometry; 0 is the first.
+    :raises InputError: for several series or time points without a choice; for mixed sizes, orientations or spacings,
+        unequal slice distances, sheared stacks and missing geometry.
+    """
+    path = Path(path)
+    chosen = choose_series(path, list_series(path), series)
+    data = {file: header(file) for file in chosen.files}
+    first = data[chosen.files[0]]
+    planes, remarks = [], []
+    for file in chosen.files:
+        with checked(file):
+            planes += planes_of(file, data[file])
+    planes = without_copies(planes, remarks)
+    if len(planes) > 1 and any(plane.position is None or plane.orientation is None for plane in planes):
+        planes = [pick_unplaced(path, planes, frame)]
+    elif len(planes) > 1:
+        planes = one_time_point(path, in_order(path, planes), frame, remarks)
+    if len(planes) == 1:
+        affine = single_affine(planes[0], remarks)
+        if path.is_file() and planes[0].position is not None:
+            remarks.append("one slice of a series; give its folder to read the whole")
+    else:
+        affine = stack(path, planes)
+    array = voxels(planes, chosen.modality, remarks)
+    with checked(path):
+        source = {
+            "study": str(first.get("StudyInstanceUID", "")),
+            "series": chosen.uid,
+            "frame_of_reference": str(first.get("FrameOfReferenceUID", "")),
+            "sop": [plane.sop for plane in planes],
+            "frame": [plane.frame for plane in planes],
+            "modality": chosen.modality,
+        }
+    name = path.resolve().name
+    return Volume(array, LPS_RAS @ affine, Source(name, "dicom", source, tuple(remarks)))
+
+
+def planes_of(path: Path, data) -> list[Plane]:
+    """The planes of one file: one, or one for each frame with what the functional groups say about it."""
+    shared = (data.get("SharedFunctionalGroupsSequence") or [None])[0]
+    frames = data.get("PerFrameFunctionalGroupsSequence") or []
+    count = int(data.get("NumberOfFrames") or 1)
+    if len(frames) != count:
+        frames = [None] * count
+    return [plane_of(path, data, [frames[n], shared], n) for n in range(count)]
+
+
+def plane_of(path: Path, data, groups: list, frame: int) -> Plane:
+    def look(name: str, sequence: str):
+        """A value from the frame's own group, the shared one, or the data set itself."""
+        for group in groups:
+            item = (group.get(sequence) or [None])[0] if group is not None else None
+            if item is not None and item.get(name) is not None:
+                return item.get(name)
+        return data.get(name)
+
+    def numbers(value, count: int) -> np.ndarray | None:
+        array = np.array(value, float) if value is not None else np.zeros(0)
+        return array if array.shape == (count,) and np.isfinite(array).all() else None
+
+    def number(value, otherwise: float | None) -> float | None:
+        return float(value) if value is not None and np.isfinite(float(value)) else otherwise
+
+    spacing = numbers(look("PixelSpacing", "PixelMeasuresSequence"), 2)
+    if spacing is None:
+        spacing = numbers(data.get("ImagerPixelSpacing"), 2)
+    thickness = look("SpacingBetweenSlices", "PixelMeasuresSequence") or look("SliceThickness", "PixelMeasuresSequence")
+    sequences = ("FrameContentSequence", "MREchoSequence", "MRDiffusionSequence", "MRImageFrameTypeSequence")
+    sequences += ("CTImageFrameTypeSequence",)
+    times = {tag: next((v for s in sequences if (v := look(tag, s)) is not None), None) for tag in TIME_TAGS}
+    return Plane(
+        path=path,
+        frame=frame,
+        sop=str(data.get("SOPInstanceUID", "")),
+        size=(int(data.Rows), int(data.Columns)),
+        position=numbers(look("ImagePositionPatient", "PlanePositionSequence"), 3),
+        orientation=numbers(look("ImageOrientationPatient", "PlaneOrientationSequence"), 6),
+        spacing=None if spacing is None or (spacing <= 0).any() else tuple(spacing),
+        thickness=abs(number(thickness, 0.0)) or None,
+        slope=number(look("RescaleSlope", "PixelValueTransformationSequence"), 1.0),
+        intercept=number(look("RescaleIntercept", "PixelValueTransformationSequence"), 0.0),
+        times={tag: comparable(value) for tag, value in times.items() if value is not None},
+    )
+
+
+def comparable(value):
+    """A number where it is one, else text."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def without_copies(planes: list[Plane], remarks: list[str]) -> list[Plane]:
+    """One plane for each SOP instance and frame: the same image may lie in a folder twice."""
+    unique = {(plane.sop or str(plane.path), plane.frame): plane for plane in planes}
+    if len(unique) < len(planes):
+        remarks.append(f"{len(planes) - len(unique)} images were there twice; the copies were left out")
+    return list(unique.values())
+
+
+def pick_unplaced(path: Path, planes: list[Plane], frame: int | None) -> Plane:
+    """One of several planes that have no place in the patient."""
+    if frame is None:
+        raise InputError(
+            f"{path}: its {len(planes)} frames do not say where in the patient they lie, so they make no volume; "
+            f"export it with its geometry, or read one frame as a picture, --frame 0 to --frame {len(planes) - 1}."
+        )
+    return numbered(path, planes, frame)
+
+
+def numbered(path: Path, choices: list, frame: int):
+    if not 0 <= frame < len(choices):
+        raise InputError(f"{path}: there is no frame {frame}; choose --frame 0 to --frame {len(choices) - 1}.")
+    return choices[frame]
+
+
+def in_order(path: Path, planes: list[Plane]) -> list[Plane]:
+    """The planes sorted along row x column of the first one.
+
+    :raises InputError: where they differ in size, orientation or pixel spacing.
+    """
+    first = planes[0]
+    if len({plane.size for plane in planes}) > 1:
+        sizes = ", ".join(sorted({f"{columns}x{rows}" for rows, columns in (plane.size for plane in planes)}))
+        raise InputError(f"{path}: the images of the series have several sizes ({sizes}); move the odd ones away.")
+    if any(plane.spacing is None for plane in planes):
+        raise InputError(f"{path}: images of the series have no PixelSpacing; export the series again with it.")
+    if any(np.abs(plane.orientation - first.orientation).max() > SHEAR_TOLERANCE for plane in planes):
+        raise InputError(
+            f"{path}: the images of the series lie in different directions (a localizer among them?); "
+            "keep one direction in the folder."
+        )
+    if any(np.abs(np.divide(plane.spacing, first.spacing) - 1).max() > 1e-3 for plane in planes):
+        raise InputError(f"{path}: the images of the series differ in pixel spacing; keep those of one spacing.")
+    return sorted(planes, key=along(first))
+
+
+def along(first: Plane):
+    """A function that gives a plane's place on the normal of ``first``, mm."""
+    normal = np.cross(first.orientation[:3], first.orientation[3:])
+    return lambda plane: float(normal @ plane.position)
+
+
+def one_time_point(path: Path, planes: list[Plane], frame: int | None, remarks: list[str]) -> list[Plane]:
+    """One plane for each position, of sorted planes; with several at each, those of ``frame``.
+
+    :raises InputError: where a choice is needed, or where positions have unequal numbers of images.
+    """
+    place = along(planes[0])
+    groups = [[planes[0]]]
+    for plane in planes[1:]:
+        if place(plane) - place(groups[-1][0]) < POSITION_TOLERANCE_MM:
+            groups[-1].append(plane)
+        else:
+            groups.append([plane])
+    count = len(groups[0])
+    if any(len(group) != count for group in groups):
+        raise InputError(
+            f"{path}: the {len(planes)} images lie at {len(groups)} positions, some of which have more images than "
+            "others; keep one image for each position."
+        )
+    if count == 1:
+        if frame not in (None, 0):
+            raise InputError(f"{path}: the series has one time point only; leave --frame out.")
+        return planes
+    tag = next((tag for tag in TIME_TAGS if all(len({p.times.get(tag) for p in g}) == count for g in groups)), None)
+    groups = [sorted(group, key=lambda p: (str(type(p.times.get(tag))), p.times.get(tag) or 0)) for group in groups]
+    by = f" that differ in {tag}" if tag else ""
+    if frame is None:
+        raise InputError(
+            f"{path}: the series has {count} images at each position{by}; choose one of the volumes, "
+            f"--frame 0 to --frame {count - 1}."
+        )
+    remarks.append(f"volume {frame} of {count}{by}")
+    return numbered(path, list(map(list, zip(*groups, strict=True))), frame)
+
+
+def stack(path: Path, planes: list[Plane]) -> np.ndarray:
+    """IJK-to-LPS of sorted planes with one plane for each position.
+
+    :raises InputError: where the distances are unequal or the stack is sheared.
+    """
+    first, last = planes[0], planes[-1]
+    place = along(first)
+    at = np.array([place(plane) for plane in planes])
+    gaps = np.diff(at)
+    usual = float(np.median(gaps))
+    step = (last.position - first.position) / (len(planes) - 1)
+    tolerance = max(POSITION_TOLERANCE_MM, POSITION_TOLERANCE * usual)
+    if np.abs(at - np.linspace(at[0], at[-1], len(at))).max() > tolerance or np.abs(gaps - usual).max() > 2 * tolerance:
+        worst = int(np.abs(gaps - usual).argmax())
+        raise InputError(
+            f"{path}: the slices are not equally spaced: between {planes[worst].path.name} and "
+            f"{planes[worst + 1].path.name} are {gaps[worst]:.2f} mm, elsewhere {usual:.2f} mm; add the missing slices, "
+            "or resample the series with Slicer (DICOM module, 'Acquisition geometry regularization')."
+        )
+    affine = plane_affine(first, step)
+    drift = np.array([plane.position - first.position for plane in planes]) @ affine[:3, :2] / first_norms(affine)
+    if (
+        np.abs(drift[-1]).max() > SHEAR_TOLERANCE * (at[-1] - at[0])
+        or np.abs(drift).max() > SHEAR_TOLERANCE * (at[-1] - at[0]) + tolerance
+    ):
+        degrees = np.degrees(np.arctan2(np.abs(drift[-1]).max(), at[-1] - at[0]))
+        raise InputError(f"{path}: the slices are stacked askew by {degrees:.1f} degrees (gantry tilt); {UNSHEAR}.")
+    return affine
+
+
+def first_norms(affine: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(affine[:3, :2], axis=0)
+
+
+def plane_affine(plane: Plane, step: np.ndarray) -> np.ndarray:
+    """IJK-to-LPS from one plane and the vector to the next (DICOM PS3.3 C.7.6.2.1.1)."""
+    affine = np.eye(4)
+    affine[:3, 0] = plane.orientation[:3] * plane.spacing[1]
+    affine[:3, 1] = plane.orientation[3:] * plane.spacing[0]
+    affine[:3, 2] = step
+    affine[:3, 3] = plane.position
+    return affine
+
+
+def single_affine(plane: Plane, remarks: list[str]) -> np.ndarray:
+    """IJK-to-LPS of one plane; what it lacks is assumed and remarked."""
+    from dataclasses import replace
+
+    if plane.position is None or plane.orientation is None:
+        remarks.append("no place in the patient is known: rows go to the back, columns to the left")
+        plane = replace(plane, position=np.zeros(3), orientation=np.array([1.0, 0, 0, 0, 1, 0]))
+    if plane.spacing is None:
+        remarks.append("no pixel spacing is known, 1 mm is assumed")
+        plane = replace(plane, spacing=(1.0, 1.0))
+    if plane.thickness is None:
+        remarks.append("no slice thickness is known, 1 mm is assumed")
+    normal = np.cross(plane.orientation[:3], plane.orientation[3:])
+    return plane_affine(plane, normal * (plane.thickness or 1.0))
+
+
+# Pixels --------------------------------------------------------------------------------------------------------------
+
+
+def voxels(planes: list[Plane], modality: str, remarks: list[str]) -> np.ndarray:
+    """(k, j, i[, channel]) of the planes: decoded, rescaled, padding replaced."""
+    slices, padded, inverted = [], 0, False
+    rescaled = any((plane.slope, plane.intercept) != (1.0, 0.0) for plane in planes)
+    whole = all(plane.slope.is_integer() and plane.intercept.is_integer() for plane in planes)
+    path, data = None, None
+    for plane in planes:
+        if plane.path != path:
+            path, data = plane.path, with_pixels(plane.path)
+        with checked(path):
+            stored = decoded(data, plane.frame)
+            values = stored
+            if rescaled and stored.ndim == 2:
+                values = stored.astype(np.float64) * plane.slope + plane.intercept
+                values = values.astype(np.int64 if whole else np.float32)
+            elif data.PhotometricInterpretation == "MONOCHROME1":
+                low, high = stored_range(data)
+                values, inverted = (low + high - stored.astype(np.int64)).astype(stored.dtype), True
+            if modality == "CT" and "PixelPaddingValue" in data:
+                outside = is_padding(stored, data) & (values < CT_AIR)
+                padded += np.count_nonzero(outside)
+                values = np.where(outside, values.dtype.type(CT_AIR), values)
+        slices.append(values)
+    if len({one.shape for one in slices}) > 1:
+        raise InputError(f"{planes[0].path.parent}: some images of the series are grey and some RGB; keep one kind.")
+    if padded:
+        remarks.append(f"padding outside the scanner's field became {CT_AIR} HU in {padded} voxels")
+    if inverted:
+        remarks.append("MONOCHROME1 was inverted: bright is high now")
+    array = np.stack(slices)
+    return narrow(array) if array.dtype == np.int64 else array
+
+
+def narrow(array: np.ndarray) -> np.ndarray:
+    """int64 as int16 or int32 where that holds all values, else float64."""
+    for dtype in (np.int16, np.int32):
+        if array.min() >= np.iinfo(dtype).min and array.max() <= np.iinfo(dtype).max:
+            return array.astype(dtype)
+    return array.astype(np.float64)
+
+
+def with_pixels(path: Path):
+    """The whole data set, with the transfer syntax filled in where a file has none."""
+    import pydicom
+    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    with checked(path):
+        data = pydicom.dcmread(path, force=True)
+        if "TransferSyntaxUID" not in data.file_meta:
+            implicit = data.original_encoding[0]
+            data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+        return data
+
+
+def decoded(data, frame: int) -> np.ndarray:
+    """Stored values of one frame, (row, column) or (row, column, 3) as RGB; palettes are applied."""
+    from pydicom.pixels import apply_color_lut, pixel_array
+
+    if data.file_meta.TransferSyntaxUID in UNCOMPRESSED:
+        stored = pixel_array(data, index=frame)
+    else:
+        stored = decompressed(data)[frame]
+    if data.PhotometricInterpretation == "PALETTE COLOR":
+        stored = apply_color_lut(stored, data)
+        if stored.dtype == np.uint16:
+            stored = (stored >> 8).astype(np.uint8)
+    return stored[..., :3] if stored.ndim == 3 else stored
+
+
+def decompressed(data) -> np.ndarray:
+    """All frames of a compressed file, (frame, row, column[, channel]).
+
+    GDCM has the codecs but also applies rescaling in ways of its own: it gets a copy with nothing in it but the pixels.
+    """
+    import tempfile
+
+    import SimpleITK as sitk
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import MultiFrameGrayscaleWordSecondaryCaptureImageStorage, generate_uid
+
+    bare = Dataset()
+    for name in (
+        "SamplesPerPixel",
+        "PhotometricInterpretation",
+        "PlanarConfiguration",
+        "NumberOfFrames",
+        "Rows",
+        "Columns",
+        "BitsAllocated",
+        "BitsStored",
+        "HighBit",
+        "PixelRepresentation",
+        "PixelData",
+    ):
+        if name in data:
+            setattr(bare, name, data[name].value)
+    if bare.get("SamplesPerPixel", 1) == 1:
+        bare.PhotometricInterpretation = "MONOCHROME2"
+    bare["PixelData"].VR = "OB"
+    bare["PixelData"].is_undefined_length = True
+    bare.SOPClassUID = MultiFrameGrayscaleWordSecondaryCaptureImageStorage
+    bare.SOPInstanceUID = generate_uid()
+    bare.file_meta = FileMetaDataset()
+    bare.file_meta.TransferSyntaxUID = data.file_meta.TransferSyntaxUID
+    from .formats import quiet
+
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        name = os.path.join(folder, "pixels.dcm")
+        bare.save_as(name, enforce_file_format=True)
+        return sitk.GetArrayFromImage(sitk.ReadImage(name))
+
+
+def stored_range(data) -> tuple[int, int]:
+    """Lowest and highest value that BitsStored allows."""
+    bits = int(data.BitsStored)
+    return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if data.PixelRepresentation else (0, (1 << bits) - 1)
+
+
+def is_padding(stored: np.ndarray, data) -> np.ndarray:
+    """Where the stored value is PixelPaddingValue, or between it and PixelPaddingRangeLimit."""
+    value = signed(data.PixelPaddingValue, data)
+    limit = signed(data.get("PixelPaddingRangeLimit", data.PixelPaddingValue), data)
+    return (stored >= min(value, limit)) & (stored <= max(value, limit))
+
+
+def signed(value: int, data) -> int:
+    """A padding value in the pixels' own sign, whatever sign its header entry was written with."""
+    bits = int(data.BitsAllocated)
+    value = int(value) % (1 << bits)
+    return value - (1 << bits) if data.PixelRepresentation and value >= 1 << (bits - 1) else value

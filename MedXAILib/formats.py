@@ -1,0 +1,708 @@
+"""Files to Volume and back: NIfTI, NRRD, MetaImage and pictures here, DICOM in dicom.py."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+import threading
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from . import dicom
+from .errors import InputError
+from .volume import (
+    LPS_RAS,
+    SHEAR_TOLERANCE,
+    Label,
+    Labels,
+    Source,
+    Volume,
+    hot_colors,
+    left_handed,
+    oblique_degrees,
+    same_affine,
+    shear,
+    shear_degrees,
+)
+
+NOTICE = "Research use only, not for clinical use"
+NIFTI = (".nii", ".nii.gz", ".hdr", ".img", ".img.gz")
+NRRD = (".nrrd", ".nhdr")
+META = (".mha", ".mhd")
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+FREESURFER = (".mgz", ".mgh")
+WRITABLE = (".nrrd", ".nii.gz", ".nii", ".mha")
+UNSHEAR = (
+    "resample it onto an unsheared grid first (in Slicer 'Resample Scalar/Vector/DWI Volume', "
+    "or the tilt correction of the scanner or of dcm2niix)"
+)
+
+
+class Case(NamedTuple):
+    """One input of a run. ``name``: its path relative to the folder that was given, with '/', or its own name."""
+
+    path: Path
+    name: str
+
+
+def read_volume(path: str | Path, *, frame: int | None = None, series: str | None = None) -> Volume:
+    """Read an image file, a DICOM file or a folder of DICOM files.
+
+    :param frame: which volume of a 4D file, of a DICOM series with several time points or of a TIFF with
+        several pages; 0 is the first.
+    :param series: which DICOM series of a folder: its UID, number or description.
+    :returns: array (k, j, i[, channel]) in the file's own type, affine to RAS mm; ``source.remarks`` tells what was odd.
+    :raises InputError: for whatever cannot be placed in the patient without guessing.
+    """
+    path = existing(path)
+    if path.is_dir() or dicom.is_dicom(path):
+        return dicom.read_series(path, series=series, frame=frame)
+    if series is not None:
+        raise InputError(f"{path}: --series is for DICOM, and this is none; leave it out.")
+    refuse_foreign(path)
+    suffix = suffix_of(path)
+    if suffix in PICTURES:
+        return read_picture(path, frame)
+    if suffix in NIFTI:
+        return read_nifti(path, frame)
+    if suffix in NRRD + META:
+        return read_itk(path, frame)
+    raise InputError(
+        f"{path}: this is no image format that MedXAI knows; give NIfTI, NRRD, MHA, DICOM, PNG, JPEG or TIFF."
+    )
+
+
+def existing(path: str | Path) -> Path:
+    """:raises InputError: where nothing is, or a folder or file is empty."""
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file or folder; check the spelling.")
+    if path.is_file() and path.stat().st_size == 0:
+        raise InputError(f"{path}: the file is empty; copy or download it again.")
+    return path
+
+
+def suffix_of(path: Path) -> str:
+    """The lower-case suffix, with .nii.gz and .img.gz in one piece."""
+    name = path.name.lower()
+    return next((double for double in (".nii.gz", ".img.gz") if name.endswith(double)), Path(name).suffix)
+
+
+def refuse_foreign(path: Path) -> None:
+    """:raises InputError: for files that bear an image's name or purpose and are something else."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(48)
+    except OSError as error:
+        raise InputError(f"{path}: the file cannot be read ({error.strerror}); check its permissions.") from None
+    if head.startswith(b"version https://git-lfs"):
+        raise InputError(
+            f"{path}: this is a git-LFS pointer and not the image itself; run 'git lfs pull' in its repository."
+        )
+    if suffix_of(path) in FREESURFER:
+        raise InputError(f"{path}: FreeSurfer's MGZ is not read; convert it, 'mri_convert {path.name} out.nii.gz'.")
+
+
+# NIfTI ---------------------------------------------------------------------------------------------------------------
+
+
+class NiftiHeader(NamedTuple):
+    """What is needed of the 348 bytes: shape, bytes expected in the data file, datatype, affines (or None), IJK-to-RAS mm."""
+
+    shape: tuple[int, ...]
+    bytes_needed: int
+    datatype: int
+    sform: np.ndarray | None
+    qform: np.ndarray | None
+
+
+def read_nifti(path: Path, frame: int | None) -> Volume:
+    """NIfTI-1, one file or a header and image pair.
+
+    Two affines may stand in the header. SimpleITK's choice (also Slicer's) is kept; where the other one differs, a remark
+    says so. SimpleITK drops a shear without a word, hence the look into the header.
+    """
+    header_path, data_path = nifti_pair(path)
+    header = nifti_header(header_path)
+    if header.datatype in (32, 1792, 2048):
+        raise InputError(f"{path}: the voxels are complex numbers; write their magnitude to a new file and give that.")
+    if header.sform is not None and shear(header.sform) > SHEAR_TOLERANCE:
+        raise InputError(
+            f"{path}: the affine is sheared by {shear_degrees(header.sform):.1f} degrees (a gantry tilt?); {UNSHEAR}."
+        )
+    require_bytes(path, data_path, header.bytes_needed)
+    volume = read_itk(header_path, frame)
+    if header.datatype == 2304:
+        volume = replace(volume, array=volume.array[..., :3])
+        volume = remark(volume, "the alpha channel was dropped")
+    if header.sform is None and header.qform is None:
+        return remark(volume, "the header does not say how the volume lies in the patient; axes and origin are a guess")
+    for name, affine in (("sform", header.sform), ("qform", header.qform)):
+        if affine is not None and not same_affine(volume.affine, affine, volume.shape, 0.01):
+            volume = remark(volume, f"sform and qform of the header disagree; the {name} was not used (nor by Slicer)")
+    return volume
+
+
+def nifti_pair(path: Path) -> tuple[Path, Path]:
+    """The file that holds the header and the one that holds the voxels."""
+    suffix = suffix_of(path)
+    if suffix in (".nii", ".nii.gz"):
+        return path, path
+    stem = path.name[: -len(suffix)]
+    folder = path.parent
+    header = path if suffix == ".hdr" else folder / f"{stem}.hdr"
+    data = next((folder / f"{stem}{end}" for end in (".img", ".img.gz") if (folder / f"{stem}{end}").is_file()), None)
+    if not header.is_file() or data is None:
+        missing = f"{stem}.img" if data is None else header.name
+        raise InputError(f"{path}: {missing} is missing beside it; a header and its image belong together.")
+    return header, data
+
+
+def nifti_header(path: Path) -> NiftiHeader:
+    """Read the NIfTI-1 header, after https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h.
+
+    :raises InputError: when it is none, or a NIfTI-2 or ANALYZE one, or makes no sense.
+    """
+    raw = first_bytes(path, 540)
+    order = next((order for order in "<>" if raw[:4] in (struct.pack(order + "i", n) for n in (348, 540))), None)
+    if order and struct.unpack_from(order + "i", raw)[0] == 540:
+        raise InputError(
+            f"{path}: NIfTI-2 is not read; save it as NIfTI-1 first (nibabel, or 'mri_convert IN OUT.nii.gz')."
+        )
+    if order is None or len(raw) < 348:
+        raise InputError(f"{path}: this is no NIfTI file, or a damaged one; copy or export it again.")
+    if raw[344:347] not in (b"n+1", b"ni1"):
+        raise InputError(
+            f"{path}: this is an ANALYZE file, which does not tell left from right; convert it to NIfTI knowing that."
+        )
+    read = lambda form, at: struct.unpack_from(order + form, raw, at)  # noqa: E731
+    rank, *sizes = read("8h", 40)
+    datatype, bits = read("2h", 70)
+    pixdim = np.array(read("8f", 76), float)
+    offset, slope, _ = read("3f", 108)
+    qform_code, sform_code = read("2h", 252)
+    shape = tuple(sizes[:rank]) if 1 <= rank <= 7 else ()
+    if not shape or min(shape) < 1 or bits not in (1, 8, 16, 24, 32, 64, 96, 128, 192, 256) or not np.isfinite(offset):
+        raise InputError(f"{path}: the NIfTI header is damaged; copy or export the file again.")
+    unit = {1: 1000.0, 3: 0.001}.get(raw[123] & 7, 1.0)  # metre, micrometre; anything else is taken as mm
+    scale = np.diag([unit, unit, unit, 1.0])
+    sform = scale @ np.array([*read("12f", 280), 0, 0, 0, 1], float).reshape(4, 4) if sform_code > 0 else None
+    qform = scale @ quaternion_affine(read("3f", 256), read("3f", 268), pixdim) if qform_code > 0 else None
+    count = 1
+    for size in shape:
+        count *= size
+    return NiftiHeader(shape, int(max(offset, 0)) + (count * bits + 7) // 8, datatype, usable(sform), usable(qform))
+
+
+def usable(affine: np.ndarray | None) -> np.ndarray | None:
+    """The affine, or None where it is not finite or not invertible."""
+    if affine is None or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        return None
+    return affine
+
+
+def quaternion_affine(bcd, offset, pixdim) -> np.ndarray:
+    """IJK-to-RAS of a NIfTI qform: quaternion (a, b, c, d), offset and pixdim (its first entry is the handedness)."""
+    b, c, d = map(float, bcd)
+    a = max(0.0, 1 - (b * b + c * c + d * d)) ** 0.5
+    rotation = np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
+    affine = np.eye(4)
+    affine[:3, :3] = rotation * pixdim[1:4] * [1, 1, -1 if pixdim[0] < 0 else 1]
+    affine[:3, 3] = offset
+    return affine
+
+
+def first_bytes(path: Path, count: int) -> bytes:
+    """The first bytes of a file, of its content where it is gzipped."""
+    try:
+        with path.open("rb") as file:
+            zipped = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if zipped else path.open("rb") as file:
+            return file.read(count)
+    except (OSError, EOFError, zlib.error):
+        raise InputError(f"{path}: the file is damaged (its gzip stream ends or breaks); copy it again.") from None
+
+
+def require_bytes(path: Path, data_path: Path, needed: int) -> None:
+    """SimpleITK fills what a truncated NIfTI file lacks with whatever lies in memory, so count before.
+
+    :raises InputError: when the data file holds fewer bytes than the header announces, or the memory does.
+    """
+    require_memory(path, needed)
+    with data_path.open("rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+        file.seek(-4, os.SEEK_END)
+        size = struct.unpack("<I", file.read(4))[0] if zipped else data_path.stat().st_size
+    if zipped and size != needed % 2**32:  # gzip's own note of the length does not fit: count
+        size = unzipped_size(data_path, needed)
+    if size < needed and not (zipped and needed >= 2**32):
+        raise InputError(f"{path}: the file is cut short ({size} of {needed} bytes); copy or download it again.")
+
+
+def unzipped_size(path: Path, enough: int) -> int:
+    """Bytes of content of a gzip file, counted until ``enough``; a stream that breaks ends the count."""
+    size = 0
+    try:
+        with gzip.open(path) as file:
+            while size < enough and (block := file.read(1 << 20)):
+                size += len(block)
+    except (OSError, EOFError, zlib.error):
+        pass
+    return size
+
+
+def require_memory(path: Path, needed: int) -> None:
+    """:raises InputError: for a volume that no memory of this machine could hold (often a forged header)."""
+    import psutil
+
+    if needed > psutil.virtual_memory().total:
+        raise InputError(f"{path}: the volume needs {needed / 2**30:,.0f} GiB of memory; crop or downsample it first.")
+
+
+# SimpleITK -----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def quiet(lock=threading.RLock()) -> Iterator[None]:  # noqa: B008 - one lock for the process is what is wanted
+    """Keep SimpleITK's C++ libraries from writing to stderr; an error comes as an exception all the same."""
+    import SimpleITK as sitk
+
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    with lock:
+        try:
+            saved = os.dup(2)
+        except OSError:  # no stderr at all, as in a windowed application
+            yield
+            return
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            os.close(sink)
+
+
+def read_itk(path: Path, frame: int | None) -> Volume:
+    """Read whatever SimpleITK reads as one volume; a fourth axis of size 1 goes, a longer one needs ``frame``."""
+    image, array, listed = open_itk(path)
+    rank = image.GetDimension()
+    remarks = []
+    if listed:
+        array = np.moveaxis(array, -1, 0)
+    outer = array.shape[: max(rank - 3, 0) + listed]
+    count = int(np.prod(outer))
+    if outer:
+        array = array.reshape(count, *array.shape[len(outer) :])[chosen_frame(path, frame, count) if count > 1 else 0]
+        remarks += [] if count > 1 else ["a fourth axis of size 1 was dropped"]
+    if rank == 2:
+        array = array[None]
+        remarks.append("a 2-D image, read as one slice of 1 mm")
+    return placed(path, np.ascontiguousarray(array), itk_affine(image), remarks)
+
+
+def open_itk(path: Path) -> tuple:
+    """The SimpleITK image, its array, and whether the array's last axis lists volumes (a sequence) and not channels."""
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        with quiet():
+            reader.ReadImageInformation()
+            require_memory(path, int(np.prod(reader.GetSize(), dtype=object)) * reader.GetNumberOfComponents())
+            kinds = {reader.GetMetaData(key) for key in reader.GetMetaDataKeys() if key.startswith("NRRD_kinds")}
+            image = reader.Execute()
+    except RuntimeError as error:
+        raise InputError(f"{path}: the file cannot be read ({short_reason(error)}); copy or export it again.") from None
+    if "complex" in image.GetPixelIDTypeAsString():
+        raise InputError(f"{path}: the voxels are complex numbers; write their magnitude to a new file and give that.")
+    listed = bool(kinds & {"list", "time"}) and image.GetNumberOfComponentsPerPixel() > 1
+    return image, sitk.GetArrayFromImage(image), listed
+
+
+def itk_affine(image) -> np.ndarray:
+    """IJK-to-RAS of a SimpleITK image's first three axes; a missing third one gets 1 mm."""
+    rank, spatial = image.GetDimension(), min(image.GetDimension(), 3)
+    lps = np.eye(4)
+    direction = np.array(image.GetDirection()).reshape(rank, rank)[:spatial, :spatial]
+    lps[:spatial, :spatial] = direction * np.array(image.GetSpacing())[:spatial]
+    lps[:spatial, 3] = np.array(image.GetOrigin())[:spatial]
+    return LPS_RAS @ lps
+
+
+def short_reason(error: Exception) -> str:
+    """The telling part of SimpleITK's stack of lines."""
+    text = str(error)
+    if "Unable to determine ImageIO reader" in text:
+        return "its content is not what its suffix says"
+    last = [line.strip() for line in text.splitlines() if line.strip()][-1]
+    reason = last.split("ERROR:")[-1].split("):")[-1].strip(" .")
+    return "its header or data are damaged" if "No such file" in reason or "/" in reason else reason
+
+
+def chosen_frame(path: Path, frame: int | None, count: int) -> int:
+    """:raises InputError: where a frame is needed and none, or one that does not exist, was given."""
+    if frame is None:
+        raise InputError(f"{path}: the file holds {count} volumes; choose one with --frame 0 to --frame {count - 1}.")
+    if not 0 <= frame < count:
+        raise InputError(f"{path}: there is no frame {frame}; choose --frame 0 to --frame {count - 1}.")
+    return frame
+
+
+def placed(path: Path, array: np.ndarray, affine: np.ndarray, remarks: list[str]) -> Volume:
+    """The Volume, or a sentence where the affine is none."""
+    if usable(affine) is None:
+        raise InputError(f"{path}: its spacing or axes are zero or not finite; mend the header or export it again.")
+    if shear(affine) > SHEAR_TOLERANCE:
+        raise InputError(f"{path}: the affine is sheared by {shear_degrees(affine):.1f} degrees; {UNSHEAR}.")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        remarks = [*remarks, f"{np.count_nonzero(~np.isfinite(array))} values are not finite (NaN or infinite)"]
+    return Volume(array, affine, Source(path.name, suffix_of(path).lstrip("."), remarks=tuple(remarks)))
+
+
+def remark(volume: Volume, text: str) -> Volume:
+    """The volume with one remark more."""
+    return replace(volume, source=replace(volume.source, remarks=(*volume.source.remarks, text)))
+
+
+# Pictures ------------------------------------------------------------------------------------------------------------
+
+
+def read_picture(path: Path, frame: int | None) -> Volume:
+    """PNG, JPEG or TIFF as one slice: rows go to the back, columns to the left, 1 mm (nothing better is known)."""
+    import warnings
+
+    from PIL import Image, ImageOps
+
+    remarks = ["a picture: no spacing or place in the patient is known, 1 mm is assumed"]
+    try:
+        with warnings.catch_warnings(), Image.open(path) as picture:
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            pages = getattr(picture, "n_frames", 1)
+            if pages > 1:
+                picture.seek(chosen_frame(path, frame, pages))
+            turned = picture.getexif().get(0x0112, 1) != 1
+            array, change = pixels(ImageOps.exif_transpose(picture))
+    except InputError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise InputError(f"{path}: the picture is damaged or too large; save it again as PNG.") from None
+    remarks += [change] if change else []
+    remarks += ["turned upright as its EXIF entry says"] if turned else []
+    return placed(path, array[None], np.diag([-1.0, -1.0, 1.0, 1.0]), remarks)
+
+
+def pixels(picture) -> tuple[np.ndarray, str]:
+    """(row, column[, channel]) of a PIL image, grey or RGB, and what was changed to get there."""
+    mode = picture.mode
+    if mode in ("L", "RGB") or mode.startswith(("I", "F")):
+        return np.asarray(picture), ""
+    if mode == "1":
+        return np.asarray(picture.convert("L")), "black and white became 0 and 255"
+    if mode in ("LA", "La"):
+        return np.asarray(picture.convert("L")), "the alpha channel was dropped"
+    if mode in ("RGBA", "RGBa", "RGBX"):
+        return np.asarray(picture.convert("RGB")), "the alpha channel was dropped"
+    rgb = np.asarray(picture.convert("RGB"))
+    if (rgb == rgb[..., :1]).all():
+        return rgb[..., 0], f"the {mode} colours are shades of grey and became one channel"
+    return rgb, f"the {mode} colours became RGB"
+
+
+# Labels --------------------------------------------------------------------------------------------------------------
+
+
+def read_labels(path: str | Path) -> Labels:
+    """Read a segmentation: Slicer's .seg.nrrd with its names and colours, or any label map.
+
+    Where segments of several layers overlap, the later one wins, and a remark says so.
+
+    :raises InputError: as :func:`read_volume`, and for values that are no labels.
+    """
+    path = existing(path)
+    keys = segment_keys(path)
+    if keys:
+        return read_segments(path, keys)
+    volume = read_volume(path)
+    array = volume.array
+    if volume.channels > 1:
+        raise InputError(f"{path}: an RGB image is no label map; give one integer for each voxel.")
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all() or (array != np.round(array)).any():
+            raise InputError(f"{path}: the values are no whole numbers, so this is no label map; give a segmentation.")
+        array = array.astype(np.int32)
+    if array.min() < 0 or array.max() > 65535:
+        raise InputError(f"{path}: labels go from 0 to 65535, and this file has {array.min()} to {array.max()}.")
+    volume = volume.with_array(smallest(array))
+    values = [int(value) for value in np.unique(array) if value]
+    rows = [Label(value, f"label {value}", color) for value, color in zip(values, hot_colors(len(values)), strict=True)]
+    return Labels(volume, tuple(rows))
+
+
+def segment_keys(path: Path) -> dict[str, str]:
+    """The key/value pairs of an NRRD header that Slicer writes for segmentations; empty for any other file."""
+    if path.is_dir() or suffix_of(path) not in NRRD:
+        return {}
+    header = first_bytes(path, 1 << 20).split(b"\n\n")[0].split(b"\r\n\r\n")[0].decode("utf-8", "replace")
+    lines = [line.partition(":=") for line in header.splitlines()]
+    keys = {key: value for key, mark, value in lines if mark and key.startswith("Segment")}
+    if "Segment0_ID" not in keys:
+        return {}
+    return keys | ({"unnamed space": ""} if "\nspace dimension:" in header else {})
+
+
+def read_segments(path: Path, keys: dict[str, str]) -> Labels:
+    """The segments of a .seg.nrrd, its layers laid over one another.
+
+    A layer is a component of the file (one, unless segments overlap). Before Slicer 4.11 every segment had a layer of
+    its own, its value was 1, and the origin was that of the uncropped reference image; the oldest files have the
+    layers on a fourth axis and are in RAS without saying so.
+    """
+    image, array, _ = open_itk(path)
+    if image.GetDimension() == 4:
+        array = np.moveaxis(array, 0, -1)
+    layers = array if array.ndim == 4 else array[..., None]
+    affine = itk_affine(image)
+    if "unnamed space" in keys:
+        affine = LPS_RAS @ affine
+    try:
+        extent = [int(n) for n in keys.get("Segmentation_Extent", "").split()]
+        if "Segmentation_ReferenceImageExtentOffset" not in keys and len(extent) == 6:
+            affine[:3, 3] += affine[:3, :3] @ extent[::2]
+        segments = [segment(keys, n, layers.shape[3]) for n in range(len(keys)) if f"Segment{n}_ID" in keys]
+    except ValueError:
+        raise InputError(f"{path}: its Segment entries are damaged; save the segmentation again in Slicer.") from None
+    distinct = len({stored for _, stored, _, _ in segments}) == len(segments)
+    colors = hot_colors(len(segments))
+    merged = np.zeros(layers.shape[:3], np.uint16)
+    rows, covered = [], 0
+    for n, (layer, stored, name, color) in enumerate(segments):
+        value = stored if distinct else n + 1
+        inside = layers[..., layer] == stored
+        covered += np.count_nonzero(merged[inside])
+        merged[inside] = value
+        rows.append(Label(value, name, color or colors[n]))
+    remarks = [f"segments overlap in {covered} voxels, where the later one was kept"] if covered else []
+    return Labels(placed(path, smallest(merged), affine, remarks), tuple(rows))
+
+
+def segment(keys: dict[str, str], n: int, layers: int) -> tuple[int, int, str, tuple]:
+    """Layer, stored value, name and colour (empty where there is none) of one segment.
+
+    :raises ValueError: for entries that make no sense.
+    """
+    layer = int(keys.get(f"Segment{n}_Layer", n if layers > 1 else 0))
+    stored = int(keys.get(f"Segment{n}_LabelValue", 1))
+    color = tuple(float(part) for part in keys.get(f"Segment{n}_Color", "").split())
+    if not 0 <= layer < layers or not 0 < stored < 65536 or len(color) not in (0, 3):
+        raise ValueError
+    return layer, stored, keys.get(f"Segment{n}_Name") or keys[f"Segment{n}_ID"], color
+
+
+def smallest(array: np.ndarray) -> np.ndarray:
+    """Whole numbers in the smallest of uint8, int16, uint16 and int32 that holds them."""
+    low, high = int(array.min()), int(array.max())
+    for dtype in (np.uint8, np.int16, np.uint16, np.int32):
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+            return array.astype(dtype, copy=False)
+    return array
+
+
+# Writing -------------------------------------------------------------------------------------------------------------
+
+
+def write_volume(
+    volume: Volume, path: str | Path, metadata: dict[str, str] | None = None, compress: bool = True
+) -> None:
+    """Write .nrrd, .nii.gz, .nii or .mha, whole or not at all; an existing file is replaced.
+
+    float32, float64 and integers up to 32 bits are kept; others become the nearest of these. NRRD and MetaImage keep the affine
+    exactly, NIfTI in float32. ``metadata`` goes into the header as key/value pairs (NIfTI has no room for them: its
+    description gets the notice only).
+
+    :raises InputError: for another suffix, or where the place cannot be written to.
+    """
+    import SimpleITK as sitk
+
+    path = Path(path)
+    suffix = next((suffix for suffix in WRITABLE if path.name.lower().endswith(suffix)), None)
+    if suffix is None:
+        raise InputError(f"{path}: volumes are written as {', '.join(WRITABLE)}; choose one of these suffixes.")
+    image = sitk.GetImageFromArray(writable(volume.array), isVector=volume.array.ndim == 4)
+    lps = LPS_RAS @ volume.affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    if suffix.startswith(".nii"):
+        image.SetMetaData("ITK_FileNotes", f"MedXAI: {NOTICE}")
+    else:
+        for key, value in ({"MedXAI_notice": NOTICE} | (metadata or {})).items():
+            image.SetMetaData(key, " ".join(str(value).split()))
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        with quiet():
+            sitk.WriteImage(image, str(temporary), useCompression=compress and suffix != ".nii")
+        os.replace(temporary, path)
+    except (RuntimeError, OSError):
+        raise InputError(
+            f"{path}: the file cannot be written; check that the folder exists, is writable and has space."
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def writable(array: np.ndarray) -> np.ndarray:
+    """The array in a type that all formats and Slicer take."""
+    if array.dtype.kind == "b":
+        return array.astype(np.uint8)
+    if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
+        array = smallest(array)
+        return array.astype(np.float64) if array.dtype.itemsize == 8 else array
+    if array.dtype == np.float16:
+        return array.astype(np.float32)
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+
+
+def write_labels(labels: Labels, path: str | Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a label map; an .nrrd also carries names and colours the way that Slicer's .seg.nrrd does.
+
+    :raises InputError: as :func:`write_volume`.
+    """
+    array = smallest(labels.volume.array)
+    k, j, i = array.shape
+    extent = f"0 {i - 1} 0 {j - 1} 0 {k - 1}"
+    keys = {}
+    for n, row in enumerate(labels.rows):
+        fields = {
+            "ID": f"Segment_{row.value}",
+            "Name": row.name,
+            "Color": " ".join(f"{part:.6g}" for part in row.color),
+            "LabelValue": row.value,
+            "Layer": 0,
+            "Extent": extent,
+            "Tags": "|",
+        }
+        keys |= {f"Segment{n}_{key}": str(value) for key, value in fields.items()}
+    if keys:
+        keys |= {
+            "Segmentation_MasterRepresentation": "Binary labelmap",
+            "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
+            "Segmentation_ReferenceImageExtentOffset": "0 0 0",
+        }
+    named = keys if Path(path).name.lower().endswith(".nrrd") else {}
+    write_volume(labels.volume.with_array(array), path, (metadata or {}) | named)
+
+
+# Folders and descriptions --------------------------------------------------------------------------------------------
+
+
+def find_cases(path: str | Path) -> list[Case]:
+    """The inputs that a path stands for.
+
+    A file is one, and so is a folder with any DICOM in it, however deep; in any other folder every image is one,
+    recursively, sorted by name. Hidden files are left out, and the image of a header and image pair.
+
+    :raises InputError: where there is none.
+    """
+    path = existing(path)
+    if path.is_file():
+        return [Case(path, path.name)]
+    files = sorted(file for file in path.rglob("*") if file.is_file() and not hidden(file.relative_to(path)))
+    if any(dicom.is_dicom(file) for file in files):
+        return [Case(path, path.resolve().name)]
+    known = NIFTI + NRRD + META + PICTURES + FREESURFER
+    images = [file for file in files if suffix_of(file) in known and not is_second_half(file)]
+    if not images:
+        raise InputError(
+            f"{path}: the folder holds no image; give one with DICOM, NIfTI, NRRD, MHA, PNG, JPEG or TIFF."
+        )
+    return [Case(file, file.relative_to(path).as_posix()) for file in images]
+
+
+def hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def is_second_half(path: Path) -> bool:
+    """Whether a file is the .img of a .hdr."""
+    suffix = suffix_of(path)
+    return suffix in (".img", ".img.gz") and path.with_name(path.name[: -len(suffix)] + ".hdr").is_file()
+
+
+def describe(path: str | Path, series: str | None = None, frame: int | None = None) -> dict:
+    """What ``medxai info`` prints: geometry, intensities, series and what is odd, as plain JSON values.
+
+    :raises InputError: as :func:`read_volume`.
+    """
+    path = existing(path)
+    volume = read_volume(path, series=series, frame=frame)
+    is_dicom = path.is_dir() or dicom.is_dicom(path)
+    return {
+        "name": volume.source.name,
+        "format": volume.source.format,
+        "geometry": {
+            "shape": list(volume.shape),
+            "spacing_mm": rounded(volume.spacing),
+            "extent_mm": rounded(volume.spacing * volume.shape),
+            "origin_ras_mm": rounded(volume.affine[:3, 3]),
+            "axes": volume.axes,
+            "oblique_degrees": round(oblique_degrees(volume.affine), 3),
+            "handedness": "left" if left_handed(volume.affine) else "right",
+            "affine": volume.affine.tolist(),
+        },
+        "channels": volume.channels,
+        "intensities": intensities(volume.array),
+        "series": [one.row() for one in dicom.list_series(path)] if is_dicom else [],
+        "remarks": [*volume.source.remarks, *oddities(volume)],
+    }
+
+
+def rounded(values) -> list[float]:
+    return [round(float(value), 6) for value in values]
+
+
+def intensities(array: np.ndarray) -> dict:
+    """Type, range, percentiles and the share of voxels at the minimum; values that are not finite are left out."""
+    finite = array[np.isfinite(array)] if array.dtype.kind == "f" else array.ravel()
+    if finite.size == 0:
+        return {"type": str(array.dtype), "min": None, "max": None, "percentiles": {}, "share_at_min": None}
+    levels = (1, 5, 25, 50, 75, 95, 99)
+    return {
+        "type": str(array.dtype),
+        "min": float(finite.min()),
+        "max": float(finite.max()),
+        "percentiles": {str(n): float(v) for n, v in zip(levels, np.percentile(finite, levels), strict=True)},
+        "share_at_min": float(np.count_nonzero(finite == finite.min()) / finite.size),
+    }
+
+
+def oddities(volume: Volume) -> list[str]:
+    """What a volume alone shows to be unusual, one sentence each."""
+    found = []
+    if left_handed(volume.affine):
+        found.append("left-handed: Slicer reorders the slices when it writes this volume")
+    ratio = volume.spacing.max() / volume.spacing.min()
+    if ratio > 3:
+        found.append(f"anisotropic: the coarsest spacing is {ratio:.1f} times the finest")
+    low, high = volume.array.min(), volume.array.max()
+    if low == high:
+        found.append(f"every voxel has the same value, {low}")
+    elif low <= -1500 and np.count_nonzero(volume.array == low) > 0.01 * volume.array.size:
+        found.append(f"the value {low} fills more than 1 % of the volume: probably padding outside the scanner's field")
+    return found
