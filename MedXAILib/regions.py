@@ -1,0 +1,227 @@
+"""Tables over labels: hot regions, superpixels, shares by structure; and the part of an image that is not air."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .volume import Label, Labels, Volume, hot_colors, resample
+
+ELSEWHERE = "elsewhere"
+"""Row of :func:`anatomy_shares` for what lies in no structure."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """One hot region of a map.
+
+    :ivar value: its value in the Labels.
+    :ivar centroid: R, A, S in mm, weighted by the map's values.
+    :ivar peak: the highest value of the map in it.
+    :ivar mass_share: the sum of the map in it, over the sum of all positive values of the map.
+    """
+
+    value: int
+    name: str
+    volume_ml: float
+    centroid: tuple[float, float, float]
+    peak: float
+    mass_share: float
+
+
+@dataclass(frozen=True)
+class Superpixel:
+    """One superpixel: its value in the Labels, its coefficient in LIME's surrogate, its volume."""
+
+    value: int
+    name: str
+    coefficient: float
+    volume_ml: float
+
+
+@dataclass(frozen=True)
+class StructureShare:
+    """The shares (0..1) of a map's positive mass, of its negative mass and of the volume seen that one structure has."""
+
+    structure: str
+    positive_share: float
+    negative_share: float
+    volume_share: float
+
+
+def hot_regions(heat: Volume, *, share: float = 0.5, smallest_mm3: float | None = None) -> tuple[Labels, list[Region]]:
+    """Where a map is hot: the smallest set of its highest voxels that holds ``share`` of the positive mass.
+
+    Voxels that equal the lowest value needed all belong to the set, so that ties (a superpixel) are never cut.
+    The set falls into components whose voxels touch by faces, edges or corners. Components below ``smallest_mm3``
+    are dropped, except the one with the largest mass. Rows and label values go by falling mass.
+
+    :param heat: array (k, j, i); voxels that are not positive have no mass.
+    :param share: 0 < share <= 1.
+    :param smallest_mm3: by default 50 mm3, or a thousandth of the grid where that is less.
+    :returns: Labels on the map's grid, and the rows; both without rows where no value is positive.
+    """
+    from scipy import ndimage
+
+    voxel_mm3 = 1000 * heat.voxel_ml
+    if smallest_mm3 is None:
+        smallest_mm3 = min(50.0, heat.array.size * voxel_mm3 / 1000)
+    components, count = ndimage.label(heat.array >= mass_threshold(heat.array, share), np.ones((3, 3, 3)))
+    numbers = np.arange(1, count + 1)
+    sizes = np.bincount(components.ravel(), minlength=count + 1)
+    masses = np.atleast_1d(ndimage.sum_labels(heat.array, components, numbers))
+    order = numbers[np.argsort(-masses, kind="stable")]
+    order = [n for rank, n in enumerate(order) if rank == 0 or sizes[n] * voxel_mm3 >= smallest_mm3]
+
+    renumber = np.zeros(count + 1, np.min_scalar_type(len(order)))
+    renumber[order] = np.arange(1, len(order) + 1)
+    array = renumber[components]
+    values = np.arange(1, len(order) + 1)
+    centroids = heat.ras(np.reshape(ndimage.center_of_mass(heat.array, array, values), (-1, 3))[:, ::-1])
+    peaks = ndimage.maximum(heat.array, array, values)
+    total = heat.array[heat.array > 0].sum(dtype=np.float64)
+    rows = [
+        Region(
+            value=int(value),
+            name=f"region {value}",
+            volume_ml=float(sizes[n] * heat.voxel_ml),
+            centroid=tuple(centroids[value - 1].tolist()),
+            peak=float(peaks[value - 1]),
+            mass_share=float(masses[n - 1] / total),
+        )
+        for value, n in zip(values, order, strict=True)
+    ]
+    labels = [Label(row.value, row.name, color) for row, color in zip(rows, hot_colors(len(rows)), strict=True)]
+    return Labels(heat.with_array(array), tuple(labels)), rows
+
+
+def mass_threshold(array: np.ndarray, share: float) -> float:
+    """The highest value v for which the voxels >= v hold ``share`` of the sum of all positive voxels; inf for none."""
+    falling = np.sort(array[array > 0])[::-1]
+    if not falling.size:
+        return np.inf
+    mass = np.cumsum(falling, dtype=np.float64)
+    return float(falling[np.searchsorted(mass, min(share, 1.0) * mass[-1])])
+
+
+def superpixel_rows(labels: Labels, coefficients: dict[int, float]) -> list[Superpixel]:
+    """The superpixels by falling coefficient.
+
+    :param coefficients: of every label value that has a row.
+    """
+    highest = max((row.value for row in labels.rows), default=0)
+    ml = np.bincount(labels.volume.array.ravel(), minlength=highest + 1) * labels.volume.voxel_ml
+    rows = [
+        Superpixel(row.value, row.name, float(coefficients[row.value]), float(ml[row.value])) for row in labels.rows
+    ]
+    return sorted(rows, key=lambda row: -row.coefficient)
+
+
+def anatomy_shares(heat: Volume, anatomy: Labels, seen: np.ndarray) -> list[StructureShare]:
+    """Which structure a map lies in, beside what chance would give: the structure's share of the volume seen.
+
+    Shares of mass are of the whole map, so what lies in air counts as elsewhere. Each column sums to 1
+    over the structures and the last row, "elsewhere"; it is 0 throughout where there is no such mass.
+
+    :param heat: array (k, j, i).
+    :param anatomy: on any grid; resampled to the map's (nearest).
+    :param seen: bool (k, j, i) on the map's grid: the voxels that the network saw and that are not air.
+    """
+    volume = anatomy.volume
+    if not volume.same_grid(heat):
+        volume = resample(volume, heat.affine, heat.shape, order=0)
+    values = [row.value for row in anatomy.rows]
+    index = np.full(volume.array.shape, len(values), np.intp)
+    for n, value in enumerate(values):
+        index[volume.array == value] = n
+
+    def shares(weights: np.ndarray) -> np.ndarray:
+        sums = np.bincount(index.ravel(), weights.ravel(), minlength=len(values) + 1)
+        return sums / (sums.sum() or 1.0)
+
+    columns = [shares(np.maximum(heat.array, 0)), shares(np.maximum(-heat.array, 0)), shares(seen)]
+    names = [row.name for row in anatomy.rows] + [ELSEWHERE]
+    return [StructureShare(name, *map(float, row)) for name, row in zip(names, zip(*columns, strict=True), strict=True)]
+
+
+def foreground(array: np.ndarray) -> np.ndarray:
+    """The part of an image that is not air or empty background; of several channels, the part that any of them shows.
+
+    Air is what lies below a softened Otsu threshold of the lightly smoothed image, or is the one value that fills
+    the image's border. Specks are left out of the foreground. What a plane along any axis shows enclosed by it
+    belongs to it: dark lesions, fluid, lungs.
+
+    :param array: (k, j, i) or (k, j, i, channel).
+    :returns: bool (k, j, i), never empty: all true where no air can be told from the rest.
+    """
+    channels = [array] if array.ndim == 3 else [array[..., c] for c in range(array.shape[3])]
+    masks = [_filled(_without_specks(mask)) for mask in map(_not_air, channels) if mask is not None]
+    return np.logical_or.reduce(masks) if masks else np.ones(array.shape[:3], bool)
+
+
+def _not_air(channel: np.ndarray) -> np.ndarray | None:
+    """What is brighter than air in one channel (k, j, i), or None where no air can be told from the rest."""
+    from scipy import ndimage
+    from skimage.filters import threshold_otsu
+
+    values = np.nan_to_num(channel.astype(np.float32), nan=np.nanmin(channel))
+    rest = values[values > values.min()]
+    if not rest.size:
+        return None
+    low, high = np.percentile(rest, (1, 99))
+    edge, uniform = _border_value(values)
+    if uniform and low < edge < high:  # standardised intensities, the background set to one value among them
+        return values != edge
+    padded = values.min() < low - (high - low) / 2  # a value of its own outside the field of view or the head
+    inside = values > values.min() if padded else np.ones(values.shape, bool)
+    without_air = inside if padded else None
+
+    low, high = np.percentile(values[inside], (0.5, 99.5))
+    smooth = ndimage.gaussian_filter(np.clip(values, low, high), 0.7)
+    darker = smooth[inside]
+    for _ in range(3):  # dark from bright tissue first, perhaps, and then air from dark tissue
+        otsu = threshold_otsu(darker)
+        dark = darker <= otsu
+        if dark.all():
+            break
+        air, body = np.median(darker[dark]), np.median(darker[~dark])
+        if air - low < (body - low) / 4:  # air lies near the lowest value
+            return smooth > air + 0.4 * (otsu - air)
+        darker = darker[dark]
+    return without_air
+
+
+def _border_value(values: np.ndarray) -> tuple[float, bool]:
+    """The most frequent value on the faces of an array, and whether it fills more than half of them."""
+    axes = [axis for axis in range(3) if values.shape[axis] > 1]
+    faces = [np.take(values, at, axis).ravel() for axis in axes for at in (0, -1)] or [values.ravel()]
+    found, counts = np.unique(np.concatenate(faces), return_counts=True)
+    return float(found[counts.argmax()]), bool(2 * counts.max() > counts.sum())
+
+
+def _without_specks(mask: np.ndarray) -> np.ndarray:
+    """The components (touching by faces) that have at least 2 % of the largest one's voxels."""
+    from scipy import ndimage
+
+    components, _ = ndimage.label(mask)
+    sizes = np.bincount(components.ravel())
+    sizes[0] = 0
+    return (sizes >= max(1, 0.02 * sizes.max()))[components]
+
+
+def _filled(mask: np.ndarray) -> np.ndarray:
+    """The mask and every hole that a plane along any axis shows enclosed: lungs are open where the scan ends."""
+    from scipy import ndimage
+
+    filled = mask.copy()
+    for axis in range(3):
+        in_plane = ndimage.generate_binary_structure(3, 1)
+        np.moveaxis(in_plane, axis, 0)[[0, 2]] = False
+        holes, count = ndimage.label(~mask, in_plane)
+        reaches_out = np.zeros(count + 1, bool)
+        for across in {0, 1, 2} - {axis}:
+            for at in (0, -1):
+                reaches_out[np.take(holes, at, across)] = True
+        filled |= ~reaches_out[holes] & (holes > 0)
+    return filled
