@@ -50,3 +50,12 @@ def ticking(model, progress: Progress, text: str) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def portion(progress: Progress, index: int, count: int) -> Progress:
+    """The progress of one of ``count`` equal parts, reported as that of the whole."""
+
+    def report(done: float, total: float, text: str) -> None:
+        progress(index + done / max(total, 1), count, text)
+
+    return report

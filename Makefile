@@ -1,0 +1,54 @@
+# Two commands do everything: `make demo` and `make test`. Each sets up .venv itself; only python3 and make are needed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+TORCH := torch==2.13.0
+LIGHT := .venv312
+WITHOUT_TORCH := test_volume test_formats test_dicom test_card test_trust test_regions test_files test_scene test_light
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/.demo
+	$(BIN)/medxai demo -o demo
+
+test: $(VENV)/.test lint
+	$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory light
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# Python 3.12 is Slicer's own: where it is at hand, whatever needs no torch runs on it too.
+.PHONY: light
+light:
+	@if python3.12 -c 'import ensurepip' 2>/dev/null; then \
+	  set -e; test -d $(LIGHT) || python3.12 -m venv $(LIGHT); \
+	  $(LIGHT)/bin/python -m pip install -q --no-deps -e . ; \
+	  $(LIGHT)/bin/python -m pip install -q "numpy>=1.26" "scikit-image>=0.22" "SimpleITK>=2.3" "pydantic>=2.7" "typer>=0.12" "rich>=13" \
+	    "pydicom>=3.0" "psutil>=5.9" "slicer-core>=5.12" "pytest>=8" "pytest-timeout>=2.3" "hypothesis>=6.100" "nibabel>=5"; \
+	  echo "Python 3.12, without torch:"; \
+	  $(LIGHT)/bin/python -m pytest $(WITHOUT_TORCH:%=Testing/Python/%.py); \
+	else echo "Python 3.12 is not at hand: the tests ran on $$($(BIN)/python --version) only."; fi
+
+# PyTorch's CPU builds: an extra index, used only where it answers within 3 s, so that nothing stalls without it.
+$(VENV)/.torch: Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "MedXAI needs Python 3.11 or newer: make PYTHON=python3.11 ..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is missing: install it (Debian, Ubuntu: apt-get install python3-venv)."; exit 1; }
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	extra=$$($(PYTHON) -c 'import urllib.request as u; u.urlopen("$(CPU_INDEX)/torch/", timeout=3); print("--extra-index-url $(CPU_INDEX)")' 2>/dev/null); \
+	  $(BIN)/python -m pip install -q $$extra "$(TORCH)"
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.torch pyproject.toml
+	$(BIN)/python -m pip install -q -e ".[demo]"
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.torch pyproject.toml
+	$(BIN)/python -m pip install -q -e ".[test]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(LIGHT) build dist *.egg-info

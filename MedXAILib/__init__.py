@@ -1,0 +1,46 @@
+"""MedXAI: see why a neural network said so, on medical volumes. Research use only, not for clinical use.
+
+>>> from MedXAILib import explain, load_model, read_volume
+>>> model, volume = load_model("planted-lesion"), read_volume("head.nii.gz")
+>>> attribution, = explain(model, volume)
+>>> attribution.on(volume).array          # (k, j, i), float32, raw
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "InputError": "errors",
+    "Volume": "volume",
+    "Label": "volume",
+    "Labels": "volume",
+    "read_volume": "formats",
+    "read_labels": "formats",
+    "write_volume": "formats",
+    "write_labels": "formats",
+    "ModelCard": "models.card",
+    "read_card": "models.card",
+    "Model": "models.loading",
+    "load_model": "models.loading",
+    "prepare": "preparation",
+    "Prediction": "prediction",
+    "predict": "prediction",
+    "ClassScore": "targets",
+    "RegionScore": "targets",
+    "VoxelScore": "targets",
+    "Attribution": "explanation",
+    "explain": "explanation",
+    "hot_regions": "regions",
+    "anatomy_shares": "regions",
+}
+__all__ = list(_PUBLIC)  # noqa: PLE0604
+
+
+def __getattr__(name: str):
+    """The public names, imported when asked for: ``import MedXAILib`` itself stays light."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'MedXAILib' has no attribute '{name}'")
+    return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)

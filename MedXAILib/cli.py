@@ -1,0 +1,450 @@
+"""``medxai``: the command line. It builds a Job and hands it to run.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from . import __version__, interrupt
+from .errors import InputError
+from .job import Job
+from .progress import Cancelled
+
+NOTICE = "Research use only, not for clinical use."
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help=f"See why a neural network said so, on medical volumes. [bold]{NOTICE}[/bold]\n\n"
+    "Start with [cyan]medxai demo[/cyan], then [cyan]medxai info FILE[/cyan] and "
+    "[cyan]medxai explain FILE --model CARD -o OUT --snapshot out.png[/cyan].",
+)
+card_app = typer.Typer(no_args_is_help=True, help="Bring your own network: draft its card, then check it.")
+app.add_typer(card_app, name="card")
+console = Console(stderr=True, highlight=False)
+
+INPUT = typer.Argument(help="A volume, a picture, a DICOM file or folder, or a folder of cases.", show_default=False)
+MODEL = typer.Option(
+    "--model", "-m", help="A model card (.json) or the name of a model that comes with MedXAI.", show_default=False
+)
+OUTPUT = typer.Option(
+    "--output", "-o", help="Folder of the results; it appears when the run is complete.", show_default=False
+)
+NAMED = typer.Option(
+    "--input", help="NAME=PATH, once for each named input of a model with several.", show_default=False
+)
+WEIGHTS = typer.Option(
+    "--weights", help="The weights file, or a folder to look in (also: MEDXAI_MODEL_PATH).", show_default=False
+)
+TRUST = typer.Option(
+    "--trust", help="Open weights that are programs (pickles, TorchScript, .pt2); remembered for this very file."
+)
+DEVICE = typer.Option("--device", help="auto, cpu or cuda.")
+FRAME = typer.Option("--frame", help="Time point (0-based) of a 4D file.", show_default=False)
+SERIES = typer.Option("--series", help="Which DICOM series: its number, UID or description.", show_default=False)
+FORMAT = typer.Option("--format", help="Of the written volumes: nrrd, nii.gz or mha.")
+KEEP = typer.Option("--keep-input", help="Also write the preprocessed input: what the network really sees.")
+OVERWRITE = typer.Option("--overwrite", help="Replace an older run in the output folder.")
+AS_JSON = typer.Option("--json", help="Print the summary as JSON on standard output.")
+SCENE = typer.Option("--scene", help="Also write a Slicer scene (.mrb).", show_default=False)
+SNAPSHOT = typer.Option(
+    "--snapshot", help="Also write a picture (.png): slices through each map's peak, and 3D.", show_default=False
+)
+
+
+@app.command()
+def info(
+    path: Annotated[Path, INPUT],
+    frame: Annotated[int | None, FRAME] = None,
+    series: Annotated[str | None, SERIES] = None,
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """Print geometry, intensities, series, and what is odd about a file."""
+    from .formats import describe
+
+    facts = describe(path, series=series, frame=frame)
+    if as_json:
+        print(json.dumps(facts))
+        return
+    for name, value in facts.items():
+        if isinstance(value, list) and value and isinstance(value[0], str | dict):
+            print(f"{name}:")
+            for row in value:
+                print("  -", ", ".join(f"{k} {v}" for k, v in row.items()) if isinstance(row, dict) else row)
+        elif isinstance(value, dict):
+            print(f"{name}: " + ", ".join(f"{k} {v}" for k, v in value.items()))
+        else:
+            print(f"{name}: {' x '.join(map(str, value)) if isinstance(value, list) else value}")
+
+
+@app.command()
+def predict(
+    model: Annotated[str, MODEL],
+    output: Annotated[Path, OUTPUT],
+    path: Annotated[Path | None, INPUT] = None,
+    named: Annotated[list[str] | None, NAMED] = None,
+    weights: Annotated[str | None, WEIGHTS] = None,
+    trust: Annotated[bool, TRUST] = False,
+    device: Annotated[str, DEVICE] = "auto",
+    frame: Annotated[int | None, FRAME] = None,
+    series: Annotated[str | None, SERIES] = None,
+    format: Annotated[str, FORMAT] = "nrrd",
+    keep_input: Annotated[bool, KEEP] = False,
+    scene: Annotated[Path | None, SCENE] = None,
+    snapshot: Annotated[Path | None, SNAPSHOT] = None,
+    overwrite: Annotated[bool, OVERWRITE] = False,
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """Run a model: class probabilities (predictions.csv), or a segmentation on the input's own grid.
+
+    [cyan]medxai predict head.nii.gz --model card.json -o out[/cyan]
+    """
+    job = Job(
+        "predict",
+        inputs(path, named),
+        model,
+        weights,
+        trust,
+        device,
+        frame,
+        series,
+        format=format,
+        keep_input=keep_input,
+    )
+    carry_out(job, output, overwrite, scene, snapshot, as_json)
+
+
+@app.command()
+def explain(
+    model: Annotated[str, MODEL],
+    output: Annotated[Path, OUTPUT],
+    path: Annotated[Path | None, INPUT] = None,
+    named: Annotated[list[str] | None, NAMED] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class",
+            help="Class to explain; several times for several. Default: the predicted one.",
+            show_default=False,
+        ),
+    ] = None,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method", help="gradcam or lime; several times for several. Default: gradcam.", show_default=False
+        ),
+    ] = None,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--layer",
+            help="Layer for gradcam, as in named_modules(); several times for several. Default: the card's, else chosen and printed.",
+            show_default=False,
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Segmentation: explain the region where the class is more probable than this.", show_default=False
+        ),
+    ] = None,
+    voxel: Annotated[
+        str | None, typer.Option(help="Segmentation: explain one voxel, R,A,S in mm.", show_default=False)
+    ] = None,
+    slices: Annotated[
+        str | None,
+        typer.Option(
+            help="Slice-wise models: all, top:N or a:b (0-based). Default: all for gradcam, top:1 for lime.",
+            show_default=False,
+        ),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            help="LIME: number of perturbed inputs. Default: 10 for each superpixel, at least 200.", show_default=False
+        ),
+    ] = None,
+    superpixels: Annotated[
+        int | None,
+        typer.Option(
+            help="LIME: about how many superpixels. Default: 50 in a slice, 150 in a volume.", show_default=False
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    share: Annotated[float, typer.Option(help="Hot regions hold this share of a map's positive mass.")] = 0.5,
+    anatomy: Annotated[
+        Path | None,
+        typer.Option(
+            help="A segmentation (.seg.nrrd, label map): adds which structure the network looked at.",
+            show_default=False,
+        ),
+    ] = None,
+    weights: Annotated[str | None, WEIGHTS] = None,
+    trust: Annotated[bool, TRUST] = False,
+    device: Annotated[str, DEVICE] = "auto",
+    frame: Annotated[int | None, FRAME] = None,
+    series: Annotated[str | None, SERIES] = None,
+    format: Annotated[str, FORMAT] = "nrrd",
+    keep_input: Annotated[bool, KEEP] = False,
+    scene: Annotated[Path | None, SCENE] = None,
+    snapshot: Annotated[Path | None, SNAPSHOT] = None,
+    overwrite: Annotated[bool, OVERWRITE] = False,
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """Show what the model looked at: maps, hot regions and tables, beside the prediction.
+
+    [cyan]medxai explain slice.png --model card.json --method gradcam --method lime -o out --snapshot out.png[/cyan]
+    """
+    job = Job(
+        "explain",
+        inputs(path, named),
+        model,
+        weights,
+        trust,
+        device,
+        frame,
+        series,
+        tuple(classes or ()),
+        threshold,
+        None if voxel is None else point(voxel),
+        tuple(dict.fromkeys(methods or ("gradcam",))),
+        tuple(layers or ()),
+        slices,
+        samples,
+        superpixels,
+        seed,
+        share,
+        None if anatomy is None else str(anatomy),
+        format,
+        keep_input,
+    )
+    carry_out(job, output, overwrite, scene, snapshot, as_json)
+
+
+@card_app.command("new")
+def card_new(
+    weights: Annotated[Path, typer.Argument(help="The weights file of your network.", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The card to write. Default: beside the weights, as .json.", show_default=False
+        ),
+    ] = None,
+    trust: Annotated[bool, TRUST] = False,
+) -> None:
+    """Draft a card: what the weights tell is filled in, the rest is listed for you to fill."""
+    from .models.drafting import draft_card
+
+    path = output or weights.with_suffix(".json")
+    if path.exists():
+        raise InputError(f"{path}: there is a file already; give another name with -o.")
+    draft, missing = draft_card(weights, trust=trust)
+    write_text(path, json.dumps(draft, indent=2) + "\n")
+    console.print(f"Wrote {path}.")
+    for line in missing:
+        console.print(f"  to fill in: {line}", markup=False)
+    console.print(f"Then: medxai card check {path} FILE", markup=False)
+
+
+@card_app.command("check")
+def card_check(
+    card: Annotated[Path, typer.Argument(help="The card.", show_default=False)],
+    path: Annotated[
+        Path, typer.Argument(help="A volume or picture that the network should understand.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.")] = Path("check.png"),
+    weights: Annotated[str | None, WEIGHTS] = None,
+    trust: Annotated[bool, TRUST] = False,
+    device: Annotated[str, DEVICE] = "auto",
+    frame: Annotated[int | None, FRAME] = None,
+    series: Annotated[str | None, SERIES] = None,
+) -> None:
+    """Load a card, run it on a file, and show the preprocessed input and the prediction."""
+    from .run import check_card
+
+    job = Job("predict", {"": str(path)}, str(card), weights, trust, device, frame, series)
+    with bar() as progress:
+        lines = check_card(job, output, progress)
+    for line in lines:
+        print(line)
+    console.print(f"Wrote {output}: the input as the network sees it. {NOTICE}", markup=False)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, OUTPUT] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Where the lesion is planted.")] = 0,
+    device: Annotated[str, DEVICE] = "auto",
+) -> None:
+    """Plant a lesion in a real head, ask a small network, and see whether its maps find it."""
+    from .demo import run_demo
+
+    with bar() as progress:
+        lines = run_demo(output, seed, device, progress)
+    for line in lines:
+        print(line)
+
+
+def version(wanted: bool) -> None:
+    if wanted:
+        print(f"medxai {__version__}. {NOTICE}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def inputs(path: Path | None, named: list[str] | None) -> dict[str, str]:
+    """The input paths by channel name.
+
+    :raises InputError: for none, for both kinds at once, or for an option that is not NAME=PATH.
+    """
+    if (path is None) == (not named):
+        raise InputError("Give either one input path, or --input NAME=PATH for each named input of the model.")
+    if path is not None:
+        return {"": str(path)}
+    pairs = [text.partition("=") for text in named]
+    for name, sign, value in pairs:
+        if not (name and sign and value):
+            raise InputError(f"--input {name}{sign}{value}: give NAME=PATH.")
+    return {name: value for name, _, value in pairs}
+
+
+def point(text: str) -> tuple[float, float, float]:
+    """``R,A,S`` in mm.
+
+    :raises InputError: for anything else.
+    """
+    try:
+        r, a, s = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--voxel {text}: give three numbers R,A,S in mm, as --voxel=-12,30.5,8.") from None
+    return r, a, s
+
+
+def write_text(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    beside = path.with_name(f".{path.name}.partial")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise InputError(
+            f"{path}: this file cannot be written ({error.strerror}); give another path with -o."
+        ) from None
+
+
+def carry_out(
+    job: Job, output: Path, overwrite: bool, scene: Path | None, snapshot: Path | None, as_json: bool
+) -> None:
+    """Run the job with a progress bar; print its summary."""
+    from .run import run
+
+    with bar() as progress:
+        summary = run(
+            job,
+            output,
+            overwrite=overwrite,
+            scene_path=scene,
+            snapshot_path=snapshot,
+            progress=progress,
+            say=lambda text: console.print(text, markup=False, style="dim"),
+        )
+    if as_json:
+        print(json.dumps(summary))
+    else:
+        report(summary, output, [p for p in (scene, snapshot) if p])
+    if summary["left_out"]:
+        raise typer.Exit(1)
+
+
+def report(summary: dict, output: Path, shown: list[Path]) -> None:
+    """The summary for people."""
+    for case in summary["cases"]:
+        if "probabilities" in case:
+            ranked = sorted(case["probabilities"].items(), key=lambda pair: -pair[1])
+            print(f"{case['input']}: " + ", ".join(f"{name} {p:.3f}" for name, p in ranked))
+        else:
+            print(f"{case['input']}: " + ", ".join(f"{name} {ml:.1f} mL" for name, ml in case["volume_ml"].items()))
+        for m in case["maps"]:
+            place = f" at {m['layer']}" if m["layer"] else ""
+            print(f"  {m['class']}, {m['method']}{place}: {m['seconds']:.1f} s, {m['evaluations']} model evaluations")
+            for line in m["limits"]:
+                print(f"    {line}")
+    for path in shown:
+        print(f"Wrote {path}")
+    print(f"Wrote {len(summary['files'])} files to {output} in {summary['seconds']:.1f} s. {NOTICE}")
+
+
+@contextmanager
+def bar() -> Iterator:
+    """A progress bar with the time left; lines, at most one in 5 s, where standard error is no terminal."""
+    if not console.is_terminal:
+        yield lines()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as shown:
+        task = shown.add_task("Starting", total=1.0)
+
+        def progress(done: float, total: float, text: str) -> None:
+            shown.update(task, completed=done / max(total, 1e-9), description=text)
+
+        yield progress
+
+
+def lines():
+    """Progress as plain lines."""
+    last = time.monotonic()
+
+    def progress(done: float, total: float, text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= 5:
+            last = time.monotonic()
+            print(f"{100 * done / max(total, 1e-9):3.0f} % {text}", file=sys.stderr, flush=True)
+
+    return progress
+
+
+def main() -> None:
+    """Entry point: errors of the user's are one line and exit code 2; Ctrl-C is 130."""
+    interrupt.watch()
+    try:
+        app()
+    except InputError as error:
+        fail(" ".join(str(error).split()), 2)
+    except (KeyboardInterrupt, Cancelled):
+        fail("Stopped; nothing was left behind.", interrupt.EXIT_CODE)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        fail("There was not enough memory: close other programs, use a smaller volume, or give the card windows.", 1)
+
+
+def fail(text: str, code: int) -> None:
+    """One line on standard error, and the end."""
+    print(text, file=sys.stderr, flush=True)
+    sys.exit(code)

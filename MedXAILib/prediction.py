@@ -1,0 +1,190 @@
+"""predict() and Prediction: class probabilities by slice and for the whole, or Labels on the input's own grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .errors import InputError
+from .models.card import ModelCard
+from .models.layers import Layer, coarsest_stride, inspect
+from .preparation import Prepared, prepare
+from .progress import Progress, portion, silent
+from .tiling import Stitcher, Tiling, tile
+from .volume import Label, Labels, Volume, hot_colors, resample
+
+if TYPE_CHECKING:
+    from .attribution.tape import TapeCache
+    from .models.loading import Model
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the network said.
+
+    :ivar logits: classification: float32 (pieces, class), a piece being a slice, a window, or the whole;
+        segmentation: float32 (class, d0, d1, d2), stitched, on the network's grid.
+    :ivar labels: segmentation: on the reference volume's own grid.
+    """
+
+    card: ModelCard
+    prepared: Prepared
+    tiling: Tiling
+    logits: np.ndarray
+    labels: Labels | None = None
+
+    @cached_property
+    def voxels(self) -> Stitcher:
+        """Stitches voxel-wise results of this tiling."""
+        return voxel_stitcher(self.tiling)
+
+    @cached_property
+    def pieces(self) -> np.ndarray:
+        """Classification: probabilities (pieces, class)."""
+        return activate(self.logits, self.card, axis=1)
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        """Classification: class -> probability of the whole, by the card's aggregation."""
+        whole = self.pieces.mean(0) if self.aggregation == "mean" else self.pieces.max(0)
+        return {label.name: float(p) for label, p in zip(self.card.output.labels, whole, strict=True)}
+
+    @property
+    def aggregation(self) -> str:
+        """How pieces became one: max or mean over slices or windows; none for the whole."""
+        return getattr(self.card.spatial, "aggregate", "none") if len(self.logits) > 1 else "none"
+
+    @property
+    def top(self) -> str:
+        """The predicted class; in a segmentation the largest one beside the background."""
+        if self.card.task == "classification":
+            probabilities = self.probabilities
+            return max(probabilities, key=probabilities.get)
+        volumes = self.labels.ml()
+        return max(volumes, key=volumes.get)
+
+    def piece_weights(self, index: int) -> np.ndarray:
+        """Classification: part of each piece in the score of class ``index``: each slice counts for itself; of windows
+        all count alike (mean) or the strongest alone (max)."""
+        n = len(self.logits)
+        if self.tiling.mode == "slices" or n == 1:
+            return np.ones(n, np.float32)
+        if self.aggregation == "mean":
+            return np.full(n, 1 / n, np.float32)
+        return (np.arange(n) == self.logits[:, index].argmax()).astype(np.float32)
+
+    def probability(self, index: int) -> np.ndarray:
+        """Segmentation: probability of a class on the network's grid, float32 (d0, d1, d2)."""
+        return activate(self.logits, self.card, axis=0)[index]
+
+    def winners(self) -> np.ndarray:
+        """Segmentation: the predicted class of each voxel of the network's grid; -1 where no sigmoid exceeds 0.5."""
+        best = self.logits.argmax(0)
+        return best if self.card.output.exclusive else np.where(self.logits.max(0) > 0, best, -1)
+
+
+def activate(logits: np.ndarray, card: ModelCard, axis: int) -> np.ndarray:
+    """Probabilities from logits, by the card's activation."""
+    from scipy.special import expit, softmax
+
+    return softmax(logits, axis=axis) if card.output.exclusive else expit(logits)
+
+
+def lay_out(model: Model, prepared: Prepared) -> tuple[Tiling, list[Layer]]:
+    """The tiles of a prepared input, and the network's layers as one tile goes through."""
+    spatial, shape = model.card.spatial, prepared.shape
+    size = {"slices": shape[1:], "whole": shape, "windows": getattr(spatial, "size", None)}[spatial.mode]
+    try:
+        layers = inspect(model.network, (1, len(prepared.tensor), *size))
+    except Exception as error:
+        raise InputError(
+            f"{model.card.name}: the network does not take an input of {len(prepared.tensor)} channel(s) and the size "
+            f"{' x '.join(map(str, size))} ({str(error).splitlines()[0][:200]}); mend input and spatial of the card."
+        ) from error
+    multiple = coarsest_stride(layers) if spatial.mode == "windows" and layers else (1, 1, 1)
+    return tile(spatial, shape, multiple), layers
+
+
+def predict(
+    model: Model,
+    inputs: Volume | dict[str, Volume] | Prepared,
+    *,
+    progress: Progress = silent,
+    tapes: TapeCache | None = None,
+) -> Prediction:
+    """Run a model on one case.
+
+    :param inputs: a volume, one for each of the card's named inputs, or what :func:`prepare` gave.
+    :param tapes: keeps each tile's tape, so that an explanation needs no second forward pass.
+    :raises InputError: where inputs, card and network do not fit each other.
+    """
+    from .attribution.tape import TapeCache
+
+    prepared = inputs if isinstance(inputs, Prepared) else prepare(model.card, inputs)
+    tiling, _ = lay_out(model, prepared)
+    # without layers a tape is a bare forward pass; a limit of 0 keeps only the first tile's output
+    tapes = tapes or TapeCache(model.network, (), limit=0)
+    results, stitcher = [], None
+    for number, (t, x) in enumerate(tiling.pieces(prepared.tensor[None])):
+        tapes.progress = portion(progress, number, len(tiling.tiles))
+        output = tapes.tape(t, x.to(model.device)).output.detach().float().cpu().numpy()
+        check_output(model.card, output, x.shape[2:])
+        if model.card.task == "classification":
+            results.append(output)
+        else:
+            stitcher = stitcher or voxel_stitcher(tiling)
+            stitcher.add(t, output)
+    if model.card.task == "classification":
+        return Prediction(model.card, prepared, tiling, np.concatenate(results))
+    logits = stitcher.sum[(slice(None), *(slice(0, n) for n in tiling.shape))]
+    labels = to_labels(model.card, prepared, logits, portion(progress, len(tiling.tiles) - 1, len(tiling.tiles)))
+    return Prediction(model.card, prepared, tiling, logits, labels)
+
+
+def voxel_stitcher(tiling: Tiling) -> Stitcher:
+    """A stitcher of voxel-wise results."""
+    return Stitcher(tiling, tiling.size, (1,) * len(tiling.size), (0,) * len(tiling.size))
+
+
+def check_output(card: ModelCard, output: np.ndarray, size: Sequence[int]) -> None:
+    """:raises InputError: where the network's output is not what the card says."""
+    wanted = (len(card.output.labels),) if card.task == "classification" else (len(card.output.labels), *size)
+    if output.shape[1:] != wanted:
+        raise InputError(
+            f"{card.name}: the network gave an output of the shape {output.shape[1:]} where the card's task and labels "
+            f"mean {wanted}; mend output.labels, task or network.arguments of the card."
+        )
+    if not np.isfinite(output).all():
+        raise InputError(
+            f"{card.name}: the network gave values that are not finite; check input.intensity of the card and the weights."
+        )
+
+
+def to_labels(card: ModelCard, prepared: Prepared, logits: np.ndarray, progress: Progress = silent) -> Labels:
+    """Logits of the network's grid, linearly resampled class by class onto the reference grid, then the best class.
+
+    Outside what the network saw is background. Exclusive classes keep their channel as value (0 the background);
+    independent ones get channel + 1 where their probability exceeds 0.5.
+    """
+    reference, exclusive = prepared.reference, card.output.exclusive
+    best = np.full(reference.array.shape[:3], -np.inf if exclusive else 0, np.float32)
+    winner = np.zeros(best.shape, np.uint8 if len(logits) < 255 else np.uint16)
+    for index, channel in enumerate(logits):
+        progress(0, 1, "Back to the volume's grid")
+        outside = np.inf if exclusive and index == 0 else -np.inf
+        values = resample(prepared.volume(channel), reference.affine, reference.shape, outside=outside).array
+        better = values > best
+        best[better] = values[better]
+        winner[better] = index if exclusive else index + 1
+    first = 1 if exclusive else 0
+    colors = hot_colors(len(card.output.labels))
+    rows = [
+        Label(index if exclusive else index + 1, label.name, label.color or colors[index])
+        for index, label in enumerate(card.output.labels)
+        if index >= first
+    ]
+    return Labels(Volume(winner, reference.affine, reference.source), tuple(rows))

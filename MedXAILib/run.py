@@ -1,0 +1,328 @@
+"""A Job carried out. The command line, the demo and every other door go through here; none builds the pipeline again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .errors import InputError
+from .formats import Case, find_cases, read_labels, read_volume
+from .job import Job, Notes
+from .models.layers import memory_estimate
+from .outputs import files, scene
+from .preparation import Prepared, prepare
+from .progress import Progress, portion, silent
+from .provenance import available_memory, peak_memory, versions
+from .regions import foreground
+from .targets import ClassScore, RegionScore, Target, VoxelScore
+from .volume import Labels, Volume, resample, spacing
+
+if TYPE_CHECKING:
+    from .explanation import Attribution
+    from .models.loading import Model
+    from .prediction import Prediction
+
+FORMATS = ("nrrd", "nii.gz", "mha")
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What one case gave."""
+
+    prepared: Prepared
+    prediction: Prediction
+    attributions: list[Attribution]
+    seconds: float
+
+
+def targets(job: Job) -> list[Target]:
+    """The targets that a job means.
+
+    :raises InputError: for options that exclude each other.
+    """
+    if job.voxel is not None and job.threshold is not None:
+        raise InputError(
+            "--voxel and --threshold exclude each other: explain one voxel, or the region above a probability."
+        )
+    if job.voxel is not None:
+        return [VoxelScore(tuple(job.voxel), label) for label in job.classes or (None,)]
+    if job.threshold is not None:
+        if not job.classes:
+            raise InputError("--threshold needs the class whose region is meant: add --class NAME.")
+        return [RegionScore(label, job.threshold) for label in job.classes]
+    return [ClassScore(label) for label in job.classes or (None,)]
+
+
+def carry_out(
+    job: Job, model: Model, volumes: dict[str, Volume], progress: Progress = silent, say: Notes | None = None
+) -> Result:
+    """Predict, and explain where the job says so, one case that has been read.
+
+    :param volumes: channel name -> volume; a single one may have the name "".
+    :param say: takes what was chosen and what is odd, in sentences.
+    """
+    from .attribution.methods import method
+    from .attribution.tape import TapeCache
+    from .explanation import choose_layers, explain
+    from .prediction import lay_out, predict
+
+    began, say = time.perf_counter(), say or Notes()
+    prepared = prepare(model.card, volumes.get("", volumes))
+    _, found = lay_out(model, prepared)
+    layers: list[str] = []
+    if job.task == "explain" and any(method(name).kind == "tape" for name in job.methods):
+        chosen, why = choose_layers(model, found, job.layers)
+        layers = [layer.name for layer in chosen]
+        say(f"Layer {', '.join(layers)}: {why}.")
+    for remark in (*prepared.reference.source.remarks, *prepared.remarks):
+        say(remark)
+    say_memory(memory_estimate(found, layers), say)
+    tapes = TapeCache(model.network, layers)
+    if job.task == "predict":
+        prediction = predict(model, prepared, progress=progress)
+        return Result(prepared, prediction, [], time.perf_counter() - began)
+    prediction = predict(model, prepared, tapes=tapes, progress=portion(progress, 0, 2))
+    attributions = explain(
+        model,
+        prepared,
+        targets(job),
+        job.methods,
+        layers,
+        slices=job.slices,
+        samples=job.samples,
+        superpixels=job.superpixels,
+        seed=job.seed,
+        prediction=prediction,
+        tapes=tapes,
+        progress=portion(progress, 1, 2),
+    )
+    return Result(prepared, prediction, attributions, time.perf_counter() - began)
+
+
+def say_memory(need: int, say: Notes) -> None:
+    """The estimate, and a warning where it exceeds what is free."""
+    free = available_memory()
+    say(f"Memory for one pass: about {need / 2**30:.2g} GiB beside the program; {free / 2**30:.3g} GiB are free.")
+    if need > free:
+        say("This may not fit: give the card windows (spatial.mode), or choose a deeper layer.")
+
+
+def run(
+    job: Job,
+    output: str | Path,
+    *,
+    overwrite: bool = False,
+    scene_path: str | Path | None = None,
+    snapshot_path: str | Path | None = None,
+    progress: Progress = silent,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict:
+    """Carry out a job over a file or a folder and write its output folder.
+
+    :param scene_path, snapshot_path: also write a Slicer scene (.mrb) and a picture (.png); for one case only.
+    :returns: the summary, as in run.json.
+    :raises InputError: for anything given that cannot be used; nothing is left behind then.
+    """
+    from .models.loading import load_model
+
+    began, started = time.perf_counter(), datetime.now(UTC)
+    check(job)
+    cases = find(job)
+    if len(cases) > 1 and (scene_path or snapshot_path):
+        raise InputError(f"--scene and --snapshot show one case and the folder holds {len(cases)}: give one file.")
+    anatomy = read_labels(job.anatomy) if job.anatomy else None
+    notes, summary = Notes(), []
+    with files.staged(output, overwrite) as folder:
+        model = load_model(job.model, weights=job.weights and Path(job.weights), trust=job.trust, device=job.device)
+        if job.task == "explain":
+            for label in job.classes:
+                model.card.index(label)
+        out = files.Folder(folder, job.format)
+        stems = files.stems([case.name for case in cases])
+        skipped = []
+        for number, case in enumerate(cases):
+            spoken = Notes()
+            report = portion(progress, number, len(cases))
+            try:
+                result, regions = _one(job, model, case, stems[case.name], out, anatomy, report, spoken)
+            except InputError as error:
+                if len(cases) == 1:
+                    raise
+                skipped.append({"input": case.name, "reason": str(error)})
+                say(f"Left out: {error}")
+                continue
+            finally:
+                for line in spoken.lines:
+                    if line not in notes.lines:
+                        notes(line)
+                        say(line)
+            summary.append(_case_summary(case, result))
+            if scene_path or snapshot_path:
+                _show(job, model, case, result, regions, scene_path, snapshot_path, report)
+        if not summary:
+            raise InputError(
+                f"{Path(next(iter(job.inputs.values()))).name}: none of its {len(cases)} files can be used; the first: {skipped[0]['reason']}"
+            )
+        facts = {
+            "job": job.described(),
+            "versions": versions(),
+            "model": {"name": model.card.name, "weights_sha256": model.weights_sha256, "device": str(model.device)},
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": round(time.perf_counter() - began, 3),
+            "peak_memory_mib": round(peak_memory() / 2**20),
+            "cases": summary,
+            "left_out": skipped,
+            "remarks": notes.lines,
+        }
+        out.finish(facts)
+    return facts
+
+
+def check(job: Job) -> None:
+    """:raises InputError: for options that cannot be right whatever the input."""
+    from .attribution.methods import method
+
+    for name in job.methods:
+        method(name)
+    targets(job)
+    if job.format not in FORMATS:
+        raise InputError(f"--format {job.format}: choose one of {', '.join(FORMATS)}.")
+    if not 0 < job.share <= 1:
+        raise InputError(f"--share {job.share:g}: give a share of the mass above 0 and up to 1.")
+    for option, value in (("--samples", job.samples), ("--superpixels", job.superpixels)):
+        if value is not None and value < 2:
+            raise InputError(f"{option} {value}: give at least 2.")
+
+
+def find(job: Job) -> list[Case]:
+    """The cases of a job: one where inputs are named, else every case of the file or folder."""
+    first = Path(next(iter(job.inputs.values())))
+    return [Case(first, first.name)] if len(job.inputs) > 1 else find_cases(first)
+
+
+@contextmanager
+def _about(name: str) -> Iterator[None]:
+    """Errors of one case name it."""
+    try:
+        yield
+    except InputError as error:
+        raise error if name in str(error) else InputError(f"{name}: {error}") from error
+
+
+def _one(job, model, case: Case, stem: str, out: files.Folder, anatomy: Labels | None, progress, say):
+    """Read, carry out and write one case."""
+    with _about(case.name):
+        paths = job.inputs if len(job.inputs) > 1 else {next(iter(job.inputs)): case.path}
+        volumes = {name: read_volume(path, frame=job.frame, series=job.series) for name, path in paths.items()}
+        result = carry_out(job, model, volumes, progress, say)
+    reference = result.prepared.reference
+    facts = {"model": model.card.name, "weights_sha256": model.weights_sha256, "input": case.name, **versions()}
+    out.prediction(case.name, stem, result.prediction, facts)
+    if job.keep_input:
+        array = result.prepared.tensor.numpy()
+        out.kept_input(
+            stem, result.prepared.volume(array[0] if len(array) == 1 else array.transpose(1, 2, 3, 0)), facts
+        )
+    seen = seen_by(result.prepared) if anatomy is not None else None
+    regions = []
+    for a in result.attributions:
+        for sentence in a.limits:
+            say(f"{a.target} {a.method}: {sentence}")
+        regions.append(out.attribution(case.name, stem, a, reference, anatomy, seen, job.share))
+    return result, regions
+
+
+def seen_by(prepared: Prepared) -> np.ndarray:
+    """Bool (k, j, i) on the reference grid: inside what the network saw, and not air."""
+    reference = prepared.reference
+    whole = prepared.volume(np.ones(prepared.shape, np.uint8))
+    return foreground(reference.array) & (resample(whole, reference.affine, reference.shape, order=0).array > 0)
+
+
+def _case_summary(case: Case, result: Result) -> dict:
+    prediction = result.prediction
+    facts: dict = {"input": case.name, "seconds": round(result.seconds, 3)}
+    if prediction.card.task == "classification":
+        facts |= {
+            "probabilities": {c: round(p, 6) for c, p in prediction.probabilities.items()},
+            "aggregation": prediction.aggregation,
+        }
+    else:
+        facts["volume_ml"] = {c: round(v, 6) for c, v in prediction.labels.ml().items()}
+    facts["maps"] = [
+        {
+            "class": a.target,
+            "method": a.method,
+            "layer": a.layer,
+            "seconds": a.provenance["seconds"],
+            "evaluations": a.provenance["evaluations"],
+            "limits": list(a.limits),
+        }
+        for a in result.attributions
+    ]
+    return facts
+
+
+def _show(job, model, case: Case, result: Result, regions, scene_path, snapshot_path, progress) -> None:
+    """The Slicer scene and the picture of one case."""
+    progress(0.99, 1, "Drawing")
+    prediction = result.prediction
+    shown = [
+        scene.Overlay(
+            f"{a.target} {a.method} {a.layer}".strip(), a.volume, a.signed, title(prediction, a), a.limits, labels
+        )
+        for a, labels in zip(result.attributions, regions, strict=True)
+    ]
+    heading = f"{model.card.name} · {case.name}"
+    handles = scene.build_scene(result.prepared.reference, shown, prediction.labels, heading=heading)
+    if scene_path:
+        scene.save_scene(handles, Path(scene_path))
+    if snapshot_path:
+        scene.snapshot(handles, Path(snapshot_path))
+
+
+def check_card(job: Job, picture: Path, progress: Progress = silent) -> list[str]:
+    """Run a card on one file and draw the preprocessed input; gives the prediction in lines.
+
+    :raises InputError: for whatever does not fit: card, weights, file.
+    """
+    from .models.loading import load_model
+
+    model = load_model(job.model, weights=job.weights and Path(job.weights), trust=job.trust, device=job.device)
+    path = next(iter(job.inputs.values()))
+    volume = read_volume(path, frame=job.frame, series=job.series)
+    say = Notes()
+    result = carry_out(job, model, {"": volume}, progress, say)
+    prepared, prediction = result.prepared, result.prediction
+    x = prepared.tensor.numpy()
+    seen = prepared.volume(x[0] if len(x) == 1 else x.transpose(1, 2, 3, 0))
+    scene.snapshot(
+        scene.build_scene(seen, [], heading=f"{model.card.name} · {volume.source.name} as the network sees it"), picture
+    )
+    lines = [
+        f"{model.card.name}: {model.card.task}, {model.card.spatial.mode}, weights sha256 {model.weights_sha256[:12]}",
+        f"input: {' x '.join(map(str, x.shape))} (channel, then the network's axes), values {x.min():.3g} to {x.max():.3g}, mean {x.mean():.3g}, spacing {' x '.join(f'{s:.3g}' for s in spacing(prepared.affine))} mm",
+    ]
+    if model.card.task == "classification":
+        lines += [f"{name}: {p:.4f}" for name, p in prediction.probabilities.items()]
+    else:
+        lines += [f"{name}: {ml:.1f} mL" for name, ml in prediction.labels.ml().items()]
+    return lines + say.lines
+
+
+def title(prediction: Prediction, a: Attribution) -> str:
+    """Class, probability or volume, method and layer of a map, for pictures."""
+    from .attribution.methods import method
+
+    if prediction.card.task == "classification":
+        fact = f"p {prediction.probabilities[a.label]:.3f}"
+    else:
+        fact = f"{prediction.labels.ml().get(a.label, 0):.1f} mL"
+    return " · ".join(part for part in (a.target, fact, method(a.method).title, a.layer) if part)
