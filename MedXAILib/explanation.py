@@ -206,7 +206,7 @@ def _gradients(case: _Case, number: int, t, x: torch.Tensor, score: Score):
     weights = score.at(number, t, case.prediction.voxels)
     if not weights.any():
         return tape, {name: torch.zeros_like(a) for name, a in tape.activations.items()}
-    return tape, tape.gradients(score.of(tape.output, torch.from_numpy(weights).to(tape.output)))
+    return tape, tape.gradients(lambda output: score.of(output, torch.from_numpy(weights).to(output)))
 
 
 def _add_maps(m, stitchers, mode, layers, number, t, tape, gradients, statistics) -> None:

@@ -8,13 +8,13 @@ is changed: gradients come from ``torch.autograd.grad`` (parameters' ``.grad`` s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..progress import Progress, silent, ticking
 from ..models.layers import first_tensor
+from ..progress import Progress, silent, ticking
 
 if TYPE_CHECKING:
     import torch
@@ -37,19 +37,21 @@ class Tape:
         """A lower bound of what the tape holds in memory."""
         return sum(a.numel() * a.element_size() for a in [self.output, *self.activations.values()])
 
-    def gradients(self, score: torch.Tensor) -> dict[str, torch.Tensor]:
+    def gradients(self, score: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, torch.Tensor]:
         """Gradient of a score with respect to every recorded layer, by one partial backward pass.
 
-        :param score: a function of ``output``; several numbers are summed (the samples of a batch in eval mode do
-            not see each other, so each keeps its own gradient).
+        :param score: output -> numbers, which are summed (the samples of a batch in eval mode do not see each other, so
+            each keeps its own gradient).
         :returns: zeros where a layer has no influence.
         """
         import torch
 
         layers = list(self.activations.values())
-        if not score.requires_grad:
-            return {name: torch.zeros_like(a) for name, a in self.activations.items()}
-        found = torch.autograd.grad(score.sum(), layers, retain_graph=True, allow_unused=True)
+        with torch.inference_mode(False), torch.enable_grad():
+            total = score(self.output).sum()
+            if not total.requires_grad:
+                return {name: torch.zeros_like(a) for name, a in self.activations.items()}
+            found = torch.autograd.grad(total, layers, retain_graph=True, allow_unused=True)
         pairs = zip(self.activations.items(), found, strict=True)
         return {name: torch.zeros_like(a) if g is None else g for (name, a), g in pairs}
 
