@@ -7,21 +7,22 @@ planes in order and refuses what is no regular stack.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from .errors import InputError
-from .volume import LPS_RAS, SHEAR_TOLERANCE, Source, Volume
+from .volume import LPS_RAS, SHEAR_TOLERANCE, Source, Volume, apply, shear
 
 POSITION_TOLERANCE_MM = 0.05
 POSITION_TOLERANCE = 0.02
-"""How far a plane may lie from its place in a regular stack: 0.05 mm, or this share of the slice spacing if more.
+"""How far a plane may lie from its place in a regular stack: 0.05 mm, or this share of the slice distance if that is more.
 
-Scanners round positions to some hundredths of a millimetre; a missing slice is off by half a spacing at least.
+Scanners round positions to some hundredths of a millimetre; a missing slice puts others off by half a distance at least.
 """
 CT_AIR = -1024
 UNSHEAR = (
@@ -97,7 +98,6 @@ class Plane:
     slope: float
     intercept: float
     times: dict = field(default_factory=dict)
-    order: int = 0
 
 
 # What lies in a folder -----------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ def checked(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         raise InputError(
-            f"{path}: the DICOM file is damaged ({type(error).__name__}); export or copy it again."
+            f"{path}: the DICOM file is damaged ({type(error).__name__}); export or copy it again, or take it out of the folder."
         ) from None
     finally:
         logger.setLevel(level)
@@ -159,24 +159,26 @@ def list_series(path: str | Path) -> list[Series]:
 
     :raises InputError: where there is no image, naming what else was found.
     """
-    path = Path(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    found: dict[str, list] = {}
+    return [series for series, _ in scan(Path(path))]
+
+
+def scan(path: Path) -> list[tuple[Series, dict]]:
+    """The series below a path, each with the headers of its files; other objects than images are passed over."""
+    files = sorted(file for file in path.rglob("*") if file.is_file() and is_dicom(file)) if path.is_dir() else [path]
+    found: dict[str, dict] = {}
     others = set()
     for file in files:
-        if path.is_dir() and not is_dicom(file):
-            continue
         data = header(file)
         with checked(file):
             other = not_an_image(data)
             if other:
                 others.add(other)
             else:
-                found.setdefault(str(data.get("SeriesInstanceUID", "")), []).append((file, data))
+                found.setdefault(str(data.get("SeriesInstanceUID", "")), {})[file] = data
     if not found:
         raise InputError(nothing_to_read(path, others))
-    series = [describe_series(uid, members) for uid, members in found.items()]
-    return sorted(series, key=lambda one: (one.number if one.number is not None else 1 << 30, one.uid))
+    series = [(describe_series(uid, headers), headers) for uid, headers in found.items()]
+    return sorted(series, key=lambda one: (one[0].number is None, one[0].number or 0, one[0].uid))
 
 
 def not_an_image(data) -> str:
@@ -191,44 +193,54 @@ def not_an_image(data) -> str:
 
 
 def nothing_to_read(path: Path, others: set[str]) -> str:
-    if not others:
-        return f"{path}: there is no image in it; give an image file or a folder with DICOM images."
+    """The sentence for a path without an image series, from what it holds instead."""
     names = ", ".join(sorted(others))
-    if any("Segmentation" in name for name in others):
+    if not others:
+        return f"{path}: there is no DICOM image in it; give an image file or a folder with a DICOM series."
+    if "Segmentation" in names:
         return (
-            f"{path}: this is a segmentation ({names}) and no image; give the series that it was drawn on, "
+            f"{path}: this is no image but a DICOM segmentation; give the series that it was drawn on, "
             "and convert the segmentation itself to .seg.nrrd with Slicer or dcmqi."
         )
     return f"{path}: this is no image that can be read ({names}); give the series of images that belongs to it."
 
 
-def describe_series(uid: str, members: list) -> Series:
-    path, first = members[0]
+def describe_series(uid: str, headers: dict) -> Series:
+    path, first = next(iter(headers.items()))
     with checked(path):
         number = first.get("SeriesNumber")
         return Series(
             uid=uid,
-            number=int(number) if number is not None else None,
+            number=None if number is None else int(number),
             description=str(first.get("SeriesDescription") or ""),
             modality=str(first.get("Modality") or ""),
-            slices=sum(int(data.get("NumberOfFrames") or 1) for _, data in members),
-            files=tuple(file for file, _ in members),
+            slices=sum(frame_count(file, data) for file, data in headers.items()),
+            files=tuple(headers),
         )
+
+
+def frame_count(path: Path, data) -> int:
+    """NumberOfFrames, 1 where there is none.
+
+    :raises ValueError: for more frames than the file has bytes, before anything is made for each of them.
+    """
+    count = int(data.get("NumberOfFrames") or 1)
+    if not 0 < count <= path.stat().st_size:
+        raise ValueError("NumberOfFrames")
+    return count
 
 
 def choose_series(path: Path, found: list[Series], wanted: str | None) -> Series:
     """:raises InputError: listing the series, when ``wanted`` names none or several of them."""
-    if wanted is None and len(found) == 1:
-        return found[0]
-    matching = [
-        one
-        for one in found
-        if wanted is not None
-        and (wanted in (one.uid, str(one.number)) or wanted.strip().lower() == one.description.lower())
-    ]
+    if wanted is None:
+        matching, what = found, f"there are {len(found)} series"
+    else:
+        matching = [
+            one for one in found if wanted.strip().lower() in (one.uid, str(one.number), one.description.lower())
+        ]
+        what = f"'{wanted}' names {len(matching)} series"
     if len(matching) == 1:
         return matching[0]
-    what = f"there are {len(found)} series" if wanted is None else f"'{wanted}' names {len(matching)} series"
     listing = "; ".join(str(one) for one in found)
     raise InputError(f"{path}: {what}; choose one by --series with its UID, number or description: {listing}.")
 
@@ -246,47 +258,47 @@ def read_series(path: str | Path, *, series: str | None = None, frame: int | Non
     :param series: UID, number or description, where a folder holds several.
     :param frame: which time point (echo, b value, ...) of a series that has several images at each position, or which frame
         of a multi-frame file without geometry; 0 is the first.
+    :returns: ``source.series`` has the study, series and frame_of_reference UIDs, the modality, and for each slice in the
+        array's order its ``sop`` UID and ``frame`` in that file, from 1 as DICOM counts.
     :raises InputError: for several series or time points without a choice; for mixed sizes, orientations or spacings,
         unequal slice distances, sheared stacks and missing geometry.
     """
     path = Path(path)
-    chosen = choose_series(path, list_series(path), series)
-    data = {file: header(file) for file in chosen.files}
-    first = data[chosen.files[0]]
-    planes, remarks = [], []
-    for file in chosen.files:
+    found = dict(scan(path))
+    chosen = choose_series(path, list(found), series)
+    headers, remarks = found[chosen], []
+    planes = []
+    for file, data in headers.items():
         with checked(file):
-            planes += planes_of(file, data[file])
-    planes = without_copies(planes, remarks)
-    if len(planes) > 1 and any(plane.position is None or plane.orientation is None for plane in planes):
-        planes = [pick_unplaced(path, planes, frame)]
-    elif len(planes) > 1:
-        planes = one_time_point(path, in_order(path, planes), frame, remarks)
-    if len(planes) == 1:
+            planes += planes_of(file, data)
+    planes = one_volume(path, without_copies(planes, remarks), frame, remarks)
+    if len(planes) > 1:
+        affine = stack(path, planes)
+    else:
         affine = single_affine(planes[0], remarks)
         if path.is_file() and planes[0].position is not None:
             remarks.append("one slice of a series; give its folder to read the whole")
-    else:
-        affine = stack(path, planes)
     array = voxels(planes, chosen.modality, remarks)
-    with checked(path):
-        source = {
-            "study": str(first.get("StudyInstanceUID", "")),
-            "series": chosen.uid,
-            "frame_of_reference": str(first.get("FrameOfReferenceUID", "")),
-            "sop": [plane.sop for plane in planes],
-            "frame": [plane.frame for plane in planes],
-            "modality": chosen.modality,
-        }
-    name = path.resolve().name
-    return Volume(array, LPS_RAS @ affine, Source(name, "dicom", source, tuple(remarks)))
+    first = headers[planes[0].path]
+    uids = {
+        "study": str(first.get("StudyInstanceUID", "")),
+        "series": chosen.uid,
+        "frame_of_reference": str(first.get("FrameOfReferenceUID", "")),
+        "sop": [plane.sop for plane in planes],
+        "frame": [plane.frame + 1 for plane in planes],
+        "modality": chosen.modality,
+    }
+    try:
+        return Volume(array, LPS_RAS @ affine, Source(path.resolve().name, "dicom", uids, tuple(remarks)))
+    except ValueError as error:
+        raise InputError(f"{path}: its geometry makes no sense ({error}); export the series again.") from None
 
 
 def planes_of(path: Path, data) -> list[Plane]:
     """The planes of one file: one, or one for each frame with what the functional groups say about it."""
     shared = (data.get("SharedFunctionalGroupsSequence") or [None])[0]
     frames = data.get("PerFrameFunctionalGroupsSequence") or []
-    count = int(data.get("NumberOfFrames") or 1)
+    count = frame_count(path, data)
     if len(frames) != count:
         frames = [None] * count
     return [plane_of(path, data, [frames[n], shared], n) for n in range(count)]
@@ -311,6 +323,9 @@ def plane_of(path: Path, data, groups: list, frame: int) -> Plane:
     spacing = numbers(look("PixelSpacing", "PixelMeasuresSequence"), 2)
     if spacing is None:
         spacing = numbers(data.get("ImagerPixelSpacing"), 2)
+    orientation = numbers(look("ImageOrientationPatient", "PlaneOrientationSequence"), 6)
+    if orientation is not None and np.abs(np.linalg.norm(orientation.reshape(2, 3), axis=1) - 1).max() > 1e-3:
+        orientation = None
     thickness = look("SpacingBetweenSlices", "PixelMeasuresSequence") or look("SliceThickness", "PixelMeasuresSequence")
     sequences = ("FrameContentSequence", "MREchoSequence", "MRDiffusionSequence", "MRImageFrameTypeSequence")
     sequences += ("CTImageFrameTypeSequence",)
@@ -321,7 +336,7 @@ def plane_of(path: Path, data, groups: list, frame: int) -> Plane:
         sop=str(data.get("SOPInstanceUID", "")),
         size=(int(data.Rows), int(data.Columns)),
         position=numbers(look("ImagePositionPatient", "PlanePositionSequence"), 3),
-        orientation=numbers(look("ImageOrientationPatient", "PlaneOrientationSequence"), 6),
+        orientation=orientation,
         spacing=None if spacing is None or (spacing <= 0).any() else tuple(spacing),
         thickness=abs(number(thickness, 0.0)) or None,
         slope=number(look("RescaleSlope", "PixelValueTransformationSequence"), 1.0),
@@ -346,20 +361,27 @@ def without_copies(planes: list[Plane], remarks: list[str]) -> list[Plane]:
     return list(unique.values())
 
 
-def pick_unplaced(path: Path, planes: list[Plane], frame: int | None) -> Plane:
-    """One of several planes that have no place in the patient."""
-    if frame is None:
-        raise InputError(
-            f"{path}: its {len(planes)} frames do not say where in the patient they lie, so they make no volume; "
-            f"export it with its geometry, or read one frame as a picture, --frame 0 to --frame {len(planes) - 1}."
+def one_volume(path: Path, planes: list[Plane], frame: int | None, remarks: list[str]) -> list[Plane]:
+    """The planes of one volume in order: all of them, or those that ``frame`` picks.
+
+    :raises InputError: where a choice is needed, or does not exist.
+    """
+    if all(plane.position is not None and plane.orientation is not None for plane in planes):
+        volumes, by = time_points(path, in_order(path, planes))
+        question = f"the series has {len(volumes)} images at each position{by}; choose one of these volumes,"
+    else:
+        volumes, by = [[plane] for plane in planes], ""
+        question = (
+            f"its {len(planes)} images do not say where in the patient they lie, so they make no volume; export it with "
+            "its geometry, or read one frame as a picture,"
         )
-    return numbered(path, planes, frame)
-
-
-def numbered(path: Path, choices: list, frame: int):
-    if not 0 <= frame < len(choices):
-        raise InputError(f"{path}: there is no frame {frame}; choose --frame 0 to --frame {len(choices) - 1}.")
-    return choices[frame]
+    if frame is None and len(volumes) > 1:
+        raise InputError(f"{path}: {question} --frame 0 to --frame {len(volumes) - 1}.")
+    if not 0 <= (frame or 0) < len(volumes):
+        raise InputError(f"{path}: there is no frame {frame}; it must be below {len(volumes)}.")
+    if len(volumes) > 1:
+        remarks.append(f"frame {frame} of {len(volumes)}{by}")
+    return volumes[frame or 0]
 
 
 def in_order(path: Path, planes: list[Plane]) -> list[Plane]:
@@ -371,7 +393,7 @@ def in_order(path: Path, planes: list[Plane]) -> list[Plane]:
     if len({plane.size for plane in planes}) > 1:
         sizes = ", ".join(sorted({f"{columns}x{rows}" for rows, columns in (plane.size for plane in planes)}))
         raise InputError(f"{path}: the images of the series have several sizes ({sizes}); move the odd ones away.")
-    if any(plane.spacing is None for plane in planes):
+    if len(planes) > 1 and any(plane.spacing is None for plane in planes):
         raise InputError(f"{path}: images of the series have no PixelSpacing; export the series again with it.")
     if any(np.abs(plane.orientation - first.orientation).max() > SHEAR_TOLERANCE for plane in planes):
         raise InputError(
@@ -383,21 +405,29 @@ def in_order(path: Path, planes: list[Plane]) -> list[Plane]:
     return sorted(planes, key=along(first))
 
 
+def normal(plane: Plane) -> np.ndarray:
+    """Row direction x column direction."""
+    return np.cross(plane.orientation[:3], plane.orientation[3:])
+
+
 def along(first: Plane):
     """A function that gives a plane's place on the normal of ``first``, mm."""
-    normal = np.cross(first.orientation[:3], first.orientation[3:])
-    return lambda plane: float(normal @ plane.position)
+    direction = normal(first)
+    return lambda plane: float(direction @ plane.position)
 
 
-def one_time_point(path: Path, planes: list[Plane], frame: int | None, remarks: list[str]) -> list[Plane]:
-    """One plane for each position, of sorted planes; with several at each, those of ``frame``.
+def time_points(path: Path, planes: list[Plane]) -> tuple[list[list[Plane]], str]:
+    """The volumes that sorted planes make, one plane of each position in every one, and what they differ in.
 
-    :raises InputError: where a choice is needed, or where positions have unequal numbers of images.
+    :raises InputError: where positions have unequal numbers of images.
     """
     place = along(planes[0])
+    gaps = np.diff([place(plane) for plane in planes])
+    moved = gaps[gaps > 1e-3]
+    same = 0.05 * np.median(moved) if moved.size else np.inf
     groups = [[planes[0]]]
-    for plane in planes[1:]:
-        if place(plane) - place(groups[-1][0]) < POSITION_TOLERANCE_MM:
+    for plane, gap in zip(planes[1:], gaps, strict=True):
+        if gap < same:
             groups[-1].append(plane)
         else:
             groups.append([plane])
@@ -407,54 +437,44 @@ def one_time_point(path: Path, planes: list[Plane], frame: int | None, remarks: 
             f"{path}: the {len(planes)} images lie at {len(groups)} positions, some of which have more images than "
             "others; keep one image for each position."
         )
-    if count == 1:
-        if frame not in (None, 0):
-            raise InputError(f"{path}: the series has one time point only; leave --frame out.")
-        return planes
     tag = next((tag for tag in TIME_TAGS if all(len({p.times.get(tag) for p in g}) == count for g in groups)), None)
-    groups = [sorted(group, key=lambda p: (str(type(p.times.get(tag))), p.times.get(tag) or 0)) for group in groups]
-    by = f" that differ in {tag}" if tag else ""
-    if frame is None:
-        raise InputError(
-            f"{path}: the series has {count} images at each position{by}; choose one of the volumes, "
-            f"--frame 0 to --frame {count - 1}."
-        )
-    remarks.append(f"volume {frame} of {count}{by}")
-    return numbered(path, list(map(list, zip(*groups, strict=True))), frame)
+    if count == 1 or tag is None:
+        return [list(volume) for volume in zip(*groups, strict=True)], ""
+    groups = [sorted(group, key=lambda plane: sortable(plane.times.get(tag))) for group in groups]
+    return [list(volume) for volume in zip(*groups, strict=True)], f" that differ in {tag}"
+
+
+def sortable(value) -> tuple:
+    return (0, value, "") if isinstance(value, float) else (1, 0.0, str(value))
 
 
 def stack(path: Path, planes: list[Plane]) -> np.ndarray:
-    """IJK-to-LPS of sorted planes with one plane for each position.
+    """IJK-to-LPS of sorted planes: every plane must lie where the affine of a regular stack puts it.
 
     :raises InputError: where the distances are unequal or the stack is sheared.
     """
     first, last = planes[0], planes[-1]
+    count = len(planes) - 1
     place = along(first)
-    at = np.array([place(plane) for plane in planes])
-    gaps = np.diff(at)
+    gaps = np.diff([place(plane) for plane in planes])
     usual = float(np.median(gaps))
-    step = (last.position - first.position) / (len(planes) - 1)
+    affine = plane_affine(first, (last.position - first.position) / count)
+    if shear(affine) > SHEAR_TOLERANCE:  # rounded positions of a short stack, or a tilt, which shows below
+        affine = plane_affine(first, normal(first) * (place(last) - place(first)) / count)
+    expected = apply(affine, [(0, 0, k) for k in range(count + 1)])
+    misplaced = np.linalg.norm(expected - [plane.position for plane in planes], axis=1).max()
     tolerance = max(POSITION_TOLERANCE_MM, POSITION_TOLERANCE * usual)
-    if np.abs(at - np.linspace(at[0], at[-1], len(at))).max() > tolerance or np.abs(gaps - usual).max() > 2 * tolerance:
-        worst = int(np.abs(gaps - usual).argmax())
+    if misplaced <= tolerance:
+        return affine
+    worst = int(np.abs(gaps - usual).argmax())
+    if abs(gaps[worst] - usual) > tolerance:
         raise InputError(
-            f"{path}: the slices are not equally spaced: between {planes[worst].path.name} and "
-            f"{planes[worst + 1].path.name} are {gaps[worst]:.2f} mm, elsewhere {usual:.2f} mm; add the missing slices, "
-            "or resample the series with Slicer (DICOM module, 'Acquisition geometry regularization')."
+            f"{path}: the slices are not equally spaced: {planes[worst].path.name} and {planes[worst + 1].path.name} are "
+            f"{gaps[worst]:.2f} mm apart, others {usual:.2f} mm; add the missing slices, or resample the series with "
+            "Slicer (DICOM module, 'Acquisition geometry regularization')."
         )
-    affine = plane_affine(first, step)
-    drift = np.array([plane.position - first.position for plane in planes]) @ affine[:3, :2] / first_norms(affine)
-    if (
-        np.abs(drift[-1]).max() > SHEAR_TOLERANCE * (at[-1] - at[0])
-        or np.abs(drift).max() > SHEAR_TOLERANCE * (at[-1] - at[0]) + tolerance
-    ):
-        degrees = np.degrees(np.arctan2(np.abs(drift[-1]).max(), at[-1] - at[0]))
-        raise InputError(f"{path}: the slices are stacked askew by {degrees:.1f} degrees (gantry tilt); {UNSHEAR}.")
-    return affine
-
-
-def first_norms(affine: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(affine[:3, :2], axis=0)
+    degrees = np.degrees(np.arctan2(misplaced, place(last) - place(first)))
+    raise InputError(f"{path}: the slices are stacked askew by {degrees:.1f} degrees (gantry tilt?); {UNSHEAR}.")
 
 
 def plane_affine(plane: Plane, step: np.ndarray) -> np.ndarray:
@@ -468,19 +488,19 @@ def plane_affine(plane: Plane, step: np.ndarray) -> np.ndarray:
 
 
 def single_affine(plane: Plane, remarks: list[str]) -> np.ndarray:
-    """IJK-to-LPS of one plane; what it lacks is assumed and remarked."""
-    from dataclasses import replace
-
+    """IJK-to-LPS of one plane; what the file lacks is assumed, and said."""
+    lacking = []
     if plane.position is None or plane.orientation is None:
-        remarks.append("no place in the patient is known: rows go to the back, columns to the left")
+        lacking.append("place in the patient (rows go to the back, columns to the left)")
         plane = replace(plane, position=np.zeros(3), orientation=np.array([1.0, 0, 0, 0, 1, 0]))
     if plane.spacing is None:
-        remarks.append("no pixel spacing is known, 1 mm is assumed")
+        lacking.append("pixel spacing (1 mm)")
         plane = replace(plane, spacing=(1.0, 1.0))
     if plane.thickness is None:
-        remarks.append("no slice thickness is known, 1 mm is assumed")
-    normal = np.cross(plane.orientation[:3], plane.orientation[3:])
-    return plane_affine(plane, normal * (plane.thickness or 1.0))
+        lacking.append("slice thickness (1 mm)")
+    if lacking:
+        remarks.append("the file lacks what is assumed here: " + ", ".join(lacking))
+    return plane_affine(plane, normal(plane) * (plane.thickness or 1.0))
 
 
 # Pixels --------------------------------------------------------------------------------------------------------------
@@ -488,6 +508,8 @@ def single_affine(plane: Plane, remarks: list[str]) -> np.ndarray:
 
 def voxels(planes: list[Plane], modality: str, remarks: list[str]) -> np.ndarray:
     """(k, j, i[, channel]) of the planes: decoded, rescaled, padding replaced."""
+    rows, columns = planes[0].size
+    require_memory(planes[0].path, rows * columns * len(planes) * 2)
     slices, padded, inverted = [], 0, False
     rescaled = any((plane.slope, plane.intercept) != (1.0, 0.0) for plane in planes)
     whole = all(plane.slope.is_integer() and plane.intercept.is_integer() for plane in planes)
@@ -590,8 +612,6 @@ def decompressed(data) -> np.ndarray:
     bare.SOPInstanceUID = generate_uid()
     bare.file_meta = FileMetaDataset()
     bare.file_meta.TransferSyntaxUID = data.file_meta.TransferSyntaxUID
-    from .formats import quiet
-
     with tempfile.TemporaryDirectory() as folder, quiet():
         name = os.path.join(folder, "pixels.dcm")
         bare.save_as(name, enforce_file_format=True)
@@ -616,3 +636,41 @@ def signed(value: int, data) -> int:
     bits = int(data.BitsAllocated)
     value = int(value) % (1 << bits)
     return value - (1 << bits) if data.PixelRepresentation and value >= 1 << (bits - 1) else value
+
+
+# Shared with formats.py ----------------------------------------------------------------------------------------------
+
+STDERR = threading.RLock()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep SimpleITK's C++ libraries from writing to stderr; an error comes as an exception all the same."""
+    import SimpleITK as sitk
+
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    with STDERR:
+        try:
+            saved = os.dup(2)
+        except OSError:  # no stderr at all, as in a windowed application
+            yield
+            return
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            os.close(sink)
+
+
+def require_memory(path: Path, needed: int) -> None:
+    """:raises InputError: for a volume that no memory of this machine could hold (often a forged header)."""
+    import psutil
+
+    if needed > psutil.virtual_memory().total:
+        raise InputError(
+            f"{path}: the header announces {needed / 2**30:,.0f} GiB, more than this machine's memory; "
+            "crop or downsample the volume first, or copy it again if that cannot be."
+        )

@@ -5,10 +5,8 @@ from __future__ import annotations
 import gzip
 import os
 import struct
-import threading
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import dicom
+from .dicom import quiet, require_memory
 from .errors import InputError
 from .volume import (
     LPS_RAS,
@@ -37,6 +36,7 @@ NIFTI = (".nii", ".nii.gz", ".hdr", ".img", ".img.gz")
 NRRD = (".nrrd", ".nhdr")
 META = (".mha", ".mhd")
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+UNPLACED = "the header does not say how the volume lies in the patient; axes and origin are a guess"
 FREESURFER = (".mgz", ".mgh")
 WRITABLE = (".nrrd", ".nii.gz", ".nii", ".mha")
 UNSHEAR = (
@@ -72,7 +72,9 @@ def read_volume(path: str | Path, *, frame: int | None = None, series: str | Non
         return read_picture(path, frame)
     if suffix in NIFTI:
         return read_nifti(path, frame)
-    if suffix in NRRD + META:
+    if suffix in NRRD:
+        return read_nrrd(path, frame)
+    if suffix in META:
         return read_itk(path, frame)
     raise InputError(
         f"{path}: this is no image format that MedXAI knows; give NIfTI, NRRD, MHA, DICOM, PNG, JPEG or TIFF."
@@ -126,8 +128,10 @@ class NiftiHeader(NamedTuple):
 def read_nifti(path: Path, frame: int | None) -> Volume:
     """NIfTI-1, one file or a header and image pair.
 
-    Two affines may stand in the header. SimpleITK's choice (also Slicer's) is kept; where the other one differs, a remark
-    says so. SimpleITK drops a shear without a word, hence the look into the header.
+    Two affines may stand in the header. SimpleITK's choice is kept, as Slicer shows it; where the other one differs, a
+    remark says so. SimpleITK drops a shear and mixes spacing and sform without a word, hence the look into the header.
+
+    :raises InputError: for complex voxels, a sheared affine, a file cut short, an affine at odds with the spacing.
     """
     header_path, data_path = nifti_pair(path)
     header = nifti_header(header_path)
@@ -142,11 +146,19 @@ def read_nifti(path: Path, frame: int | None) -> Volume:
     if header.datatype == 2304:
         volume = replace(volume, array=volume.array[..., :3])
         volume = remark(volume, "the alpha channel was dropped")
-    if header.sform is None and header.qform is None:
-        return remark(volume, "the header does not say how the volume lies in the patient; axes and origin are a guess")
-    for name, affine in (("sform", header.sform), ("qform", header.qform)):
-        if affine is not None and not same_affine(volume.affine, affine, volume.shape, 0.01):
-            volume = remark(volume, f"sform and qform of the header disagree; the {name} was not used (nor by Slicer)")
+    given = {name: form for name, form in (("sform", header.sform), ("qform", header.qform)) if form is not None}
+    if not given:
+        return remark(volume, UNPLACED)
+    unused = [name for name, form in given.items() if not same_affine(volume.affine, form, volume.shape, 0.01)]
+    if len(unused) == len(given):
+        raise InputError(
+            f"{path}: the spacing in the header contradicts its {' and '.join(given)}; write the file again with one affine "
+            "(in nibabel, img.set_qform(img.affine) and save)."
+        )
+    if unused:
+        volume = remark(
+            volume, f"sform and qform of the header disagree; the {unused[0]} was not used (nor is it by Slicer)"
+        )
     return volume
 
 
@@ -264,37 +276,7 @@ def unzipped_size(path: Path, enough: int) -> int:
     return size
 
 
-def require_memory(path: Path, needed: int) -> None:
-    """:raises InputError: for a volume that no memory of this machine could hold (often a forged header)."""
-    import psutil
-
-    if needed > psutil.virtual_memory().total:
-        raise InputError(f"{path}: the volume needs {needed / 2**30:,.0f} GiB of memory; crop or downsample it first.")
-
-
 # SimpleITK -----------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def quiet(lock=threading.RLock()) -> Iterator[None]:  # noqa: B008 - one lock for the process is what is wanted
-    """Keep SimpleITK's C++ libraries from writing to stderr; an error comes as an exception all the same."""
-    import SimpleITK as sitk
-
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    with lock:
-        try:
-            saved = os.dup(2)
-        except OSError:  # no stderr at all, as in a windowed application
-            yield
-            return
-        sink = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(sink, 2)
-        try:
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-            os.close(sink)
 
 
 def read_itk(path: Path, frame: int | None) -> Volume:
@@ -306,13 +288,26 @@ def read_itk(path: Path, frame: int | None) -> Volume:
         array = np.moveaxis(array, -1, 0)
     outer = array.shape[: max(rank - 3, 0) + listed]
     count = int(np.prod(outer))
+    picked = chosen_frame(path, frame, count)
     if outer:
-        array = array.reshape(count, *array.shape[len(outer) :])[chosen_frame(path, frame, count) if count > 1 else 0]
-        remarks += [] if count > 1 else ["a fourth axis of size 1 was dropped"]
+        array = array.reshape(count, *array.shape[len(outer) :])[picked]
+        remarks.append(f"frame {picked} of {count}" if count > 1 else "a fourth axis of size 1 was dropped")
     if rank == 2:
         array = array[None]
         remarks.append("a 2-D image, read as one slice of 1 mm")
-    return placed(path, np.ascontiguousarray(array), itk_affine(image), remarks)
+    return placed(path, array, itk_affine(image), remarks)
+
+
+def read_nrrd(path: Path, frame: int | None) -> Volume:
+    """NRRD; one that names no space may lie anywhere, and a remark says so."""
+    volume = read_itk(path, frame)
+    return volume if "\nspace:" in nrrd_header(path) else remark(volume, UNPLACED)
+
+
+def nrrd_header(path: Path) -> str:
+    """The text before the first empty line."""
+    head = first_bytes(path, 1 << 20).replace(b"\r\n", b"\n")
+    return head.partition(b"\n\n")[0].decode("utf-8", "replace")
 
 
 def open_itk(path: Path) -> tuple:
@@ -328,6 +323,8 @@ def open_itk(path: Path) -> tuple:
             kinds = {reader.GetMetaData(key) for key in reader.GetMetaDataKeys() if key.startswith("NRRD_kinds")}
             image = reader.Execute()
     except RuntimeError as error:
+        if "orthonormal" in str(error):
+            raise InputError(f"{path}: the affine is slightly sheared; {UNSHEAR}.") from None
         raise InputError(f"{path}: the file cannot be read ({short_reason(error)}); copy or export it again.") from None
     if "complex" in image.GetPixelIDTypeAsString():
         raise InputError(f"{path}: the voxels are complex numbers; write their magnitude to a new file and give that.")
@@ -356,12 +353,12 @@ def short_reason(error: Exception) -> str:
 
 
 def chosen_frame(path: Path, frame: int | None, count: int) -> int:
-    """:raises InputError: where a frame is needed and none, or one that does not exist, was given."""
-    if frame is None:
-        raise InputError(f"{path}: the file holds {count} volumes; choose one with --frame 0 to --frame {count - 1}.")
-    if not 0 <= frame < count:
-        raise InputError(f"{path}: there is no frame {frame}; choose --frame 0 to --frame {count - 1}.")
-    return frame
+    """:raises InputError: where a frame is needed and none was given, or one that does not exist."""
+    if frame is None and count > 1:
+        raise InputError(f"{path}: the file holds {count} volumes; choose one, --frame 0 to --frame {count - 1}.")
+    if not 0 <= (frame or 0) < count:
+        raise InputError(f"{path}: there is no frame {frame}; it must be below {count}.")
+    return frame or 0
 
 
 def placed(path: Path, array: np.ndarray, affine: np.ndarray, remarks: list[str]) -> Volume:
@@ -372,6 +369,7 @@ def placed(path: Path, array: np.ndarray, affine: np.ndarray, remarks: list[str]
         raise InputError(f"{path}: the affine is sheared by {shear_degrees(affine):.1f} degrees; {UNSHEAR}.")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         remarks = [*remarks, f"{np.count_nonzero(~np.isfinite(array))} values are not finite (NaN or infinite)"]
+    array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
     return Volume(array, affine, Source(path.name, suffix_of(path).lstrip("."), remarks=tuple(remarks)))
 
 
@@ -389,39 +387,35 @@ def read_picture(path: Path, frame: int | None) -> Volume:
 
     from PIL import Image, ImageOps
 
-    remarks = ["a picture: no spacing or place in the patient is known, 1 mm is assumed"]
     try:
         with warnings.catch_warnings(), Image.open(path) as picture:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            pages = getattr(picture, "n_frames", 1)
-            if pages > 1:
-                picture.seek(chosen_frame(path, frame, pages))
-            turned = picture.getexif().get(0x0112, 1) != 1
+            picture.seek(chosen_frame(path, frame, getattr(picture, "n_frames", 1)))
+            changes = ["turned upright as its EXIF entry says"] if picture.getexif().get(0x0112, 1) != 1 else []
+            if picture.mode == "RGB" and "RGB;16" in str(picture.tile):
+                changes.append("its 16-bit colours became 8-bit")
             array, change = pixels(ImageOps.exif_transpose(picture))
     except InputError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombWarning, Image.DecompressionBombError):
+    except Exception:  # PIL's decoders raise whatever they stumble over
         raise InputError(f"{path}: the picture is damaged or too large; save it again as PNG.") from None
-    remarks += [change] if change else []
-    remarks += ["turned upright as its EXIF entry says"] if turned else []
+    remarks = ["a picture: no spacing or place in the patient is known, 1 mm is assumed", *change, *changes]
     return placed(path, array[None], np.diag([-1.0, -1.0, 1.0, 1.0]), remarks)
 
 
-def pixels(picture) -> tuple[np.ndarray, str]:
+def pixels(picture) -> tuple[np.ndarray, list[str]]:
     """(row, column[, channel]) of a PIL image, grey or RGB, and what was changed to get there."""
     mode = picture.mode
     if mode in ("L", "RGB") or mode.startswith(("I", "F")):
-        return np.asarray(picture), ""
+        return np.asarray(picture), []
     if mode == "1":
-        return np.asarray(picture.convert("L")), "black and white became 0 and 255"
-    if mode in ("LA", "La"):
-        return np.asarray(picture.convert("L")), "the alpha channel was dropped"
-    if mode in ("RGBA", "RGBa", "RGBX"):
-        return np.asarray(picture.convert("RGB")), "the alpha channel was dropped"
+        return np.asarray(picture.convert("L")), ["black and white became 0 and 255"]
+    if mode in ("LA", "La", "RGBA", "RGBa"):
+        return np.asarray(picture.convert(mode[:-1])), ["the alpha channel was dropped"]
     rgb = np.asarray(picture.convert("RGB"))
     if (rgb == rgb[..., :1]).all():
-        return rgb[..., 0], f"the {mode} colours are shades of grey and became one channel"
-    return rgb, f"the {mode} colours became RGB"
+        return rgb[..., 0], [f"the {mode} colours are shades of grey and became one channel"]
+    return rgb, [f"the {mode} colours became RGB"]
 
 
 # Labels --------------------------------------------------------------------------------------------------------------
@@ -458,7 +452,7 @@ def segment_keys(path: Path) -> dict[str, str]:
     """The key/value pairs of an NRRD header that Slicer writes for segmentations; empty for any other file."""
     if path.is_dir() or suffix_of(path) not in NRRD:
         return {}
-    header = first_bytes(path, 1 << 20).split(b"\n\n")[0].split(b"\r\n\r\n")[0].decode("utf-8", "replace")
+    header = nrrd_header(path)
     lines = [line.partition(":=") for line in header.splitlines()]
     keys = {key: value for key, mark, value in lines if mark and key.startswith("Segment")}
     if "Segment0_ID" not in keys:
@@ -564,7 +558,8 @@ def write_volume(
             f"{path}: the file cannot be written; check that the folder exists, is writable and has space."
         ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def writable(array: np.ndarray) -> np.ndarray:
