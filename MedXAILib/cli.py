@@ -356,10 +356,10 @@ def carry_out(
     job: Job, output: Path, overwrite: bool, scene: Path | None, snapshot: Path | None, as_json: bool
 ) -> None:
     """Run the job with a progress bar; print its summary."""
-    from .run import run
+    from . import run as runner
 
     with bar() as progress:
-        summary = run(
+        summary = runner.run(
             job,
             output,
             overwrite=overwrite,
@@ -430,21 +430,31 @@ def lines():
 
 
 def main() -> None:
-    """Entry point: errors of the user's are one line and exit code 2; Ctrl-C is 130."""
+    """Entry point."""
     interrupt.watch()
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; gives the exit code. Errors of the user's are one line and 2; Ctrl-C is 130."""
     try:
-        app()
+        app(arguments, prog_name="medxai")
+    except SystemExit as end:
+        return end.code or 0
     except InputError as error:
-        fail(" ".join(str(error).split()), 2)
+        return fail(" ".join(str(error).split()), 2)
     except (KeyboardInterrupt, Cancelled):
-        fail("Stopped; nothing was left behind.", interrupt.EXIT_CODE)
+        return fail("Stopped; nothing was left behind.", interrupt.EXIT_CODE)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
-        fail("There was not enough memory: close other programs, use a smaller volume, or give the card windows.", 1)
+        return fail(
+            "There was not enough memory: close other programs, use a smaller volume, or give the card windows.", 1
+        )
+    return 0
 
 
-def fail(text: str, code: int) -> None:
-    """One line on standard error, and the end."""
+def fail(text: str, code: int) -> int:
+    """One line on standard error."""
     print(text, file=sys.stderr, flush=True)
-    sys.exit(code)
+    return code

@@ -155,7 +155,7 @@ def run(
             except InputError as error:
                 if len(cases) == 1:
                     raise
-                skipped.append({"input": case.name, "reason": str(error)})
+                skipped.append({"input": case.name, "reason": str(error).replace(str(case.path), case.name)})
                 say(f"Left out: {error}")
                 continue
             finally:
@@ -181,8 +181,7 @@ def run(
             "left_out": skipped,
             "remarks": notes.lines,
         }
-        out.finish(facts)
-    return facts
+        return out.finish(facts)
 
 
 def check(job: Job) -> None:

@@ -248,8 +248,8 @@ class Folder:
         write_labels(labels, path, metadata=_metadata(facts))
         self._beside(path, facts)
 
-    def finish(self, summary: dict) -> None:
-        """Write the tables that have rows, then run.json with the list of all files."""
+    def finish(self, summary: dict) -> dict:
+        """Write the tables that have rows, then run.json with the list of all files; gives what run.json holds."""
         for name, rows in self.rows.items():
             if rows:
                 with (self.path / name).open("w", newline="", encoding="utf-8") as file:
@@ -257,8 +257,9 @@ class Folder:
                     writer.writerow(TABLES[name])
                     writer.writerows([_cell(value) for value in row] for row in rows)
         files = sorted(p.relative_to(self.path).as_posix() for p in self.path.rglob("*") if p.is_file())
-        text = json.dumps({"notice": NOTICE, **summary, "files": [*files, "run.json"]}, indent=1)
-        (self.path / "run.json").write_text(text, encoding="utf-8")
+        whole = {"notice": NOTICE, **summary, "files": [*files, "run.json"]}
+        (self.path / "run.json").write_text(json.dumps(whole, indent=1), encoding="utf-8")
+        return whole
 
 
 def _cell(value):

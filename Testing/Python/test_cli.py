@@ -1,0 +1,284 @@
+"""The command line: whole runs on real data, one sentence for bad input, and Ctrl-C."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from MedXAILib.cli import run
+from MedXAILib.formats import read_volume, write_volume
+from MedXAILib.volume import Volume
+
+CARDS = Path(__file__).parents[1] / "cards"
+TUMOUR, MODEL5 = str(CARDS / "sania_brain_tumor.json"), str(CARDS / "brainchop_model5.json")
+
+
+@pytest.fixture
+def models(data, monkeypatch, tmp_path):
+    """The shared weights at hand, and a private place for remembered consent."""
+    monkeypatch.setenv("MEDXAI_MODEL_PATH", str(data / "models"))
+    monkeypatch.setenv("MEDXAI_CONFIG", str(tmp_path / "config"))
+    return data / "models"
+
+
+def rows(path: Path) -> list[dict]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_predicting_a_folder_of_slices_agrees_with_the_reference(data, models, tmp_path):
+    assert run(["predict", str(data / "images2d/brain_tumor_mri"), "--model", TUMOUR, "-o", str(tmp_path / "out")]) == 0
+    reference = json.loads((models / "reference_outputs.json").read_text())["sania_brain_tumor"]["probs"]
+    found: dict[str, dict[str, float]] = {}
+    for row in rows(tmp_path / "out" / "predictions.csv"):
+        assert row["slice"] == ""
+        found.setdefault(row["input"], {})[row["class"]] = float(row["probability"])
+    assert set(found) == set(reference)
+    names = ("glioma", "meningioma", "notumor", "pituitary")
+    assert max(abs(found[k][c] - p) for k, row in reference.items() for c, p in zip(names, row, strict=True)) < 1e-3
+    assert sum(max(p, key=p.get) == k.split("/")[0] for k, p in found.items()) == 43
+
+
+def test_explaining_an_oblique_volume_slice_by_slice(data, models, tmp_path, capsys):
+    volume = data / "volumes" / "niivue_FLAIR.nrrd"
+    command = [
+        "explain",
+        str(volume),
+        "--model",
+        TUMOUR,
+        "-o",
+        str(tmp_path / "out"),
+        "--method",
+        "gradcam",
+        "--method",
+        "lime",
+    ]
+    assert run([*command, "--class", "glioma", "--slices", "60:64", "--samples", "60", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert [m["method"] for m in summary["cases"][0]["maps"]] == ["gradcam", "lime"]
+    assert len([r for r in rows(tmp_path / "out" / "predictions.csv") if r["slice"]]) == 4 * 140
+    source = read_volume(volume)
+    for name in ("gradcam_conv-layers.4", "lime"):
+        heat = read_volume(tmp_path / "out" / f"niivue-FLAIR_glioma_{name}.nrrd")
+        assert heat.same_grid(source) and heat.array.dtype == np.float32
+        used = np.flatnonzero(np.abs(heat.array).sum((1, 2)))
+        assert set(used) <= set(range(60, 64)) and len(used)
+        facts = json.loads((tmp_path / "out" / f"niivue-FLAIR_glioma_{name}.json").read_text())
+        assert facts["slices"] == "60-63" and facts["limits"] and "Research use only" in facts["notice"]
+    assert str(data) not in "".join(p.read_text() for p in (tmp_path / "out").glob("*.json"))
+
+
+def test_anatomy_regions_and_scene_of_an_abdominal_ct(data, tmp_path):
+    ct, anatomy = data / "volumes" / "ts_example_ct_sm.nii.gz", data / "volumes" / "ts_example_seg.nii.gz"
+    command = ["explain", str(ct), "--model", "planted-lesion", "--anatomy", str(anatomy), "-o", str(tmp_path / "out")]
+    assert run([*command, "--class", "lesion", "--format", "nii.gz"]) == 0
+    shares = rows(tmp_path / "out" / "anatomy.csv")
+    assert len(shares) > 20 and shares[-1]["structure"] == "elsewhere"
+    for column in ("positive_share", "volume_share"):
+        total = sum(float(r[column]) for r in shares)
+        assert total == pytest.approx(1, abs=1e-4) or (column == "positive_share" and total == 0)
+
+
+def sheared(tmp_path: Path) -> Path:
+    import nibabel
+
+    affine = np.eye(4)
+    affine[0, 2] = 0.4
+    path = tmp_path / "tilted.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4), np.float32), affine), path)
+    return path
+
+
+def wrong_field(tmp_path: Path) -> Path:
+    card = json.loads(Path(TUMOUR).read_text())
+    card["input"]["resampler"] = "cubic"
+    path = tmp_path / "wrong.json"
+    path.write_text(json.dumps(card))
+    return path
+
+
+def too_many_channels(tmp_path: Path) -> Path:
+    path = tmp_path / "two.nrrd"
+    write_volume(Volume(np.zeros((1, 8, 8, 2), np.uint8), np.eye(4)), path)
+    return path
+
+
+def two_series(data: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "series"
+    folder.mkdir()
+    for name in ("PGBM-003_T1post", "PGBM-003_FLAIR_reg"):
+        for n, file in enumerate(sorted((data / "dicom" / name).iterdir())[:3]):
+            (folder / f"{name}{n}.dcm").symlink_to(file)
+    return folder
+
+
+BAD = {
+    "missing file": (lambda d, t: [t / "none.nrrd", "-m", TUMOUR], ["none.nrrd"]),
+    "MGZ": (lambda d, t: [d / "volumes/niivue_norm.mgz", "-m", TUMOUR], ["niivue_norm.mgz", "mri_convert"]),
+    "NIfTI-2": (
+        lambda d, t: [d / "volumes/nibabel_example_nifti2.nii.gz", "-m", TUMOUR],
+        ["nibabel_example_nifti2", "NIfTI-2"],
+    ),
+    "sheared": (lambda d, t: [sheared(t), "-m", TUMOUR], ["tilted.nii.gz", "shear", "esample"]),
+    "complex": (lambda d, t: [d / "volumes/niivue_complex.nii.gz", "-m", TUMOUR], ["niivue_complex", "magnitude"]),
+    "4D": (lambda d, t: [d / "volumes/nibabel_example4d.nii.gz", "-m", TUMOUR], ["nibabel_example4d", "--frame"]),
+    "several series": (lambda d, t: [two_series(d, t), "-m", TUMOUR], ["series", "--series"]),
+    "LFS pointer": (
+        lambda d, t: [d / "volumes/niivue_mha.mha", "-m", d / "models/lfs_pointer_brain_tumor_model.pth"],
+        ["lfs_pointer", "git"],
+    ),
+    "refused checkpoint": (
+        lambda d, t: [d / "volumes/niivue_mha.mha", "-m", d / "models/torchio_whole_images_epoch_5.pth"],
+        ["torchio_whole_images_epoch_5.pth", "medxai card new"],
+    ),
+    "weights without a card": (
+        lambda d, t: [d / "volumes/niivue_mha.mha", "-m", d / "models/sania_brain_tumor_model.pth"],
+        ["sania_brain_tumor_model.pth", "medxai card new"],
+    ),
+    "wrong field": (
+        lambda d, t: [d / "volumes/niivue_mha.mha", "-m", wrong_field(t)],
+        ["wrong.json", "input.resampler"],
+    ),
+    "channels": (lambda d, t: [too_many_channels(t), "-m", TUMOUR], ["two.nrrd", "2 channels"]),
+    "unknown class": (
+        lambda d, t: [d / "volumes/niivue_mha.mha", "-m", TUMOUR, "--class", "liver"],
+        ["liver", "glioma, meningioma, notumor, pituitary"],
+    ),
+    "unknown layer": (
+        lambda d, t: [d / "volumes/niivue_mha.mha", "-m", TUMOUR, "--layer", "conv_layer.4"],
+        ["conv_layer.4", "conv_layers.4"],
+    ),
+    "output below a file": (
+        lambda d, t: [d / "volumes/niivue_mha.mha", "-m", TUMOUR, "-o", Path(__file__) / "out"],
+        ["test_cli.py", "-o"],
+    ),
+    "unknown method": (
+        lambda d, t: [d / "volumes/niivue_mha.mha", "-m", TUMOUR, "--method", "magic"],
+        ["magic", "gradcam"],
+    ),
+    "bad voxel": (lambda d, t: [d / "volumes/niivue_mha.mha", "-m", TUMOUR, "--voxel", "1,2"], ["--voxel 1,2"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence_with_a_remedy_and_leaves_nothing(case, data, models, tmp_path, capsys):
+    make, words = BAD[case]
+    arguments = [str(a) for a in make(data, tmp_path)]
+    work = tmp_path / "work"
+    work.mkdir()
+    output = [] if "-o" in arguments else ["-o", str(work / "out")]
+    before = sorted(tmp_path.rglob("*"))
+    assert run(["explain", *arguments, *output]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert all(word in line for word in words) and line.endswith(".") and len(line) < 700, line
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_checkpoint_that_is_a_program_opens_with_consent_only(data, models, tmp_path, capsys):
+    card = json.loads(Path(MODEL5).read_text())
+    card["weights"] = {"file": "torchio_whole_images_epoch_5.pth"}
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    command = [
+        "predict",
+        str(data / "volumes/niivue_mha.mha"),
+        "-m",
+        str(tmp_path / "card.json"),
+        "-o",
+        str(tmp_path / "out"),
+    ]
+    assert run(command) == 2
+    assert "torchio_whole_images_epoch_5.pth" in (err := capsys.readouterr().err) and "--trust" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_holds_a_run_is_kept(data, models, tmp_path, capsys):
+    command = ["predict", str(data / "volumes/niivue_mha.mha"), "-m", TUMOUR, "-o", str(tmp_path / "out")]
+    assert run(command) == 0
+    before = (tmp_path / "out" / "run.json").read_text()
+    assert run(command) == 2 and "--overwrite" in capsys.readouterr().err
+    assert (tmp_path / "out" / "run.json").read_text() == before
+    assert run([*command, "--overwrite"]) == 0
+
+
+def test_one_bad_case_of_a_cohort_is_left_out_and_said(data, models, tmp_path, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "bad.png").write_bytes(b"no picture")
+    (folder / "good.jpg").symlink_to(next((data / "images2d/brain_tumor_mri/glioma").iterdir()))
+    assert run(["predict", str(folder), "-m", TUMOUR, "-o", str(tmp_path / "out")]) == 1
+    assert {r["input"] for r in rows(tmp_path / "out" / "predictions.csv")} == {"good.jpg"}
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["left_out"][0]["input"] == "bad.png"
+
+
+SLOW = """
+import sys, time
+from MedXAILib import cli
+import MedXAILib.run as runner
+sys.path.insert(0, {here!r})
+import torch
+from torch import nn
+from fixture_nets import model
+import MedXAILib.models.loading as loading
+
+class Slow(nn.Module):
+    def __init__(self, seconds):
+        super().__init__()
+        self.seconds = seconds
+    def forward(self, x):
+        print("busy", flush=True)
+        end = time.monotonic() + self.seconds
+        a = torch.randn(1500, 1500)
+        if self.seconds > 5:                       # one long operator: Python gets no turn until it is over
+            torch.linalg.svd(torch.randn(3500, 3500))
+        while time.monotonic() < end:
+            a @ a
+        return x
+net = nn.Sequential(*[Slow({seconds}) for _ in range(20)], nn.Conv3d(1, 2, 1), nn.AdaptiveAvgPool3d(1), nn.Flatten())
+loading.load_model = lambda *a, **k: model(net)
+cli.main()
+"""
+
+
+def start(tmp_path: Path, seconds: float) -> subprocess.Popen:
+    write_volume(Volume(np.random.default_rng(0).random((8, 8, 8)).astype(np.float32), np.eye(4)), tmp_path / "in.nrrd")
+    code = SLOW.format(here=str(Path(__file__).parent), seconds=seconds)
+    arguments = [
+        "explain",
+        str(tmp_path / "in.nrrd"),
+        "-m",
+        "slow",
+        "--layer",
+        "0",
+        "-o",
+        str(tmp_path / "work" / "out"),
+    ]
+    (tmp_path / "work").mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "busy\n"
+    return process
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT as a terminal does on POSIX")
+@pytest.mark.parametrize("interrupts", [1, 2])
+def test_ctrl_c_stops_after_the_running_module_and_twice_at_once(interrupts, tmp_path):
+    process = start(tmp_path, 1.0 if interrupts == 1 else 8.0)
+    time.sleep(0.3)
+    began = time.monotonic()
+    for _ in range(interrupts):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert time.monotonic() - began < 6, "one module takes 1 s, the operator at least 8"
+    assert list((tmp_path / "work").iterdir()) == [] and "Ctrl-C" in err

@@ -1,0 +1,117 @@
+"""The output folder: whole or not at all, named as documented, tables that agree with their maps."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from MedXAILib.errors import InputError
+from MedXAILib.explanation import Attribution
+from MedXAILib.formats import read_labels, read_volume
+from MedXAILib.outputs.files import Folder, safe, staged, stems
+from MedXAILib.volume import Label, Labels, Volume
+
+
+def test_names_are_reduced_mirrored_and_kept_apart():
+    assert safe("Grey matter (left)_T2*") == "Grey-matter-left-T2"
+    names = ["b/scan_1.nii.gz", "b/scan 1.png", "b/scan_2.png", "c d/x.tar.nrrd"]
+    assert stems(names) == {
+        "b/scan_1.nii.gz": "b/scan-1.nii.gz",
+        "b/scan 1.png": "b/scan-1.png",
+        "b/scan_2.png": "b/scan-2",
+        "c d/x.tar.nrrd": "c-d/x.tar",
+    }
+
+
+def everything(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*"))
+
+
+def test_an_error_leaves_nothing_and_an_older_run_stays(tmp_path):
+    with pytest.raises(ZeroDivisionError), staged(tmp_path / "a" / "out") as folder:
+        (folder / "half").write_text("x")
+        raise ZeroDivisionError
+    assert everything(tmp_path) == []
+    with staged(tmp_path / "a" / "out") as folder:
+        (folder / "sub").mkdir()
+        (folder / "sub" / "one").write_text("1")
+        Folder(folder, "nrrd").finish({})
+    before = everything(tmp_path)
+    with pytest.raises(InputError, match="--overwrite"), staged(tmp_path / "a" / "out"):
+        pass
+    with pytest.raises(KeyboardInterrupt), staged(tmp_path / "a" / "out", overwrite=True) as folder:
+        (folder / "two").write_text("2")
+        raise KeyboardInterrupt
+    assert everything(tmp_path) == before
+
+
+def test_overwriting_removes_the_older_runs_files_and_no_others(tmp_path):
+    out = tmp_path / "out"
+    for name in ("one", "two"):
+        with staged(out, overwrite=True) as folder:
+            (folder / name).write_text(name)
+            Folder(folder, "nrrd").finish({})
+        (out / "mine.txt").write_text("kept")
+    assert everything(out) == ["mine.txt", "run.json", "two"]
+    with pytest.raises(InputError, match=r"mine\.txt"), staged(out, overwrite=True) as folder:
+        (folder / "mine.txt").write_text("not mine")
+    assert (out / "mine.txt").read_text() == "kept" and (out / "two").exists()
+
+
+def test_a_file_on_the_way_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file"), staged(tmp_path / "file" / "out"):
+        pass
+    assert everything(tmp_path) == ["file"]
+
+
+def rows(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("extension", ["nrrd", "nii.gz", "mha"])
+def test_tables_agree_with_the_maps_by_brute_force(tmp_path, extension):
+    rng = np.random.default_rng(3)
+    affine = np.array([[0, -2.0, 0, 10], [1.5, 0, 0, -4], [0, 0, 3.0, 7], [0, 0, 0, 1]])
+    heat = rng.normal(size=(6, 7, 8)).astype(np.float32) ** 3
+    volume = Volume(heat, affine)
+    superpixels = Labels(volume.with_array(rng.integers(1, 4, heat.shape)), tuple(Label(n, f"s{n}") for n in (1, 2, 3)))
+    a = Attribution(volume, "lime", "b_c", "b_c", "", True, superpixels, {1: -1.0, 2: 3.0, 3: 0.5}, {"seed": 1}, ("x",))
+    anatomy = Labels(volume.with_array(rng.integers(0, 3, heat.shape)), (Label(1, "left"), Label(2, "right")))
+    seen = rng.random(heat.shape) > 0.3
+    out = Folder(tmp_path, extension)
+    labels = out.attribution("d/e.nii.gz", "d/e", a, volume, anatomy, seen, 0.5)
+    out.finish({})
+
+    written = read_volume(tmp_path / "d" / f"e_b-c_lime.{extension}")
+    assert written.same_grid(volume) and np.array_equal(written.array, heat)
+    assert json.loads((tmp_path / "d" / "e_b-c_lime.json").read_text())["limits"] == ["x"]
+    regions = read_labels(tmp_path / "d" / f"e_b-c_lime_regions.{extension}")
+    assert np.array_equal(regions.volume.array, labels.volume.array)
+
+    positive = np.maximum(heat, 0).astype(float)
+    for row in rows(tmp_path / "regions.csv"):
+        inside = labels.volume.array == int(row["region"].split()[-1])
+        k, j, i = np.nonzero(inside)
+        centre = np.average(volume.ras(np.stack([i, j, k], 1)), axis=0, weights=heat[inside])
+        assert np.allclose([float(row[c]) for c in "ras"], centre, atol=1e-3)
+        assert float(row["volume_ml"]) == pytest.approx(inside.sum() * 9 / 1000, rel=1e-5)
+        assert float(row["peak"]) == pytest.approx(heat[inside].max(), rel=1e-5)
+        assert float(row["mass_share"]) == pytest.approx(positive[inside].sum() / positive.sum(), rel=1e-5)
+    for row in rows(tmp_path / "superpixels.csv"):
+        value = int(row["label"])
+        assert float(row["coefficient"]) == a.coefficients[value]
+        assert float(row["volume_ml"]) == pytest.approx((superpixels.volume.array == value).sum() * 9 / 1000)
+    shares = rows(tmp_path / "anatomy.csv")
+    for row in shares:
+        inside = anatomy.volume.array == {"left": 1, "right": 2, "elsewhere": 0}[row["structure"]]
+        assert float(row["positive_share"]) == pytest.approx(positive[inside].sum() / positive.sum(), rel=1e-5)
+        assert float(row["negative_share"]) == pytest.approx(
+            np.minimum(heat, 0)[inside].sum() / np.minimum(heat, 0).sum(), rel=1e-5
+        )
+        assert float(row["volume_share"]) == pytest.approx((inside & seen).sum() / seen.sum(), rel=1e-5)
+    assert len(shares) == 3
