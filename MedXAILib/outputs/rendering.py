@@ -1,0 +1,204 @@
+"""The 3D view of the picture, drawn in a process of its own.
+
+An OpenGL driver that is missing or broken may end its whole process: here that costs one panel of the
+picture. What is drawn passes through files in a private folder.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from ..volume import Label, Labels, Volume, resample
+from .scene import (
+    Overlay,
+    add_labels,
+    add_map,
+    add_volume,
+    centre,
+    peak,
+    private_scene,
+    render_glow,
+    render_skin,
+    window,
+)
+
+TIME_LIMIT = 60
+"""Seconds after which the drawing is given up."""
+DETAIL = 112
+"""Most voxels along an axis of what is drawn: more is not seen in a panel, but takes long without a GPU."""
+
+
+class Rendering:
+    """Draws the faint volume with each map and its regions in 3D, beginning at once, in another process.
+
+    :param size: width and height of a picture in pixels.
+    """
+
+    def __init__(self, volume: Volume, overlays: list[Overlay], size: int):
+        self.folder = tempfile.TemporaryDirectory(prefix="medxai-")
+        self.count = len(overlays)
+        folder = Path(self.folder.name)
+        pack(folder / "volume.npz", coarse(grey(volume)))
+        for number, overlay in enumerate(overlays):
+            pack(folder / f"map{number}.npz", coarse(overlay.map), signed=overlay.signed)
+            if overlay.regions:
+                rows = overlay.regions.rows
+                values, colors = np.array([row.value for row in rows]), np.array([row.color for row in rows])
+                pack(folder / f"regions{number}.npz", coarse(overlay.regions.volume, 0), values=values, colors=colors)
+        self.process = start(folder, self.count, size)
+
+    def pictures(self) -> list[np.ndarray | None]:
+        """Wait for the images (height, width, 3) uint8; None for each that failed or came too late."""
+        with self.folder as folder:
+            if self.process:
+                try:
+                    self.process.wait(TIME_LIMIT)
+                except subprocess.TimeoutExpired:
+                    self.process.kill()
+                    self.process.wait()
+            files = [Path(folder) / f"picture{number}.npy" for number in range(self.count)]
+            return [np.load(file) if file.is_file() else None for file in files]
+
+
+def start(folder: Path, count: int, size: int) -> subprocess.Popen | None:
+    """Start :func:`draw` with this Python, silently; None where no process can be started."""
+    library = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, [library, os.environ.get("PYTHONPATH")]))
+    nowhere = subprocess.DEVNULL
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", __name__, str(folder), str(count), str(size)],
+            stdin=nowhere,
+            stdout=nowhere,
+            stderr=nowhere,
+            env=os.environ | {"PYTHONPATH": path},
+        )
+    except OSError:
+        return None
+
+
+def pack(path: Path, volume: Volume, **more) -> None:
+    np.savez(path, array=volume.array, affine=volume.affine, **more)
+
+
+def unpack(path: Path) -> tuple[Volume, dict]:
+    with np.load(path) as packed:
+        parts = dict(packed)
+    return Volume(parts.pop("array"), parts.pop("affine")), parts
+
+
+def coarse(volume: Volume, order: int = 1) -> Volume:
+    """The volume with at most :data:`DETAIL` voxels along each axis, over the same box."""
+    shape = np.minimum(volume.shape, DETAIL)
+    step = np.array(volume.shape) / shape
+    if np.all(step == 1):
+        return volume
+    affine = volume.affine @ np.diag([*step, 1.0])
+    affine[:3, 3] = volume.ras((step - 1) / 2)
+    return resample(volume, affine, tuple(int(n) for n in shape), order=order)
+
+
+def grey(volume: Volume) -> Volume:
+    """One channel: the luminance (ITU-R 601) of RGB, else the first one."""
+    if volume.array.ndim == 3:
+        return volume
+    if volume.channels == 3:
+        return volume.with_array(volume.array @ np.array([0.299, 0.587, 0.114], np.float32))
+    return volume.with_array(np.ascontiguousarray(volume.array[..., 0]))
+
+
+def draw(folder: Path, count: int, size: int) -> None:
+    """The work of the child process: a picture for each map, saved as soon as it is drawn."""
+    volume, _ = unpack(folder / "volume.npz")
+    host = private_scene()
+    node = add_volume(host, volume, "volume")
+    render_skin(host, node, volume)
+    view = open_view(host, size)
+    for number in range(count):
+        values, more = unpack(folder / f"map{number}.npz")
+        overlay = Overlay("map", values, bool(more["signed"]), "")
+        shown = [add_map(host, overlay)]
+        render_glow(host, shown[0], overlay)
+        if (folder / f"regions{number}.npz").is_file():
+            values, more = unpack(folder / f"regions{number}.npz")
+            rows = zip(more["values"], more["colors"], strict=True)
+            regions = Labels(values, tuple(Label(int(value), str(value), tuple(color)) for value, color in rows))
+            shown.append(add_labels(host, regions, "regions", node, fill=0.0))
+            shown[1].CreateClosedSurfaceRepresentation()
+        aim_camera(view, volume, peak(overlay))
+        np.save(folder / "unfinished.npy", photograph(view))
+        os.replace(folder / "unfinished.npy", folder / f"picture{number}.npy")
+        for finished in shown:
+            host.scene.RemoveNode(finished)
+
+
+def open_view(host, size: int) -> dict:
+    """Slicer's 3D view of the scene in a window that is not shown; all parts must be kept alive."""
+    import slicer
+    import vtk
+
+    renderer, frame, interactor = vtk.vtkRenderer(), vtk.vtkRenderWindow(), vtk.vtkGenericRenderWindowInteractor()
+    frame.SetOffScreenRendering(True)
+    frame.SetSize(size, size)
+    frame.AddRenderer(renderer)
+    interactor.SetRenderWindow(frame)
+    factory = slicer.vtkMRMLThreeDViewDisplayableManagerFactory.GetInstance()
+    factory.SetMRMLApplicationLogic(host.application)
+    for manager in ("vtkMRMLVolumeRenderingDisplayableManager", "vtkMRMLSegmentationsDisplayableManager3D"):
+        if not factory.IsDisplayableManagerRegistered(manager):
+            factory.RegisterDisplayableManager(manager)
+    managers = slicer.vtkMRMLDisplayableManagerGroup()
+    managers.Initialize(factory, renderer)
+    managers.SetMRMLDisplayableNode(host.application.GetViewLogicByLayoutName("1").GetViewNode())
+    return {"renderer": renderer, "frame": frame, "interactor": interactor, "managers": managers}
+
+
+def aim_camera(view: dict, volume: Volume, towards: np.ndarray) -> None:
+    """Look from the front and above, from the side on which the RAS point ``towards`` lies; the body fills the view."""
+    side = 1.0 if towards[0] >= centre(volume)[0] else -1.0
+    backward = np.array([0.65 * side, 0.7, 0.4]) / np.linalg.norm([0.65, 0.7, 0.4])
+    right = np.cross([0, 0, 1], backward) / np.linalg.norm(backward[:2])
+    screen = np.column_stack([right, np.cross(backward, right), backward])
+    low, high = window(volume.array)
+    body = np.argwhere(volume.array > low + 0.25 * (high - low))[:, ::-1]
+    across = volume.ras(body if len(body) else np.array([[0, 0, 0], np.array(volume.shape) - 1])) @ screen
+    first, last = across.min(axis=0), across.max(axis=0)
+    middle = screen @ ((first + last) / 2)
+    camera = view["renderer"].GetActiveCamera()
+    camera.ParallelProjectionOn()
+    camera.SetFocalPoint(*middle)
+    camera.SetPosition(*(middle + 2 * (last - first)[2] * backward))
+    camera.SetViewUp(0, 0, 1)
+    camera.SetParallelScale(0.55 * (last - first)[:2].max())
+    view["renderer"].ResetCameraClippingRange()
+
+
+def seen_from(volume: Volume, towards: np.ndarray) -> str:
+    """Where :func:`aim_camera` looks from, in words."""
+    return f"front {'right' if towards[0] >= centre(volume)[0] else 'left'}, from above"
+
+
+def photograph(view: dict) -> np.ndarray:
+    """What the view shows, (height, width, 3) uint8."""
+    import vtk
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    view["frame"].Render()
+    grab = vtk.vtkWindowToImageFilter()
+    grab.SetInput(view["frame"])
+    grab.ReadFrontBufferOff()
+    grab.ShouldRerenderOff()
+    grab.Update()
+    width, height = view["frame"].GetSize()
+    pixels = vtk_to_numpy(grab.GetOutput().GetPointData().GetScalars())
+    return np.ascontiguousarray(pixels.reshape(height, width, 3)[::-1])
+
+
+if __name__ == "__main__":
+    draw(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,340 @@
+"""The picture of an explanation: for each map three slices through its peak, a 3D view, a legend.
+
+The slices' pixels come out of Slicer's own slice logic (resampling, window, colours, threshold,
+opacity, outlines) and need no OpenGL; only the 3D view does, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from ..volume import Labels, Volume, nearest_axes
+from .colors import THRESHOLD, display_limit, heat_table
+from .rendering import Rendering, seen_from
+from .scene import NOTICE, OPACITY, Host, Overlay, add_label_map, add_map, add_volume, aim, axes_of, peak, private_scene
+
+ROWS = 6
+"""Most maps in one picture."""
+FOOTER = NOTICE + ". Shows influence on the model, not pathology."
+PLANES = {"Axial": 2, "Sagittal": 0, "Coronal": 1}
+"""The slices of a row, and the RAS axis that each is a position on."""
+PANEL, FLAT_PANEL, GAP, MARGIN, LEGEND = 360, 600, 10, 28, 165
+GROUND, LINE, DIM, PALE, ACCENT = (15, 17, 21), (58, 62, 70), (158, 164, 174), (236, 238, 242), (120, 220, 200)
+
+
+def snapshot(
+    volume: Volume, overlays: list[Overlay], path: str | Path, *, heading: str = "", segmentation: Labels | None = None
+) -> Path:
+    """Write the picture as PNG: whole or not at all.
+
+    A row for each overlay, :data:`ROWS` at most. The slices lie in the anatomical planes and are seen as
+    radiologists see them (the patient's right is on the left); a volume of one slice is shown in its own
+    plane instead, without and with the map.
+
+    :param volume: one channel or RGB.
+    :param heading: model and input, the first line.
+    :param segmentation: drawn as thin outlines.
+    :raises InputError: for another suffix, where the file cannot be written, without slicer-core.
+    """
+    from PIL.PngImagePlugin import PngInfo
+
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise InputError(f"{path}: a snapshot is saved as .png; give it that suffix.")
+    picture = compose(volume, overlays, heading, segmentation)
+    notes = PngInfo()
+    notes.add_text("Title", heading)
+    notes.add_text("Disclaimer", FOOTER)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, beside = tempfile.mkstemp(prefix=".medxai-", suffix=".png", dir=path.parent)
+    except OSError as error:
+        raise InputError(f"{path}: no snapshot can be written here ({error.strerror}); choose another place.") from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            picture.save(file, "PNG", pnginfo=notes)
+        os.replace(beside, path)
+    finally:
+        Path(beside).unlink(missing_ok=True)
+    return path
+
+
+def compose(volume: Volume, overlays: list[Overlay], heading: str, segmentation: Labels | None):
+    """The picture itself, a PIL image."""
+    flat = min(volume.shape) == 1
+    shown = overlays[:ROWS]
+    rendering = None if flat else Rendering(volume, shown, PANEL)  # draws meanwhile
+    stage = set_stage(volume, segmentation)
+    rows = [flat_panels(stage, overlay) if flat else plane_panels(stage, overlay) for overlay in shown]
+    if rendering:
+        for overlay, panels, pixels in zip(shown, rows, rendering.pictures(), strict=True):
+            panels.append(solid_panel(overlay, volume, pixels))
+    count, size = (2, FLAT_PANEL) if flat else (4, PANEL)
+    width = count * (size + GAP) + LEGEND
+
+    parts = [paragraph(heading or "MedXAI", width, 22, PALE, bold=True)]
+    parts += [
+        titled(overlay, [*panels, legend(overlay, size)], width) for overlay, panels in zip(shown, rows, strict=True)
+    ]
+    if len(overlays) > ROWS:
+        parts.append(paragraph(f"+{len(overlays) - ROWS} more maps, not in this picture", width, 15, DIM))
+    parts.append(paragraph(FOOTER, width, 14, DIM))
+    return framed(stacked(parts, 22))
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """A private scene that holds the volume, and a slice view to photograph it with."""
+
+    host: Host
+    volume: Volume
+    node: object
+    view: object
+    """vtkMRMLSliceLogic"""
+    outlines: tuple = ()
+    """Label-map nodes drawn in every slice."""
+
+
+def set_stage(volume: Volume, segmentation: Labels | None = None) -> Stage:
+    host = private_scene()
+    node = add_volume(host, volume, "volume")
+    outlines = (outlined(host, segmentation, 1),) if segmentation else ()
+    return Stage(host, volume, node, host.application.GetSliceLogicByLayoutName("Red"), outlines)
+
+
+def outlined(host: Host, labels: Labels, thickness: int):
+    """Labels as a label-map node whose outline is this many pixels wide."""
+    node = add_label_map(host, labels, "outlines")
+    node.GetDisplayNode().SetSliceIntersectionThickness(thickness)
+    return node
+
+
+def plane_panels(stage: Stage, overlay: Overlay) -> list:
+    """Axial, sagittal and coronal slice through the map's peak."""
+    node, outlines, point = *overlay_nodes(stage, overlay), peak(overlay)
+    panels = []
+    for plane, axis in PLANES.items():
+        image = slice_image(stage, plane, point, PANEL, node, outlines)
+        mark(stage, image, point)
+        label(image, f"{plane}  {position(point, axis)} mm")
+        panels.append(image)
+    return panels
+
+
+def flat_panels(stage: Stage, overlay: Overlay) -> list:
+    """A volume of one slice in its own plane, without and with the map."""
+    node, outlines = overlay_nodes(stage, overlay)
+    axis = nearest_axes(stage.volume.affine)[int(np.argmin(stage.volume.shape))]
+    plane = next(name for name, normal in PLANES.items() if normal == axis)
+    panels = [slice_image(stage, plane, peak(overlay), FLAT_PANEL, *shown) for shown in ((None, ()), (node, outlines))]
+    for image, words in zip(panels, ("Input", "Input and map"), strict=True):
+        label(image, words)
+    return panels
+
+
+def overlay_nodes(stage: Stage, overlay: Overlay) -> tuple:
+    """The map's node, and the label maps to outline with it."""
+    regions = (outlined(stage.host, overlay.regions, 2),) if overlay.regions else ()
+    return add_map(stage.host, overlay), (*stage.outlines, *regions)
+
+
+def slice_image(stage: Stage, plane: str, point: np.ndarray, size: int, heat=None, outlines: tuple = ()):
+    """A square slice through a RAS point as Slicer composes it, a PIL image.
+
+    :param heat: node of the map laid over the volume.
+    :param outlines: label-map nodes, the last one on top.
+    """
+    from PIL import Image
+
+    slice_node, layers = stage.view.GetSliceNode(), stage.view.GetSliceCompositeNode()
+    slice_node.SetDimensions(size, size, 1)
+    slice_node.SetUseLabelOutline(True)
+    aim(slice_node, stage.volume, plane, point)
+    layers.SetForegroundOpacity(OPACITY)
+    image = Image.new("RGBA", (size, size), (0, 0, 0, 255))
+    for below, above, lines in ((stage.node, heat, None), *((None, None, node) for node in outlines)):
+        layers.SetBackgroundVolumeID(below and below.GetID())
+        layers.SetForegroundVolumeID(above and above.GetID())
+        layers.SetLabelVolumeID(lines and lines.GetID())
+        image.alpha_composite(Image.fromarray(blended(stage.view)))
+    return image.convert("RGB")
+
+
+def blended(view) -> np.ndarray:
+    """The blended image of a slice logic, (row from the top, column, RGBA) uint8."""
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    connection = view.GetImageDataConnection()
+    producer = connection.GetProducer()
+    producer.Update()
+    image = producer.GetOutputDataObject(connection.GetIndex())
+    columns, rows, _ = image.GetDimensions()
+    pixels = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(rows, columns, 4)
+    return np.ascontiguousarray(pixels[::-1])
+
+
+def solid_panel(overlay: Overlay, volume: Volume, pixels: np.ndarray | None):
+    """The 3D view, or the sentence that there is none."""
+    from PIL import Image
+
+    if pixels is None:
+        image = Image.new("RGB", (PANEL, PANEL), (0, 0, 0))
+        words = paragraph("No 3D view: OpenGL is missing here, failed or took too long.", PANEL - 80, 15, DIM)
+        image.paste(words, (40, (PANEL - words.height) // 2))
+        return image
+    image = Image.fromarray(pixels)
+    label(image, f"3D  {seen_from(volume, peak(overlay))}")
+    return image
+
+
+def position(point: np.ndarray, axis: int) -> str:
+    """A coordinate with its direction, as ``L 12.5``."""
+    return f"{('RL', 'AP', 'SI')[axis][int(point[axis] < 0)]} {abs(point[axis]):.1f}"
+
+
+def mark(stage: Stage, image, point: np.ndarray) -> None:
+    """Draw the directions at the edges, ticks at the peak's place, and a scale bar."""
+    from PIL import ImageDraw
+
+    pen, size = ImageDraw.Draw(image), image.width
+    right, up, _ = axes_of(stage.view.GetSliceNode()).T
+    for way, place, anchor in (
+        (-right, (8, size / 2), "lm"),
+        (right, (size - 8, size / 2), "rm"),
+        (up, (size / 2, 8), "ma"),
+    ):
+        axis = int(np.argmax(np.abs(way)))
+        pen.text(
+            place, ("RL", "AP", "SI")[axis][int(way[axis] < 0)], PALE, font(15), anchor, stroke_width=2, stroke_fill=0
+        )
+    column, row = pixel_of(stage, point)
+    pen.line((column, 0, column, 6), ACCENT, 2)
+    pen.line((column, size - 7, column, size), ACCENT, 2)
+    pen.line((0, row, 6, row), ACCENT, 2)
+    pen.line((size - 7, row, size, row), ACCENT, 2)
+    pixels = size / stage.view.GetSliceNode().GetFieldOfView()[0]  # for each mm
+    bar = max((mm for mm in (1, 2, 5, 10, 20, 50, 100) if mm * pixels <= size / 4), default=None)
+    if bar:
+        pen.line((size - 12 - bar * pixels, size - 14, size - 12, size - 14), PALE, 2)
+        pen.text((size - 12, size - 18), f"{bar} mm", PALE, font(12), "rd", stroke_width=2, stroke_fill=0)
+
+
+def pixel_of(stage: Stage, point: np.ndarray) -> tuple[float, float]:
+    """Column and row (from the top) of the centre of the pixel at a RAS point in the view as it is aimed."""
+    import vtk
+
+    inverse = vtk.vtkMatrix4x4()
+    vtk.vtkMatrix4x4.Invert(stage.view.GetSliceNode().GetXYToRAS(), inverse)
+    x, y, _, _ = inverse.MultiplyPoint((*map(float, point), 1.0))
+    return x, stage.view.GetSliceNode().GetDimensions()[1] - 1 - y
+
+
+def label(image, words: str) -> None:
+    """Words in the lower left corner."""
+    from PIL import ImageDraw
+
+    ImageDraw.Draw(image).text((10, image.height - 10), words, PALE, font(13), "ld", stroke_width=2, stroke_fill=0)
+
+
+def legend(overlay: Overlay, height: int):
+    """The colour bar with raw values; what the threshold hides stays empty."""
+    from PIL import Image, ImageDraw
+
+    limit = display_limit(overlay.map.array)
+    low = -limit if overlay.signed else 0.0
+    image = Image.new("RGB", (LEGEND, height), GROUND)
+    pen = ImageDraw.Draw(image)
+    left, top, right, bottom = 8, 44, 30, height - 46
+    pen.text((left, 4), "raw value", PALE, font(14))
+    table = heat_table(overlay.signed)
+    for row in range(top, bottom):
+        share = (bottom - 1 - row) / (bottom - 1 - top)
+        value = low + share * (limit - low)
+        if abs(value) >= THRESHOLD * limit:
+            color = table[round(share * (len(table) - 1)), :3]
+            pen.line((left, row, right, row), tuple(int(part) for part in np.round(255 * color)))
+    pen.rectangle((left, top - 1, right, bottom), outline=LINE)
+    clipped = float(np.nanmax(np.abs(overlay.map.array))) > limit
+    for share in (1, THRESHOLD, 0, -THRESHOLD, -1) if overlay.signed else (1, THRESHOLD, 0):
+        row = bottom - 1 - (share * limit - low) / (limit - low) * (bottom - 1 - top)
+        beyond = {1: " or more", -1: " or less"}.get(share, "") if clipped else ""
+        pen.line((right, row, right + 5, row), DIM)
+        pen.text((right + 10, row), f"{share * limit:.3g}{beyond}", PALE, font(13), "lm")
+    pen.text((left, bottom + 16), "no colour: transparent", DIM, font(12))
+    return image
+
+
+def titled(overlay: Overlay, panels: list, width: int):
+    """A row: title, panels side by side, what limits belief in the map."""
+    from PIL import Image
+
+    strip = Image.new("RGB", (width, max(panel.height for panel in panels)), GROUND)
+    left = 0
+    for panel in panels:
+        strip.paste(panel, (left, 0))
+        left += panel.width + GAP
+    point = peak(overlay)
+    at = ", ".join(position(point, axis) for axis in range(3))
+    facts = " ".join([f"Peak at {at} mm.", *overlay.limits]) if min(overlay.map.shape) > 1 else " ".join(overlay.limits)
+    parts = [paragraph(overlay.title, width, 18, PALE), strip]
+    return stacked(parts + ([paragraph(facts, width, 14, DIM)] if facts else []), 8)
+
+
+def paragraph(words: str, width: int, size: int, color: tuple, bold: bool = False):
+    """Words as an image of this width, wrapped."""
+    from PIL import Image, ImageDraw
+
+    letters = font(size, bold)
+    lines = [""]
+    for word in words.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if letters.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    step = round(size * 1.35)
+    image = Image.new("RGB", (width, step * len(lines)), GROUND)
+    pen = ImageDraw.Draw(image)
+    for number, line in enumerate(lines):
+        pen.text((0, step * number), line, color, letters)
+    return image
+
+
+def stacked(parts: list, gap: int):
+    """Images one below the other."""
+    from PIL import Image
+
+    image = Image.new(
+        "RGB", (max(part.width for part in parts), sum(part.height + gap for part in parts) - gap), GROUND
+    )
+    top = 0
+    for part in parts:
+        image.paste(part, (0, top))
+        top += part.height + gap
+    return image
+
+
+def framed(inner):
+    from PIL import ImageOps
+
+    return ImageOps.expand(inner, MARGIN, GROUND)
+
+
+def font(size: int, bold: bool = False):
+    """DejaVu Sans, which comes with matplotlib and has accents; else the smaller font inside Pillow."""
+    from importlib.util import find_spec
+
+    from PIL import ImageFont
+
+    found = find_spec("matplotlib")
+    if found:
+        path = Path(found.origin).parent / "mpl-data/fonts/ttf" / f"DejaVuSans{'-Bold' if bold else ''}.ttf"
+        if path.is_file():
+            return ImageFont.truetype(str(path), size)
+    return ImageFont.load_default(size)
