@@ -279,15 +279,16 @@ def read_series(path: str | Path, *, series: str | None = None, frame: int | Non
         if path.is_file() and planes[0].position is not None:
             remarks.append("one slice of a series; give its folder to read the whole")
     array = voxels(planes, chosen.modality, remarks)
-    first = headers[planes[0].path]
-    uids = {
-        "study": str(first.get("StudyInstanceUID", "")),
-        "series": chosen.uid,
-        "frame_of_reference": str(first.get("FrameOfReferenceUID", "")),
-        "sop": [plane.sop for plane in planes],
-        "frame": [plane.frame + 1 for plane in planes],
-        "modality": chosen.modality,
-    }
+    with checked(path):
+        first = headers[planes[0].path]
+        uids = {
+            "study": str(first.get("StudyInstanceUID", "")),
+            "series": chosen.uid,
+            "frame_of_reference": str(first.get("FrameOfReferenceUID", "")),
+            "sop": [plane.sop for plane in planes],
+            "frame": [plane.frame + 1 for plane in planes],
+            "modality": chosen.modality,
+        }
     try:
         return Volume(array, LPS_RAS @ affine, Source(path.resolve().name, "dicom", uids, tuple(remarks)))
     except ValueError as error:

@@ -8,6 +8,7 @@ import struct
 import zlib
 from contextlib import suppress
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
@@ -116,13 +117,14 @@ def refuse_foreign(path: Path) -> None:
 
 
 class NiftiHeader(NamedTuple):
-    """What is needed of the 348 bytes: shape, bytes expected in the data file, datatype, affines (or None), IJK-to-RAS mm."""
+    """What is needed of the 348 bytes. The affines are IJK-to-RAS in mm, or None."""
 
-    shape: tuple[int, ...]
     bytes_needed: int
     datatype: int
     sform: np.ndarray | None
     qform: np.ndarray | None
+    preferred: np.ndarray | None
+    """The affine of the two that ITK prefers: the qform, unless the sform says that it is the scanner's own."""
 
 
 def read_nifti(path: Path, frame: int | None) -> Volume:
@@ -142,7 +144,7 @@ def read_nifti(path: Path, frame: int | None) -> Volume:
             f"{path}: the affine is sheared by {shear_degrees(header.sform):.1f} degrees (a gantry tilt?); {UNSHEAR}."
         )
     require_bytes(path, data_path, header.bytes_needed)
-    volume = read_itk(header_path, frame)
+    volume = read_itk(header_path, frame, header.preferred)
     if header.datatype == 2304:
         volume = replace(volume, array=volume.array[..., :3])
         volume = remark(volume, "the alpha channel was dropped")
@@ -205,17 +207,16 @@ def nifti_header(path: Path) -> NiftiHeader:
         raise InputError(f"{path}: the NIfTI header is damaged; copy or export the file again.")
     unit = {1: 1000.0, 3: 0.001}.get(raw[123] & 7, 1.0)  # metre, micrometre; anything else is taken as mm
     scale = np.diag([unit, unit, unit, 1.0])
-    sform = scale @ np.array([*read("12f", 280), 0, 0, 0, 1], float).reshape(4, 4) if sform_code > 0 else None
-    qform = scale @ quaternion_affine(read("3f", 256), read("3f", 268), pixdim) if qform_code > 0 else None
-    count = 1
-    for size in shape:
-        count *= size
-    return NiftiHeader(shape, int(max(offset, 0)) + (count * bits + 7) // 8, datatype, usable(sform), usable(qform))
+    sform = usable(scale @ np.array([*read("12f", 280), 0, 0, 0, 1], float).reshape(4, 4)) if sform_code > 0 else None
+    qform = usable(scale @ quaternion_affine(read("3f", 256), read("3f", 268), pixdim)) if qform_code > 0 else None
+    preferred = sform if qform is None or (sform is not None and sform_code == 1) else qform
+    needed = int(max(offset, 0)) + (prod(shape) * bits + 7) // 8
+    return NiftiHeader(needed, datatype, sform, qform, preferred)
 
 
-def usable(affine: np.ndarray | None) -> np.ndarray | None:
+def usable(affine: np.ndarray) -> np.ndarray | None:
     """The affine, or None where it is not finite or not invertible."""
-    if affine is None or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
         return None
     return affine
 
@@ -279,23 +280,29 @@ def unzipped_size(path: Path, enough: int) -> int:
 # SimpleITK -----------------------------------------------------------------------------------------------------------
 
 
-def read_itk(path: Path, frame: int | None) -> Volume:
-    """Read whatever SimpleITK reads as one volume; a fourth axis of size 1 goes, a longer one needs ``frame``."""
+def read_itk(path: Path, frame: int | None, flat_affine: np.ndarray | None = None) -> Volume:
+    """Read whatever SimpleITK reads as one volume; a fourth axis of size 1 goes, a longer one needs ``frame``.
+
+    :param flat_affine: IJK-to-RAS for a file that SimpleITK reads as 2-D; it forgets how a single NIfTI slice lies.
+    """
     image, array, listed = open_itk(path)
     rank = image.GetDimension()
     remarks = []
     if listed:
         array = np.moveaxis(array, -1, 0)
     outer = array.shape[: max(rank - 3, 0) + listed]
-    count = int(np.prod(outer))
+    count = prod(outer)
     picked = chosen_frame(path, frame, count)
     if outer:
         array = array.reshape(count, *array.shape[len(outer) :])[picked]
         remarks.append(f"frame {picked} of {count}" if count > 1 else "a fourth axis of size 1 was dropped")
+    affine = itk_affine(image)
     if rank == 2:
         array = array[None]
-        remarks.append("a 2-D image, read as one slice of 1 mm")
-    return placed(path, array, itk_affine(image), remarks)
+        affine, remarks = (
+            (affine, ["a 2-D image, read as one slice of 1 mm"]) if flat_affine is None else (flat_affine, [])
+        )
+    return placed(path, array, affine, remarks)
 
 
 def read_nrrd(path: Path, frame: int | None) -> Volume:
@@ -319,10 +326,12 @@ def open_itk(path: Path) -> tuple:
     try:
         with quiet():
             reader.ReadImageInformation()
-            require_memory(path, int(np.prod(reader.GetSize(), dtype=object)) * reader.GetNumberOfComponents())
+            require_memory(path, prod(reader.GetSize()) * reader.GetNumberOfComponents())
             kinds = {reader.GetMetaData(key) for key in reader.GetMetaDataKeys() if key.startswith("NRRD_kinds")}
             image = reader.Execute()
     except RuntimeError as error:
+        if "number of domain axes" in str(error):
+            raise InputError(f"{path}: its fourth axis is of a kind that is not read; save it as NIfTI.") from None
         if "orthonormal" in str(error):
             raise InputError(f"{path}: the affine is slightly sheared; {UNSHEAR}.") from None
         raise InputError(f"{path}: the file cannot be read ({short_reason(error)}); copy or export it again.") from None

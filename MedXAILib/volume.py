@@ -78,7 +78,7 @@ class Volume:
     @property
     def voxel_ml(self) -> float:
         """Volume of a voxel in mL."""
-        return abs(np.linalg.det(self.affine[:3, :3])) / 1000
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
 
     @property
     def axes(self) -> str:
