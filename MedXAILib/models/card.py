@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,13 +11,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ..errors import InputError
 
+TO_FILL = "FILL IN"
+"""How a text begins in a drafted card where its owner has to put something."""
+
 
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Network(Strict):
-    """``architecture`` is a class of MedXAILib.models.networks or monai.networks.nets; ``arguments`` go to it by name."""
+    """``architecture`` is one of MedXAILib.models.networks or monai.networks.nets, and ``arguments`` go to it by name;
+    or it is ``file``: the weights file is itself the network (TorchScript, torch.export)."""
 
     architecture: str
     arguments: dict[str, Any] = {}
@@ -25,7 +30,7 @@ class Network(Strict):
 class Weights(Strict):
     """File name (no folder) and sha256; looked for beside the card, then through --weights and MEDXAI_MODEL_PATH."""
 
-    file: str
+    file: Annotated[str, Field(pattern=r"^[^/\\]+$")]
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
 
 
@@ -175,7 +180,10 @@ def read_card(path: str | Path) -> ModelCard:
     """
     path = Path(path)
     try:
-        return ModelCard.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for field, text in unfilled(content):
+            raise InputError(f"{path}: the field '{field}' is still to be filled in ({text}).")
+        return ModelCard.model_validate(content)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such model card; give the path of a card (a .json file).") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -184,6 +192,15 @@ def read_card(path: str | Path) -> ModelCard:
         ) from None
     except ValidationError as error:
         raise InputError(f"{path}: {explain_field(error)}.") from None
+
+
+def unfilled(value: Any, field: str = "") -> Iterator[tuple[str, str]]:
+    """(field, what it takes) of every place in a card that is still to be filled in."""
+    if isinstance(value, str) and value.startswith(TO_FILL):
+        yield field, value.removeprefix(TO_FILL).strip(": ")
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in parts:
+        yield from unfilled(part, f"{field}.{name}" if field else str(name))
 
 
 def explain_field(error: ValidationError) -> str:

@@ -166,7 +166,8 @@ def read_weights(path: str | Path, trust: bool = False) -> dict[str, torch.Tenso
         if plain is not None:
             return state_dict(plain, path)
     data = path.read_bytes()
-    consent(path, found.kind, hashlib.sha256(data).hexdigest(), trust)
+    more = " with more in it than tensors" if found.kind == CHECKPOINT else ""
+    consent(path, found.kind + more, hashlib.sha256(data).hexdigest(), trust)
     return state_dict(run_program(path, found.kind, data), path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -23,18 +24,23 @@ def architecture(name: str) -> Callable[..., torch.nn.Module]:
     """
     if name in OWN:
         return getattr(importlib.import_module(f".{OWN[name]}", __name__), name)
+    known = monai_networks()
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, [*OWN, *known], 4, 0.4) or list(OWN)
+    raise InputError(
+        f"The architecture '{name}' (the card's field 'network.architecture') is unknown: near names are "
+        f"{', '.join(near)}; any network of monai.networks.nets will do."
+    )
+
+
+def monai_networks() -> dict[str, Callable[..., torch.nn.Module]]:
+    """The classes of monai.networks.nets, and the functions that make its ResNets."""
     import torch
     from monai.networks import nets
 
-    found = getattr(nets, name, None)
-    if isinstance(found, type) and issubclass(found, torch.nn.Module):
-        return found
-    known = [
-        *OWN,
-        *(n for n, kind in vars(nets).items() if isinstance(kind, type) and issubclass(kind, torch.nn.Module)),
-    ]
-    near = difflib.get_close_matches(name, known, 4, 0.4) or list(OWN)
-    raise InputError(
-        f"The architecture '{name}' (the card's field 'network.architecture') is unknown: near names are "
-        f"{', '.join(near)}; any class of monai.networks.nets will do."
-    )
+    return {
+        name: make
+        for name, make in vars(nets).items()
+        if (isinstance(make, type) and issubclass(make, torch.nn.Module)) or re.fullmatch(r"resnet\d+", name)
+    }
