@@ -25,6 +25,8 @@ POSITION_TOLERANCE = 0.02
 Scanners round positions to some hundredths of a millimetre; a missing slice puts others off by half a distance at least.
 """
 CT_AIR = -1024
+INVERTED = "MONOCHROME1 was inverted: bright is high now"
+LEFT_DARK = "MONOCHROME1: low values are meant to be bright; they have a unit and were kept"
 UNSHEAR = (
     "resample it with the tilt correction of dcm2niix or Slicer (DICOM module, 'Acquisition geometry regularization')"
 )
@@ -94,6 +96,8 @@ class Plane:
     orientation: np.ndarray | None
     spacing: tuple[float, float] | None
     """Distance of rows, distance of columns."""
+    at_detector: bool
+    """Whether the spacing is that of a detector, behind the patient, and not the patient's."""
     thickness: float | None
     slope: float
     intercept: float
@@ -159,11 +163,11 @@ def list_series(path: str | Path) -> list[Series]:
 
     :raises InputError: where there is no image, naming what else was found.
     """
-    return [series for series, _ in scan(Path(path))]
+    return list(scan(Path(path))[0])
 
 
-def scan(path: Path) -> list[tuple[Series, dict]]:
-    """The series below a path, each with the headers of its files; other objects than images are passed over."""
+def scan(path: Path) -> tuple[dict[Series, dict], set[str]]:
+    """The series below a path, by number, each with the headers of its files; and the names of other objects there."""
     files = sorted(file for file in path.rglob("*") if file.is_file() and is_dicom(file)) if path.is_dir() else [path]
     found: dict[str, dict] = {}
     others = set()
@@ -178,7 +182,8 @@ def scan(path: Path) -> list[tuple[Series, dict]]:
     if not found:
         raise InputError(nothing_to_read(path, others))
     series = [(describe_series(uid, headers), headers) for uid, headers in found.items()]
-    return sorted(series, key=lambda one: (one[0].number is None, one[0].number or 0, one[0].uid))
+    series.sort(key=lambda one: (one[0].number is None, one[0].number or 0, one[0].uid))
+    return dict(series), others
 
 
 def not_an_image(data) -> str:
@@ -264,9 +269,10 @@ def read_series(path: str | Path, *, series: str | None = None, frame: int | Non
         unequal slice distances, sheared stacks and missing geometry.
     """
     path = Path(path)
-    found = dict(scan(path))
+    found, others = scan(path)
     chosen = choose_series(path, list(found), series)
-    headers, remarks = found[chosen], []
+    headers = found[chosen]
+    remarks = [f"also there, and not read: {', '.join(sorted(others))}"] if others else []
     planes = []
     for file, data in headers.items():
         with checked(file):
@@ -322,7 +328,8 @@ def plane_of(path: Path, data, groups: list, frame: int) -> Plane:
         return float(value) if value is not None and np.isfinite(float(value)) else otherwise
 
     spacing = numbers(look("PixelSpacing", "PixelMeasuresSequence"), 2)
-    if spacing is None:
+    at_detector = spacing is None
+    if at_detector:
         spacing = numbers(data.get("ImagerPixelSpacing"), 2)
     orientation = numbers(look("ImageOrientationPatient", "PlaneOrientationSequence"), 6)
     if orientation is not None and np.abs(np.linalg.norm(orientation.reshape(2, 3), axis=1) - 1).max() > 1e-3:
@@ -339,6 +346,7 @@ def plane_of(path: Path, data, groups: list, frame: int) -> Plane:
         position=numbers(look("ImagePositionPatient", "PlanePositionSequence"), 3),
         orientation=orientation,
         spacing=None if spacing is None or (spacing <= 0).any() else tuple(spacing),
+        at_detector=at_detector and spacing is not None,
         thickness=abs(number(thickness, 0.0)) or None,
         slope=number(look("RescaleSlope", "PixelValueTransformationSequence"), 1.0),
         intercept=number(look("RescaleIntercept", "PixelValueTransformationSequence"), 0.0),
@@ -390,11 +398,13 @@ def in_order(path: Path, planes: list[Plane]) -> list[Plane]:
 
     :raises InputError: where they differ in size, orientation or pixel spacing.
     """
+    if len(planes) == 1:
+        return planes
     first = planes[0]
     if len({plane.size for plane in planes}) > 1:
         sizes = ", ".join(sorted({f"{columns}x{rows}" for rows, columns in (plane.size for plane in planes)}))
         raise InputError(f"{path}: the images of the series have several sizes ({sizes}); move the odd ones away.")
-    if len(planes) > 1 and any(plane.spacing is None for plane in planes):
+    if any(plane.spacing is None for plane in planes):
         raise InputError(f"{path}: images of the series have no PixelSpacing; export the series again with it.")
     if any(np.abs(plane.orientation - first.orientation).max() > SHEAR_TOLERANCE for plane in planes):
         raise InputError(
@@ -499,6 +509,8 @@ def single_affine(plane: Plane, remarks: list[str]) -> np.ndarray:
         plane = replace(plane, spacing=(1.0, 1.0))
     if plane.thickness is None:
         lacking.append("slice thickness (1 mm)")
+    if plane.at_detector:
+        remarks.append("the pixel spacing is the detector's; lengths in the patient are shorter")
     if lacking:
         remarks.append("the file lacks what is assumed here: " + ", ".join(lacking))
     return plane_affine(plane, normal(plane) * (plane.thickness or 1.0))
@@ -508,46 +520,44 @@ def single_affine(plane: Plane, remarks: list[str]) -> np.ndarray:
 
 
 def voxels(planes: list[Plane], modality: str, remarks: list[str]) -> np.ndarray:
-    """(k, j, i[, channel]) of the planes: decoded, rescaled, padding replaced."""
+    """(k, j, i[, channel]) of the planes: decoded, rescaled, padding replaced; a file is opened once."""
     rows, columns = planes[0].size
     require_memory(planes[0].path, rows * columns * len(planes) * 2)
-    slices, padded, inverted = [], 0, False
     rescaled = any((plane.slope, plane.intercept) != (1.0, 0.0) for plane in planes)
     whole = all(plane.slope.is_integer() and plane.intercept.is_integer() for plane in planes)
-    path, data = None, None
-    for plane in planes:
-        if plane.path != path:
-            path, data = plane.path, with_pixels(plane.path)
+    files: dict[Path, list[int]] = {}
+    for k, plane in enumerate(planes):
+        files.setdefault(plane.path, []).append(k)
+    slices, padded, said = [np.empty(0)] * len(planes), 0, set()
+    for path, numbers in files.items():
+        data = with_pixels(path)
         with checked(path):
-            stored = decoded(data, plane.frame)
-            values = stored
-            if rescaled and stored.ndim == 2:
-                values = stored.astype(np.float64) * plane.slope + plane.intercept
-                values = values.astype(np.int64 if whole else np.float32)
-            elif data.PhotometricInterpretation == "MONOCHROME1":
-                low, high = stored_range(data)
-                values, inverted = (low + high - stored.astype(np.int64)).astype(stored.dtype), True
-            if modality == "CT" and "PixelPaddingValue" in data:
-                outside = is_padding(stored, data) & (values < CT_AIR)
-                padded += np.count_nonzero(outside)
-                values = np.where(outside, values.dtype.type(CT_AIR), values)
-        slices.append(values)
+            for k, stored in zip(numbers, decoded(data, [planes[k].frame for k in numbers]), strict=True):
+                values = rescale(stored, planes[k], data, whole) if rescaled and stored.ndim == 2 else stored
+                if data.PhotometricInterpretation == "MONOCHROME1":
+                    values = values if rescaled else inverted(stored, data)
+                    said.add(LEFT_DARK if rescaled else INVERTED)
+                if modality == "CT":
+                    outside = padding(stored, data) & (values < CT_AIR)
+                    values = np.where(outside, CT_AIR, values).astype(values.dtype) if outside.any() else values
+                    padded += np.count_nonzero(outside)
+                slices[k] = values
     if len({one.shape for one in slices}) > 1:
         raise InputError(f"{planes[0].path.parent}: some images of the series are grey and some RGB; keep one kind.")
+    remarks += sorted(said)
     if padded:
         remarks.append(f"padding outside the scanner's field became {CT_AIR} HU in {padded} voxels")
-    if inverted:
-        remarks.append("MONOCHROME1 was inverted: bright is high now")
     array = np.stack(slices)
-    return narrow(array) if array.dtype == np.int64 else array
+    fits = array.dtype == np.int32 and rescaled and array.min() >= -(2**15) and array.max() < 2**15
+    return array.astype(np.int16) if fits else array
 
 
-def narrow(array: np.ndarray) -> np.ndarray:
-    """int64 as int16 or int32 where that holds all values, else float64."""
-    for dtype in (np.int16, np.int32):
-        if array.min() >= np.iinfo(dtype).min and array.max() <= np.iinfo(dtype).max:
-            return array.astype(dtype)
-    return array.astype(np.float64)
+def rescale(stored: np.ndarray, plane: Plane, data, whole: bool) -> np.ndarray:
+    """Stored values x slope + intercept: int32 (float64 where that is too small) for ``whole`` results, else float32."""
+    values = stored.astype(np.float64) * plane.slope + plane.intercept
+    if whole:
+        return values.astype(np.int32) if data.BitsAllocated <= 16 else values
+    return values.astype(np.float32)
 
 
 def with_pixels(path: Path):
@@ -563,19 +573,18 @@ def with_pixels(path: Path):
         return data
 
 
-def decoded(data, frame: int) -> np.ndarray:
-    """Stored values of one frame, (row, column) or (row, column, 3) as RGB; palettes are applied."""
+def decoded(data, frames: list[int]) -> Iterator[np.ndarray]:
+    """Stored values of these frames, (row, column) or (row, column, 3) as RGB; palettes are applied."""
     from pydicom.pixels import apply_color_lut, pixel_array
 
-    if data.file_meta.TransferSyntaxUID in UNCOMPRESSED:
-        stored = pixel_array(data, index=frame)
-    else:
-        stored = decompressed(data)[frame]
-    if data.PhotometricInterpretation == "PALETTE COLOR":
-        stored = apply_color_lut(stored, data)
-        if stored.dtype == np.uint16:
-            stored = (stored >> 8).astype(np.uint8)
-    return stored[..., :3] if stored.ndim == 3 else stored
+    every = None if data.file_meta.TransferSyntaxUID in UNCOMPRESSED else decompressed(data)
+    for frame in frames:
+        stored = pixel_array(data, index=frame) if every is None else every[frame]
+        if data.PhotometricInterpretation == "PALETTE COLOR":
+            stored = apply_color_lut(stored, data)
+            if stored.dtype == np.uint16:
+                stored = (stored >> 8).astype(np.uint8)
+        yield stored[..., :3] if stored.ndim == 3 else stored
 
 
 def decompressed(data) -> np.ndarray:
@@ -619,14 +628,16 @@ def decompressed(data) -> np.ndarray:
         return sitk.GetArrayFromImage(sitk.ReadImage(name))
 
 
-def stored_range(data) -> tuple[int, int]:
-    """Lowest and highest value that BitsStored allows."""
-    bits = int(data.BitsStored)
-    return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if data.PixelRepresentation else (0, (1 << bits) - 1)
+def inverted(stored: np.ndarray, data) -> np.ndarray:
+    """Stored values mirrored within the range that BitsStored allows."""
+    ends = (1 << int(data.BitsStored)) - 1 if data.PixelRepresentation == 0 else -1  # lowest + highest value
+    return (ends - stored.astype(np.int64)).astype(stored.dtype)
 
 
-def is_padding(stored: np.ndarray, data) -> np.ndarray:
+def padding(stored: np.ndarray, data) -> np.ndarray:
     """Where the stored value is PixelPaddingValue, or between it and PixelPaddingRangeLimit."""
+    if "PixelPaddingValue" not in data:
+        return np.zeros(stored.shape, bool)
     value = signed(data.PixelPaddingValue, data)
     limit = signed(data.get("PixelPaddingRangeLimit", data.PixelPaddingValue), data)
     return (stored >= min(value, limit)) & (stored <= max(value, limit))

@@ -116,6 +116,11 @@ def refuse_foreign(path: Path) -> None:
 # NIfTI ---------------------------------------------------------------------------------------------------------------
 
 
+NIFTI_BYTES = {2: 1, 4: 2, 8: 4, 16: 4, 64: 8, 128: 3, 256: 1, 512: 2, 768: 4, 1024: 8, 1280: 8, 2304: 4}
+NIFTI_COMPLEX = {32: 8, 1792: 16, 2048: 32}
+"""Bytes of a voxel by datatype."""
+
+
 class NiftiHeader(NamedTuple):
     """What is needed of the 348 bytes. The affines are IJK-to-RAS in mm, or None."""
 
@@ -137,7 +142,7 @@ def read_nifti(path: Path, frame: int | None) -> Volume:
     """
     header_path, data_path = nifti_pair(path)
     header = nifti_header(header_path)
-    if header.datatype in (32, 1792, 2048):
+    if header.datatype in NIFTI_COMPLEX:
         raise InputError(f"{path}: the voxels are complex numbers; write their magnitude to a new file and give that.")
     if header.sform is not None and shear(header.sform) > SHEAR_TOLERANCE:
         raise InputError(
@@ -196,21 +201,23 @@ def nifti_header(path: Path) -> NiftiHeader:
         raise InputError(
             f"{path}: this is an ANALYZE file, which does not tell left from right; convert it to NIfTI knowing that."
         )
-    read = lambda form, at: struct.unpack_from(order + form, raw, at)  # noqa: E731
+
+    def read(form: str, at: int) -> tuple:
+        return struct.unpack_from(order + form, raw, at)
+
     rank, *sizes = read("8h", 40)
-    datatype, bits = read("2h", 70)
+    (datatype,), (offset,) = read("h", 70), read("f", 108)
     pixdim = np.array(read("8f", 76), float)
-    offset, slope, _ = read("3f", 108)
     qform_code, sform_code = read("2h", 252)
     shape = tuple(sizes[:rank]) if 1 <= rank <= 7 else ()
-    if not shape or min(shape) < 1 or bits not in (1, 8, 16, 24, 32, 64, 96, 128, 192, 256) or not np.isfinite(offset):
+    if not shape or min(shape) < 1 or datatype not in NIFTI_BYTES | NIFTI_COMPLEX or not np.isfinite(offset):
         raise InputError(f"{path}: the NIfTI header is damaged; copy or export the file again.")
     unit = {1: 1000.0, 3: 0.001}.get(raw[123] & 7, 1.0)  # metre, micrometre; anything else is taken as mm
     scale = np.diag([unit, unit, unit, 1.0])
     sform = usable(scale @ np.array([*read("12f", 280), 0, 0, 0, 1], float).reshape(4, 4)) if sform_code > 0 else None
     qform = usable(scale @ quaternion_affine(read("3f", 256), read("3f", 268), pixdim)) if qform_code > 0 else None
     preferred = sform if qform is None or (sform is not None and sform_code == 1) else qform
-    needed = int(max(offset, 0)) + (prod(shape) * bits + 7) // 8
+    needed = int(max(offset, 0)) + prod(shape) * (NIFTI_BYTES | NIFTI_COMPLEX)[datatype]
     return NiftiHeader(needed, datatype, sform, qform, preferred)
 
 
@@ -257,11 +264,12 @@ def require_bytes(path: Path, data_path: Path, needed: int) -> None:
     require_memory(path, needed)
     with data_path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
-        file.seek(-4, os.SEEK_END)
-        size = struct.unpack("<I", file.read(4))[0] if zipped else data_path.stat().st_size
-    if zipped and size != needed % 2**32:  # gzip's own note of the length does not fit: count
-        size = unzipped_size(data_path, needed)
-    if size < needed and not (zipped and needed >= 2**32):
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 4))
+        noted = int.from_bytes(file.read(), "little")  # gzip ends with the length of its content, modulo 2^32
+    if zipped:
+        size = needed if noted == needed % 2**32 else unzipped_size(data_path, needed)
+    if size < needed:
         raise InputError(f"{path}: the file is cut short ({size} of {needed} bytes); copy or download it again.")
 
 
@@ -296,13 +304,11 @@ def read_itk(path: Path, frame: int | None, flat_affine: np.ndarray | None = Non
     if outer:
         array = array.reshape(count, *array.shape[len(outer) :])[picked]
         remarks.append(f"frame {picked} of {count}" if count > 1 else "a fourth axis of size 1 was dropped")
-    affine = itk_affine(image)
-    if rank == 2:
-        array = array[None]
-        affine, remarks = (
-            (affine, ["a 2-D image, read as one slice of 1 mm"]) if flat_affine is None else (flat_affine, [])
-        )
-    return placed(path, array, affine, remarks)
+    if rank > 2:
+        return placed(path, array, itk_affine(image), remarks)
+    if flat_affine is not None:
+        return placed(path, array[None], flat_affine, remarks)
+    return placed(path, array[None], itk_affine(image), ["a 2-D image, read as one slice of 1 mm"])
 
 
 def read_nrrd(path: Path, frame: int | None) -> Volume:

@@ -251,6 +251,38 @@ def test_padding_becomes_air_in_ct_only(tmp_path):
         assert ("4 voxels" in " ".join(volume.source.remarks)) == (modality == "CT")
 
 
+def test_stored_units_need_no_rescaling(tmp_path):
+    pixels = np.full((5, 4), -100, np.int16)
+    pixels[0] = -2000
+    plain = {"RescaleSlope": None, "RescaleIntercept": None}
+    slice_file(tmp_path / "signed.dcm", pixels, [0, 0, 0], PixelPaddingValue=-2000, **plain)
+    assert np.array_equal(read_volume(tmp_path / "signed.dcm").array[0], np.maximum(pixels, -1024))
+    unsigned = np.arange(20, dtype=np.uint16).reshape(5, 4)
+    slice_file(tmp_path / "unsigned.dcm", unsigned, [0, 0, 0], PixelPaddingValue=0, **plain)
+    assert np.array_equal(read_volume(tmp_path / "unsigned.dcm").array[0], unsigned)
+    slice_file(tmp_path / "bright.dcm", unsigned, [0, 0, 0], PhotometricInterpretation="MONOCHROME1")
+    volume = read_volume(tmp_path / "bright.dcm")
+    assert np.array_equal(volume.array[0], unsigned.astype(int) - 1024)
+    assert "have a unit and were kept" in " ".join(volume.source.remarks)
+
+
+def test_spacing_of_the_detector_is_said(tmp_path):
+    place = {"ImagePositionPatient": None, "ImageOrientationPatient": None, "PixelSpacing": None}
+    slice_file(tmp_path / "x.dcm", np.zeros((5, 4), np.uint16), [0, 0, 0], ImagerPixelSpacing=[0.2, 0.1], **place)
+    volume = read_volume(tmp_path / "x.dcm")
+    assert volume.spacing == pytest.approx([0.1, 0.2, 2])
+    assert "detector" in volume.source.remarks[0] and "place in the patient" in volume.source.remarks[1]
+
+
+def test_other_objects_in_a_folder_are_passed_over(tmp_path):
+    series_files(tmp_path / "s", [0, 2, 4])
+    report = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.11", "Rows": None, "Columns": None, "PixelData": None}
+    slice_file(tmp_path / "s/report", np.zeros((5, 4), np.uint16), [0, 0, 0], **report)
+    volume = read_volume(tmp_path / "s")
+    assert volume.shape[2] == 3
+    assert volume.source.remarks == ("also there, and not read: Basic Text SR",)
+
+
 def test_files_without_preamble_are_recognised(tmp_path):
     slice_file(tmp_path / "whole.dcm", np.zeros((5, 4), np.uint16), [0, 0, 0])
     data = pydicom.dcmread(tmp_path / "whole.dcm")
