@@ -14,7 +14,7 @@ from . import __version__
 from .attribution.methods import Method, method
 from .attribution.tape import TapeCache
 from .errors import InputError
-from .models.layers import Layer, default_layer, find, first_tensor
+from .models.layers import Layer, default_layer, find, first_tensor, grids
 from .prediction import Prediction, lay_out, predict
 from .preparation import Prepared, prepare
 from .progress import Progress, portion, silent
@@ -102,7 +102,8 @@ def explain(
     stages = 1 + len(wanted)
     prediction = prediction or predict(model, prepared, tapes=tapes, progress=portion(progress, 0, stages))
     scores = [resolve(target, prediction) for target in targets]
-    case = _Case(model, prepared, prediction, tapes, slices, seed)
+    last = next((layer.name for layer in reversed(grids(found))), "")
+    case = _Case(model, prepared, prediction, tapes, last, slices, seed)
     maps = {}
     for number, m in enumerate(wanted, 1):
         report = portion(progress, number, stages)
@@ -124,6 +125,7 @@ class _Case:
     prepared: Prepared
     prediction: Prediction
     tapes: TapeCache
+    last_layer: str
     slices: str | None
     seed: int
 
@@ -168,7 +170,7 @@ def tape_maps(case: _Case, m: Method, score: Score, layers: Sequence[Layer], pro
 
     Statistics are summed over all tiles first where the score is one for the whole input; slices have their own.
     """
-    began, passes = time.perf_counter(), case.tapes.passes
+    began, pieces = time.perf_counter(), 0
     tiling = case.prediction.tiling
     kept = set(choose_slices(case.slices or "all", score, case.prediction)) if tiling.mode == "slices" else None
     statistics: dict = {}
@@ -185,6 +187,7 @@ def tape_maps(case: _Case, m: Method, score: Score, layers: Sequence[Layer], pro
             yield number, t, _gradients(case, number, t, x, score)
 
     for number, t, (tape, gradients) in sweep(m.title):
+        pieces += len(tape.output)
         for layer in layers:
             sums = m.gather(tape.activations[layer.name], gradients[layer.name])
             key = (layer.name, number) if tiling.mode == "slices" else layer.name
@@ -194,7 +197,8 @@ def tape_maps(case: _Case, m: Method, score: Score, layers: Sequence[Layer], pro
     if len(tiling.tiles) > 1 and tiling.mode != "slices":
         for number, t, (tape, gradients) in sweep(f"{m.title}, maps"):
             _add_maps(m, stitchers, tiling.mode, layers, number, t, tape, gradients, statistics)
-    spent = {"evaluations": case.tapes.passes - passes, "seconds": round(time.perf_counter() - began, 3)}
+    # forward passes that the prediction and other maps of this case shared count too: it is what one map needs
+    spent = {"evaluations": pieces, "seconds": round(time.perf_counter() - began, 3)}
     return [_tape_attribution(case, m, score, layer, stitchers[layer.name], kept, spent) for layer in layers]
 
 
@@ -233,6 +237,8 @@ def _tape_attribution(
         limits.append(
             "The place of the cells is assumed (an operator of this network hides it): it may be off by a cell."
         )
+    if case.model.card.task == "segmentation" and layer.name == case.last_layer:
+        limits.append("This is the last layer before the head: the map nearly repeats the segmentation.")
     limits += _common_limits(score, values, kept, case)
     provenance = _provenance(case, m, score, kept) | {
         "layer": layer.name,

@@ -16,7 +16,7 @@ from .errors import InputError
 from .formats import Case, find_cases, read_labels, read_volume
 from .job import Job, Notes
 from .models.layers import memory_estimate
-from .outputs import files, scene
+from .outputs import files, scene, snapshot
 from .preparation import Prepared, prepare
 from .progress import Progress, portion, silent
 from .provenance import available_memory, peak_memory, versions
@@ -280,11 +280,11 @@ def _show(job, model, case: Case, result: Result, regions, scene_path, snapshot_
         for a, labels in zip(result.attributions, regions, strict=True)
     ]
     heading = f"{model.card.name} · {case.name}"
-    handles = scene.build_scene(result.prepared.reference, shown, prediction.labels, heading=heading)
+    reference = result.prepared.reference
     if scene_path:
-        scene.save_scene(handles, Path(scene_path))
+        scene.save_scene(scene.build_scene(reference, shown, prediction.labels, heading=heading), scene_path)
     if snapshot_path:
-        scene.snapshot(handles, Path(snapshot_path))
+        snapshot.snapshot(reference, shown, snapshot_path, heading=heading, segmentation=prediction.labels)
 
 
 def check_card(job: Job, picture: Path, progress: Progress = silent) -> list[str]:
@@ -302,9 +302,8 @@ def check_card(job: Job, picture: Path, progress: Progress = silent) -> list[str
     prepared, prediction = result.prepared, result.prediction
     x = prepared.tensor.numpy()
     seen = prepared.volume(x[0] if len(x) == 1 else x.transpose(1, 2, 3, 0))
-    scene.snapshot(
-        scene.build_scene(seen, [], heading=f"{model.card.name} · {volume.source.name} as the network sees it"), picture
-    )
+    heading = f"{model.card.name} · {volume.source.name} as the network sees it"
+    snapshot.snapshot(seen, [], picture, heading=heading)
     lines = [
         f"{model.card.name}: {model.card.task}, {model.card.spatial.mode}, weights sha256 {model.weights_sha256[:12]}",
         f"input: {' x '.join(map(str, x.shape))} (channel, then the network's axes), values {x.min():.3g} to {x.max():.3g}, mean {x.mean():.3g}, spacing {' x '.join(f'{s:.3g}' for s in spacing(prepared.affine))} mm",

@@ -149,13 +149,11 @@ class TapeCache:
     ):
         self.network, self.layers, self.progress, self.limit = network, tuple(layers), progress, limit
         self.tapes: dict = {}
-        self.passes = 0
 
     def tape(self, key, x: torch.Tensor) -> Tape:
         """The tape of the tile ``key``; recorded from ``x`` where it is not at hand."""
         if key not in self.tapes:
             tape = record(self.network, x, self.layers, self.progress)
-            self.passes += len(x)
             if self.tapes and tape.bytes + sum(t.bytes for t in self.tapes.values()) > self.limit:
                 return tape
             self.tapes[key] = tape

@@ -1,0 +1,197 @@
+"""explain(): scores against literal autograd, slices on their own, choices and what is said about them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from fixture_nets import Blob, model
+from torch import nn
+
+from MedXAILib.errors import InputError
+from MedXAILib.explanation import explain
+from MedXAILib.models.layers import default_layer, find, inspect
+from MedXAILib.prediction import predict
+from MedXAILib.targets import ClassScore, RegionScore, VoxelScore
+from MedXAILib.volume import Volume
+
+AFFINE = np.diag([-1.5, -1.0, 2.0, 1.0])
+
+
+class Segmenter(nn.Module):
+    """Three classes, every layer at full resolution, but one."""
+
+    def __init__(self, dimensions: int = 3):
+        super().__init__()
+        conv = (nn.Conv2d, nn.Conv3d)[dimensions - 2]
+        self.down = nn.Sequential(conv(1, 4, 3, 2, 1), nn.ReLU(inplace=True), conv(4, 6, 3, padding=1))
+        self.up = nn.Upsample(scale_factor=2)
+        self.head = conv(6, 3, 1)
+
+    def forward(self, x):
+        return self.head(self.up(self.down(x)))
+
+
+def segmenter(dimensions: int = 3, **card):
+    torch.manual_seed(4)
+    labels = [{"name": n} for n in ("background", "liver", "spleen")]
+    return model(Segmenter(dimensions), task="segmentation", output={"labels": labels}, **card)
+
+
+def noise(*shape: int) -> Volume:
+    return Volume(np.random.default_rng(5).normal(size=shape).astype(np.float32), AFFINE)
+
+
+def literal_gradcam(network, x, score) -> np.ndarray:
+    """Grad-CAM at ``down`` of the whole input, written out."""
+    a = network.down(x).detach().requires_grad_()
+    output = network.head(network.up(a))
+    (gradient,) = torch.autograd.grad(score(output), a)
+    return torch.relu((gradient.mean((2, 3, 4), keepdim=True) * a).sum(1))[0].detach().numpy()
+
+
+@pytest.mark.parametrize("target", [ClassScore("spleen"), RegionScore("liver", 0.4), VoxelScore((-6, -5, 6), "liver")])
+def test_scores_of_a_segmentation_are_what_they_say(target):
+    net, volume = segmenter(), noise(8, 10, 12)
+    (found,) = explain(net, volume, [target], layers=["down"])
+    x = torch.from_numpy(volume.array)[None, None]
+
+    def score(output):
+        probability = output.softmax(1)
+        if isinstance(target, ClassScore):
+            return output[:, 2][output.argmax(1) == 2].sum()
+        if isinstance(target, RegionScore):
+            return output[:, 1][probability[:, 1] > 0.4].sum()
+        return output[0, 1, 3, 5, 4]
+
+    expected = literal_gradcam(net.network, x, score)
+    assert np.abs(found.volume.array - expected).max() <= 1e-5 * expected.max()
+    names = {ClassScore: "spleen", RegionScore: "liver-T0.4", VoxelScore: "liver-voxel--6--5-6"}
+    assert found.target == names[type(target)]
+
+
+def test_windows_that_hold_the_whole_give_the_whole():
+    whole, volume = segmenter(), noise(8, 8, 8)
+    windows = segmenter(spatial={"mode": "windows", "size": [8, 8, 8]})
+    one, other = (explain(net, volume, [ClassScore("liver")], layers=["down"])[0] for net in (whole, windows))
+    assert np.allclose(one.volume.array, other.volume.array, atol=1e-6 * one.volume.array.max())
+
+
+def test_each_slice_is_explained_by_its_own_score():
+    net = model(Blob(2, 2, 2), spatial={"mode": "slices", "axis": "k"})
+    volume = noise(5, 8, 8)
+    (stack,) = explain(net, volume, [ClassScore("yes")], layers=["features"])
+    for n in range(5):
+        alone = Volume(volume.array[n : n + 1], AFFINE)
+        (single,) = explain(net, alone, [ClassScore("yes")], layers=["features"])
+        assert np.allclose(stack.volume.array[n], single.volume.array[0], atol=1e-7)
+    (some,) = explain(net, volume, [ClassScore("yes")], layers=["features"], slices="top:2")
+    best = np.argsort(volume.array.mean((1, 2)))[-2:]
+    assert set(np.flatnonzero(some.volume.array.any((1, 2)))) == set(best)
+    assert any("Slices explained" in sentence for sentence in some.limits)
+
+
+def test_lime_finds_the_superpixel_that_carries_the_score():
+    net = model(Blob(3, 1, 1))
+    array = np.zeros((16, 16, 16), np.float32)
+    array[2:-2, 2:-2, 2:-2] = np.random.default_rng(0).uniform(3, 5, (12, 12, 12))
+    array[4:8, 9:13, 5:9] = 9.0
+    (found,) = explain(net, Volume(array, np.eye(4)), [ClassScore("yes")], ["lime"], superpixels=20)
+    at = np.unravel_index(found.volume.array.argmax(), array.shape)
+    assert array[at] == 9.0 and found.signed and found.superpixels is not None
+    assert found.provenance["evaluations"] >= 200 and any("R2" in sentence for sentence in found.limits)
+
+
+def test_an_empty_region_gives_zeros_and_says_so():
+    (found,) = explain(segmenter(), noise(8, 8, 8), [RegionScore("liver", 0.999)], layers=["down"])
+    assert not found.volume.array.any() and any("empty" in sentence for sentence in found.limits)
+
+
+def test_one_forward_pass_serves_prediction_all_layers_and_all_classes():
+    net, passes = segmenter(), []
+    net.network.register_forward_hook(lambda _, __, output: passes.append(output.device.type))
+    explain(net, noise(8, 8, 8), [ClassScore("liver"), ClassScore("spleen")], layers=["down", "down.0"])
+    assert [p for p in passes if p != "meta"] == ["cpu"]  # the dry passes that find the layers compute nothing
+
+
+def test_default_layers():
+    from monai.networks.nets import DenseNet121, UNet
+
+    unet = UNet(3, 1, 2, channels=(4, 8, 16), strides=(2, 2))
+    dense = DenseNet121(spatial_dims=2, in_channels=1, out_channels=2)
+    flat = nn.Sequential(
+        *[m for d in (1, 2, 4, 1) for m in (nn.Conv3d(1, 1, 3, padding=d, dilation=d), nn.ReLU())], nn.Conv3d(1, 3, 1)
+    )
+    for net, size, shape in ((unet, 16, (4, 4, 4)), (dense, 64, (2, 2))):
+        layers = inspect(net, (1, 1, *[size] * len(shape)))
+        assert find(layers, default_layer(layers)[0]).shape[1:] == shape
+    assert default_layer(inspect(flat, (1, 1, 16, 16, 16))) == ("7", "the widest receptive field before the head")
+
+
+def test_strides_offsets_and_fields_equal_a_measurement():
+    """The mean position of the input voxels that move a cell, measured with impulses, for a net of odd operators."""
+    net = nn.Sequential(
+        nn.Conv1d(1, 1, 3, 2, padding=0),
+        nn.MaxPool1d(2),
+        nn.ZeroPad1d((3, 0)),
+        nn.Conv1d(1, 1, 5, padding="same", dilation=2),
+        nn.ConvTranspose1d(1, 1, 4, 2, 1),
+        nn.AvgPool1d(3, 1, 1),
+    ).double()
+    for parameter in net.parameters():
+        nn.init.constant_(parameter, 0.1)
+    layers = {layer.name: layer for layer in inspect(net, (1, 1, 160))}
+    x = torch.rand(1, 1, 160, dtype=torch.float64, requires_grad=True)
+    value = x
+    for name, module in net.named_children():
+        value = module(value)
+        if name == "1":
+            continue  # a maximum has no linear centre of its own
+        cells = layers[name].cells
+        n = value.shape[-1] // 2
+        centres = []
+        for cell in (n, n + 1):
+            (gradient,) = torch.autograd.grad(value[0, 0, cell], x, retain_graph=True)
+            used = torch.nonzero(gradient[0, 0]).flatten()
+            centres.append((float(used.min() + used.max()) / 2, float(used.max() - used.min() + 1)))
+        predicted = [cells.offset[0] + cells.stride[0] * cell for cell in (n, n + 1)]
+        # one voxel of slack: the maximum picks one of its two inputs, a transposed cell sees its inputs unevenly
+        assert np.allclose([c for c, _ in centres], predicted, atol=2.01), name
+        assert abs(sum(predicted) - sum(c for c, _ in centres)) / 2 <= 1.01, name
+
+
+def test_bad_choices_are_sentences():
+    net, volume = model(Blob(3, 2, 2)), noise(8, 8, 8)
+    for arguments, words in (
+        ({"layers": ["feature"]}, "near names are features"),
+        ({"targets": [ClassScore("maybe")]}, "no, yes"),
+        ({"targets": [VoxelScore((0, 0, 0))]}, "classifies"),
+        ({"methods": ["magic"]}, "gradcam, lime"),
+    ):
+        with pytest.raises(InputError, match=words):
+            explain(net, volume, **arguments)
+    with pytest.raises(InputError, match="outside the volume"):
+        explain(segmenter(), volume, [VoxelScore((500, 0, 0))], layers=["down"])
+    with pytest.raises(InputError, match="'mr' is missing"):
+        two = model(Blob(3, 2, 2), input={"channels": [{"name": "mr"}, {"name": "pet"}]})
+        explain(two, {"pet": volume})
+
+
+def test_several_inputs_become_channels_on_the_first_ones_grid():
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv3d(2, 2, 1, bias=False)
+            self.conv.weight.data = torch.eye(2)[:, :, None, None, None]
+
+        def forward(self, x):
+            return self.conv(x).flatten(2).mean(2)
+
+    net = model(
+        Both(),
+        input={"channels": [{"name": "mr"}, {"name": "pet"}]},
+        output={"labels": [{"name": "a"}, {"name": "b"}], "activation": "sigmoid"},
+    )
+    mr, pet = noise(6, 6, 6), Volume(np.full((3, 3, 3), 2.0, np.float32), AFFINE @ np.diag([2.0, 2, 2, 1]))
+    prediction = predict(net, {"pet": pet, "mr": mr})
+    assert np.allclose(prediction.logits[0], [mr.array.mean(), 2.0], atol=1e-5)
