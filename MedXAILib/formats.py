@@ -329,6 +329,8 @@ def open_itk(path: Path) -> tuple:
 
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
+    suffix = suffix_of(path)
+    reader.SetImageIO("NiftiImageIO" if suffix in NIFTI else "NrrdImageIO" if suffix in NRRD else "MetaImageIO")
     try:
         with quiet():
             reader.ReadImageInformation()

@@ -173,6 +173,13 @@ def test_gzip_in_several_members_is_whole(tmp_path):
     assert np.array_equal(read_volume(tmp_path / "one.nii").array, read_volume(tmp_path / "two.nii.gz").array)
 
 
+def test_capital_suffixes(tmp_path):
+    for suffix in (".nrrd", ".nii.gz", ".mha"):
+        write_volume(Volume(np.ones((2, 3, 4), np.uint8), np.eye(4)), tmp_path / f"x{suffix}")
+        (tmp_path / f"x{suffix}").rename(tmp_path / f"Ü{suffix.upper()}")
+        assert read_volume(tmp_path / f"Ü{suffix.upper()}").shape == (4, 3, 2)
+
+
 @pytest.mark.timeout(20)
 def test_forged_sizes_allocate_nothing(tmp_path):
     header = nibabel.Nifti1Image(np.zeros((2, 2, 2), np.float32), np.eye(4)).header
@@ -378,6 +385,37 @@ def test_old_slicer_segmentation(data):
     corner = [250 - 223 * 0.976562, 250 - 199 * 0.976562, -122.5 + 9 * 2.5]
     assert labels.volume.ras([0, 0, 0]) == pytest.approx(corner)
     assert labels.ml()["Bladder_Intersect_PTV"] == pytest.approx(8 * 0.976562**2 * 2.5 / 1000)
+
+
+def test_slicer_sees_the_same_segments(data, tmp_path):
+    slicer, vtk = pytest.importorskip("slicer"), pytest.importorskip("vtk")
+    scene, application = slicer.vtkMRMLScene(), slicer.vtkSlicerApplicationLogic()
+    application.SetMRMLScene(scene)
+    logic = slicer.vtkSlicerSegmentationsModuleLogic()
+    logic.SetMRMLApplicationLogic(application)
+    logic.SetMRMLScene(scene)
+    array = np.zeros((8, 9, 10), np.uint8)
+    array[2:5, 3:8, 4:9], array[7, 8, 9] = 7, 3
+    affine = random_affine(np.random.default_rng(5))
+    affine[:3, 0] *= np.sign(np.linalg.det(affine[:3, :3]))  # Slicer reorders a left-handed one
+    rows = (Label(7, "organ", (0.25, 0.5, 1.0)), Label(3, "lesion", (1.0, 0.0, 0.125)))
+    write_labels(Labels(Volume(array, affine), rows), tmp_path / "x.seg.nrrd")
+    for path in (tmp_path / "x.seg.nrrd", data / "volumes/slicerrt_Bladder_Intersect_PTV.seg.nrrd"):
+        labels = read_labels(path)
+        segmentation = logic.LoadSegmentationFromFile(str(path)).GetSegmentation()
+        assert segmentation.GetNumberOfSegments() == len(labels.rows)
+        for n, row in enumerate(labels.rows):
+            segment = segmentation.GetNthSegment(n)
+            image = segment.GetRepresentation("Binary labelmap")
+            to_ras = vtk.vtkMatrix4x4()
+            image.GetImageToWorldMatrix(to_ras)
+            i0, i1, j0, j1, k0, k1 = image.GetExtent()
+            voxels = np.array(image.GetPointData().GetScalars()).reshape(k1 - k0 + 1, j1 - j0 + 1, i1 - i0 + 1)
+            where = np.argwhere(voxels == segment.GetLabelValue())
+            there = [to_ras.MultiplyPoint((i + i0, j + j0, k + k0, 1))[:3] for k, j, i in where]
+            here = labels.volume.ras(np.argwhere(labels.volume.array == row.value)[:, ::-1])
+            assert segment.GetName() == row.name
+            assert np.array(there) == pytest.approx(here)
 
 
 def test_overlapping_layers(tmp_path):
