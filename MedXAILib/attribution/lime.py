@@ -1,0 +1,146 @@
+"""LIME (Ribeiro, Singh and Guestrin, KDD 2016): a linear surrogate over superpixels that are switched on and off.
+
+Everything but the masking is lime's own choice for images: the random draws, the kernel, the ridge regression,
+so that the coefficients are those of ``lime.lime_image`` for the same superpixels, fill and seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..progress import Progress, silent
+
+if TYPE_CHECKING:
+    import torch
+
+KERNEL_WIDTH = 0.25
+FAIR_R2 = 0.5
+"""Below this, the surrogate is said to describe the network poorly."""
+ROUNDING = 1e-6
+"""Scores that differ by less than this part of the largest are the same."""
+
+
+@dataclass(frozen=True, eq=False)
+class Surrogate:
+    """The linear models of T scores over n superpixels.
+
+    :ivar coefficients: (T, n) float64; how much the score rises when the superpixel is shown;
+        all 0 where no sample changed the score by more than rounding.
+    :ivar intercepts: (T,) float64.
+    :ivar r2: (T,) float64; the weighted R2 of the fit.
+    :ivar samples: perturbed inputs, the unperturbed one included: the model evaluations spent.
+    """
+
+    coefficients: np.ndarray
+    intercepts: np.ndarray
+    r2: np.ndarray
+    samples: int
+
+    @property
+    def evaluations(self) -> int:
+        return self.samples
+
+    def limits(self, target: int = 0) -> tuple[str, ...]:
+        """What limits belief in the coefficients of one score, one sentence each."""
+        count = self.coefficients.shape[1]
+        if not self.coefficients[target].any():
+            return ("Hiding superpixels never changed the score: LIME has nothing to show.",)
+        r2 = self.r2[target]
+        sentences = [f"LIME's surrogate explains R2 = {r2:.2f} of the score's variance."]
+        if r2 < FAIR_R2:
+            sentences.append("The linear surrogate describes the network poorly: read its map with caution.")
+        if self.samples < count:
+            sentences.append(f"The budget of {self.samples} samples is below the number of superpixels ({count}).")
+        return tuple(sentences)
+
+
+def lime(
+    x: torch.Tensor,
+    score: Callable[[torch.Tensor], torch.Tensor],
+    segments: np.ndarray,
+    *,
+    fill: torch.Tensor,
+    samples: int,
+    seed: int,
+    batch: int = 8,
+    progress: Progress = silent,
+) -> Surrogate:
+    """Fit the surrogate of every score from one set of perturbed inputs.
+
+    The first sample is ``x`` itself; in the others each superpixel is shown with probability 1/2, drawn by
+    ``numpy.random.RandomState(seed)``. A sample weighs sqrt(exp(-d^2 / .25^2)), d being the cosine distance of its
+    row of switches to all ones. Ridge regression (alpha 1) over all superpixels by ``lime.lime_base.LimeBase``.
+
+    :param x: (channel, *spatial), the preprocessed input, on any device.
+    :param score: (b, channel, *spatial) to the T scores (b, T); called without gradients.
+    :param segments: (*spatial) integers 0..n-1, each of them present.
+    :param fill: what a hidden superpixel shows; broadcasts to ``x``; see :func:`mean_fill`.
+    :param batch: samples in a call of ``score``.
+    :param progress: called after each batch; what it raises passes through.
+    """
+    import torch
+
+    on = switches(samples, int(segments.max()) + 1, seed)
+    where = torch.as_tensor(np.asarray(segments), dtype=torch.long, device=x.device)
+    scores = []
+    with torch.no_grad():
+        for start in range(0, samples, batch):
+            shown = torch.from_numpy(on[start : start + batch]).to(x.device)[:, where].unsqueeze(1)
+            scores.append(score(torch.where(shown, x, fill)).double().cpu().numpy())
+            progress(min(start + batch, samples), samples, "LIME")
+    return fit(on, np.concatenate(scores))
+
+
+def switches(samples: int, count: int, seed: int) -> np.ndarray:
+    """bool (samples, count): all true in the first row, then fair coins, drawn as lime draws them."""
+    on = np.random.RandomState(seed).randint(0, 2, samples * count).reshape(samples, count).astype(bool)  # noqa: NPY002
+    on[0] = True
+    return on
+
+
+def fit(on: np.ndarray, scores: np.ndarray) -> Surrogate:
+    """The surrogates of scores (S, T) over the switches (S, n) that led to them."""
+    from lime.lime_base import LimeBase
+
+    base = LimeBase(lambda d: np.sqrt(np.exp(-(d**2) / KERNEL_WIDTH**2)))
+    rows = on.astype(np.float64)
+    distances = 1 - np.sqrt(rows.mean(axis=1))  # the cosine distance of a row of zeros and ones to all ones
+    targets, count = scores.shape[1], on.shape[1]
+    coefficients, intercepts, r2 = np.zeros((targets, count)), np.zeros(targets), np.zeros(targets)
+    for t in range(targets):
+        if np.ptp(scores[:, t]) <= ROUNDING * np.abs(scores[:, t]).max():
+            intercepts[t] = scores[0, t]
+            continue
+        intercepts[t], pairs, r2[t], _ = base.explain_instance_with_data(
+            rows, scores, distances, t, count, feature_selection="none"
+        )
+        for feature, value in pairs:
+            coefficients[t, feature] = value
+    return Surrogate(coefficients, intercepts, r2, len(on))
+
+
+def mean_fill(x: torch.Tensor, foreground: torch.Tensor) -> torch.Tensor:
+    """The mean of each channel over the foreground in the foreground, over the background in the background.
+
+    So hiding air changes next to nothing, and a hidden lesion, dark or bright, becomes mean tissue.
+
+    :param x: (channel, *spatial).
+    :param foreground: bool, *spatial; where all or none of it is true, one mean fills everything.
+    """
+    import torch
+
+    foreground = foreground.to(x.device)
+    fill = torch.empty_like(x)
+    for part in (foreground, ~foreground):
+        if part.any():
+            fill[:, part] = x[:, part].mean(dim=1, keepdim=True)
+    return fill
+
+
+def paint(coefficients: np.ndarray, segments: np.ndarray) -> np.ndarray:
+    """The map of one score: each voxel takes its superpixel's coefficient; float32, *spatial."""
+    return np.asarray(coefficients)[np.asarray(segments)].astype(np.float32)
