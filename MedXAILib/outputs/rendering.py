@@ -21,11 +21,12 @@ from .scene import (
     add_map,
     add_volume,
     centre,
+    front_view,
+    grey,
     peak,
     private_scene,
     render_glow,
     render_skin,
-    window,
 )
 
 TIME_LIMIT = 60
@@ -60,6 +61,8 @@ class Rendering:
                 try:
                     self.process.wait(TIME_LIMIT)
                 except subprocess.TimeoutExpired:
+                    pass  # what was drawn until now is kept
+                finally:
                     self.process.kill()
                     self.process.wait()
             files = [Path(folder) / f"picture{number}.npy" for number in range(self.count)]
@@ -102,15 +105,6 @@ def coarse(volume: Volume, order: int = 1) -> Volume:
     affine = volume.affine @ np.diag([*step, 1.0])
     affine[:3, 3] = volume.ras((step - 1) / 2)
     return resample(volume, affine, tuple(int(n) for n in shape), order=order)
-
-
-def grey(volume: Volume) -> Volume:
-    """One channel: the luminance (ITU-R 601) of RGB, else the first one."""
-    if volume.array.ndim == 3:
-        return volume
-    if volume.channels == 3:
-        return volume.with_array(volume.array @ np.array([0.299, 0.587, 0.114], np.float32))
-    return volume.with_array(np.ascontiguousarray(volume.array[..., 0]))
 
 
 def draw(folder: Path, count: int, size: int) -> None:
@@ -160,27 +154,19 @@ def open_view(host, size: int) -> dict:
 
 
 def aim_camera(view: dict, volume: Volume, towards: np.ndarray) -> None:
-    """Look from the front and above, from the side on which the RAS point ``towards`` lies; the body fills the view."""
-    side = 1.0 if towards[0] >= centre(volume)[0] else -1.0
-    backward = np.array([0.65 * side, 0.7, 0.4]) / np.linalg.norm([0.65, 0.7, 0.4])
-    right = np.cross([0, 0, 1], backward) / np.linalg.norm(backward[:2])
-    screen = np.column_stack([right, np.cross(backward, right), backward])
-    low, high = window(volume.array)
-    body = np.argwhere(volume.array > low + 0.25 * (high - low))[:, ::-1]
-    across = volume.ras(body if len(body) else np.array([[0, 0, 0], np.array(volume.shape) - 1])) @ screen
-    first, last = across.min(axis=0), across.max(axis=0)
-    middle = screen @ ((first + last) / 2)
+    """Look at the body from :func:`front_view`, without perspective."""
+    middle, backward, height = front_view(volume, towards)
     camera = view["renderer"].GetActiveCamera()
     camera.ParallelProjectionOn()
+    camera.SetParallelScale(height / 2)
     camera.SetFocalPoint(*middle)
-    camera.SetPosition(*(middle + 2 * (last - first)[2] * backward))
+    camera.SetPosition(*(middle + 5 * height * backward))
     camera.SetViewUp(0, 0, 1)
-    camera.SetParallelScale(0.55 * (last - first)[:2].max())
     view["renderer"].ResetCameraClippingRange()
 
 
 def seen_from(volume: Volume, towards: np.ndarray) -> str:
-    """Where :func:`aim_camera` looks from, in words."""
+    """Where :func:`front_view` looks from, in words."""
     return f"front {'right' if towards[0] >= centre(volume)[0] else 'left'}, from above"
 
 

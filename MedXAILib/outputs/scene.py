@@ -8,7 +8,6 @@ and :func:`private_scene` know which of the two it is.
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -186,21 +185,18 @@ def build_scene(
     ]
     shown = segmentation and add_labels(host, segmentation, "segmentation", node, fill=0.25)
     add_notice(host, heading, overlays)
-    show_in_slices(host, volume, node, maps, overlays)
+    show_in_slices(host, volume, node, *((overlays[0], maps[0]) if maps else (None, None)))
     if maps and min(volume.shape) > 1:
-        if volume.channels != 3:
-            render_skin(host, node, volume)
-        render_glow(host, maps[0], overlays[0])
+        show_in_3d(host, volume, node, overlays[0], maps[0])
     return Scene(host, node, maps, regions, shown)
 
 
 def add_volume(host: Host, volume: Volume, name: str):
     """The volume as a node: scalar with automatic window, or RGB."""
     rgb = volume.channels == 3
-    array = volume.array if rgb or volume.array.ndim == 3 else volume.array[..., 0]
-    node = add_array(
-        host, volume.with_array(array), name, "vtkMRMLVectorVolumeNode" if rgb else "vtkMRMLScalarVolumeNode"
-    )
+    array = volume.array if rgb else grey(volume).array
+    kind = "vtkMRMLVectorVolumeNode" if rgb else "vtkMRMLScalarVolumeNode"
+    node = add_array(host, volume.with_array(array), name, kind)
     display = node.GetDisplayNode()
     if rgb and array.dtype == np.uint8:
         display.SetAutoWindowLevel(0)
@@ -254,6 +250,7 @@ def heat_colors(host: Host, signed: bool):
     node = host.scene.GetFirstNode(name, "vtkMRMLColorTableNode")
     if node is None:
         node = add_color_table(host, name, heat_table(signed))
+        node.SetHideFromEditors(False)
     return node
 
 
@@ -277,6 +274,7 @@ def add_labels(host: Host, labels: Labels, name: str, reference, *, fill: float)
     slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(label_node, node)
     for made in (label_node.GetDisplayNode().GetColorNode(), label_node.GetDisplayNode(), label_node):
         host.scene.RemoveNode(made)
+    node.SetAttribute("MedXAI.Notice", NOTICE)
     display = node.GetDisplayNode()
     display.SetVisibility2DFill(fill > 0)
     display.SetOpacity2DFill(fill or 1.0)
@@ -338,30 +336,66 @@ def add_notice(host: Host, heading: str, overlays: list[Overlay]) -> None:
     node.SetForceCreateStorageNode(node.CreateStorageNodeAlways)
 
 
-def show_in_slices(host: Host, volume: Volume, node, maps: list, overlays: list[Overlay]) -> None:
-    """Set Red, Yellow and Green up: the first map over the volume, through its peak, with its legend.
+def show_in_slices(host: Host, volume: Volume, node, overlay: Overlay | None, heat) -> None:
+    """Set Red, Yellow and Green up: the map (node ``heat``) over the volume, through its peak, with its legend.
 
-    Further maps become further layers (Slicer 5.10 or later) of opacity 0: one slider brings each forward.
+    Further maps are chosen in the slice views. As further layers they would cover the first one: their
+    opacity is not saved with a scene.
     """
-    point = peak(overlays[0]) if overlays else centre(volume)
+    import slicer
+
+    point = peak(overlay) if overlay else centre(volume)
     for view, plane in PLANES.items():
         logic = host.application.GetSliceLogicByLayoutName(view)
         if logic is None:  # a view that the application's layout does not have
             continue
-        composite = logic.GetSliceCompositeNode()
-        composite.SetBackgroundVolumeID(node.GetID())
-        composite.SetForegroundVolumeID(maps[0].GetID() if maps else None)
-        composite.SetForegroundOpacity(OPACITY)
-        for layer, other in enumerate(maps[1:], start=3):
-            if hasattr(composite, "SetNthLayerVolumeID"):
-                composite.SetNthLayerVolumeID(layer, other.GetID())
-                composite.SetNthLayerOpacity(layer, 0.0)
+        layers = logic.GetSliceCompositeNode()
+        layers.SetBackgroundVolumeID(node.GetID())
+        layers.SetForegroundVolumeID(heat and heat.GetID())
+        layers.SetForegroundOpacity(OPACITY)
         aim(logic.GetSliceNode(), volume, plane, point)
-    if maps:
-        display = maps[0].GetDisplayNode()
-        import slicer
+    if heat:
+        slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(heat.GetDisplayNode()).SetVisibility(True)
 
-        slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(display).SetVisibility(True)
+
+def show_in_3d(host: Host, volume: Volume, node, overlay: Overlay, heat) -> None:
+    """Volume renderings of the faint volume and of the map (node ``heat``), seen from the map's side."""
+    if volume.channels != 3:
+        render_skin(host, node, volume)
+    render_glow(host, heat, overlay)
+    camera = host.scene.GetSingletonNode("1", "vtkMRMLCameraNode") or host.scene.AddNewNodeByClass("vtkMRMLCameraNode")
+    camera.SetLayoutName("1")
+    middle, backward, height = front_view(volume, peak(overlay))
+    camera.SetFocalPoint(*middle)
+    camera.SetPosition(*(middle + backward * height / np.tan(np.radians(camera.GetViewAngle() / 2))))
+    camera.SetViewUp(0, 0, 1)
+
+
+def front_view(volume: Volume, towards: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Where to look from in 3D: from the front and above, on the side of the RAS point ``towards``.
+
+    :return: the middle of the body (all but air) in RAS mm, the unit vector from it to the eye, and the
+        height and width in mm of the square that shows all of it.
+    """
+    side = 1.0 if towards[0] >= centre(volume)[0] else -1.0
+    backward = np.array([0.65 * side, 0.7, 0.4]) / np.linalg.norm([0.65, 0.7, 0.4])
+    right = np.cross([0, 0, 1], backward) / np.linalg.norm(backward[:2])
+    screen = np.column_stack([right, np.cross(backward, right), backward])
+    array = grey(volume).array
+    low, high = window(array)
+    body = np.argwhere(array > low + 0.25 * (high - low))[::7, ::-1]
+    across = volume.ras(body if len(body) else np.array([[0, 0, 0], np.array(volume.shape) - 1])) @ screen
+    first, last = across.min(axis=0), across.max(axis=0)
+    return screen @ ((first + last) / 2), backward, float(1.1 * (last - first)[:2].max())
+
+
+def grey(volume: Volume) -> Volume:
+    """One channel: the luminance (ITU-R 601) of RGB, else the first one."""
+    if volume.array.ndim == 3:
+        return volume
+    if volume.channels == 3:
+        return volume.with_array(volume.array @ np.array([0.299, 0.587, 0.114], np.float32))
+    return volume.with_array(np.ascontiguousarray(volume.array[..., 0]))
 
 
 def aim(slice_node, volume: Volume, plane: str, point: np.ndarray) -> None:
@@ -401,13 +435,21 @@ def own_axes(volume: Volume, axes: np.ndarray) -> np.ndarray:
 
 
 def peak(overlay: Overlay) -> np.ndarray:
-    """RAS mm of the strongest voxel; of several equally strong ones, the one nearest to their middle."""
-    values = np.abs(overlay.map.array)
-    strongest = np.argwhere(values == np.nanmax(values))
-    if values.flat[0] == np.nanmax(values) and len(strongest) == values.size:  # an even map has no peak
+    """RAS mm of the strongest voxel; of several equally strong ones, the one nearest to their middle.
+
+    The middle of the grid where all voxels are equal: such a map has no peak.
+    """
+    if even(overlay):
         return centre(overlay.map)
+    strength = np.abs(overlay.map.array)
+    strongest = np.argwhere(strength == np.nanmax(strength))
     nearest = np.argmin(np.linalg.norm(strongest - strongest.mean(axis=0), axis=1))
     return overlay.map.ras(strongest[nearest][::-1])
+
+
+def even(overlay: Overlay) -> bool:
+    """Whether every voxel of the map has the same value."""
+    return bool((overlay.map.array == overlay.map.array.flat[0]).all())
 
 
 def centre(volume: Volume) -> np.ndarray:
@@ -425,8 +467,8 @@ def render_skin(host: Host, node, volume: Volume) -> None:
     import vtk
 
     edges = vtk.vtkPiecewiseFunction()
-    edges.AddPoint(0, 0.05)
-    edges.AddPoint(0.2 * (high - low), 1.0)
+    edges.AddPoint(0, 0.06)
+    edges.AddPoint(0.12 * (high - low), 1.0)
     property_.SetGradientOpacity(edges)
     property_.GetVolumeProperty().ShadeOn()
     property_.GetVolumeProperty().SetAmbient(0.35)
@@ -472,24 +514,33 @@ def save_scene(scene: Scene, path: str | Path) -> Path:
     path = Path(path)
     if path.suffix.lower() != ".mrb":
         raise InputError(f"{path}: a scene is saved as .mrb; give it that suffix.")
+    mrml = scene.host.scene
+    before = mrml.GetURL(), mrml.GetRootDirectory()
+    with written_whole(path) as beside:
+        mrml.SetURL(str(beside.with_suffix(".mrml")))
+        mrml.SetRootDirectory(str(beside.parent))
+        try:
+            if not mrml.WriteToMRB(str(beside)) or not beside.is_file():
+                raise OSError("Slicer could not write it")
+        finally:
+            mrml.SetURL(before[0])
+            mrml.SetRootDirectory(before[1])
+    return path
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A path of the same name in a private folder beside ``path``: at the end its file takes the place of ``path``.
+
+    After an error nothing is left behind and what was there before stays.
+
+    :raises InputError: where the file cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".medxai-", dir=path.parent))  # beside: the bundle keeps its own name
+        with tempfile.TemporaryDirectory(prefix=".medxai-", dir=path.parent) as folder:
+            yield Path(folder) / path.name
+            os.replace(Path(folder) / path.name, path)
     except OSError as error:
-        raise InputError(
-            f"{path}: the scene cannot be written here ({error.strerror}); choose another place."
-        ) from None
-    try:
-        mrml = scene.host.scene
-        url, root = mrml.GetURL(), mrml.GetRootDirectory()
-        mrml.SetRootDirectory(str(folder))
-        mrml.SetURL(str(folder / f"{path.stem}.mrml"))
-        done = mrml.WriteToMRB(str(folder / path.name))
-        mrml.SetURL(url)
-        mrml.SetRootDirectory(root)
-        if not done or not (folder / path.name).is_file():
-            raise InputError(f"{path}: the scene could not be written; is the disk full?")
-        os.replace(folder / path.name, path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return path
+        reason = error.strerror or str(error)
+        raise InputError(f"{path}: the file cannot be written ({reason}); choose another place.") from None

@@ -6,8 +6,6 @@ opacity, outlines) and need no OpenGL; only the 3D view does, in a process of it
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +15,26 @@ from ..errors import InputError
 from ..volume import Labels, Volume, nearest_axes
 from .colors import THRESHOLD, display_limit, heat_table
 from .rendering import Rendering, seen_from
-from .scene import NOTICE, OPACITY, Host, Overlay, add_label_map, add_map, add_volume, aim, axes_of, peak, private_scene
+from .scene import (
+    NOTICE,
+    OPACITY,
+    Host,
+    Overlay,
+    add_label_map,
+    add_map,
+    add_volume,
+    aim,
+    axes_of,
+    even,
+    peak,
+    private_scene,
+    written_whole,
+)
 
 ROWS = 6
 """Most maps in one picture."""
 FOOTER = NOTICE + ". Shows influence on the model, not pathology."
+PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 PLANES = {"Axial": 2, "Sagittal": 0, "Coronal": 1}
 """The slices of a row, and the RAS axis that each is a position on."""
 PANEL, FLAT_PANEL, GAP, MARGIN, LEGEND = 360, 600, 10, 28, 165
@@ -51,17 +64,8 @@ def snapshot(
     notes = PngInfo()
     notes.add_text("Title", heading)
     notes.add_text("Disclaimer", FOOTER)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, beside = tempfile.mkstemp(prefix=".medxai-", suffix=".png", dir=path.parent)
-    except OSError as error:
-        raise InputError(f"{path}: no snapshot can be written here ({error.strerror}); choose another place.") from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            picture.save(file, "PNG", pnginfo=notes)
-        os.replace(beside, path)
-    finally:
-        Path(beside).unlink(missing_ok=True)
+    with written_whole(path) as beside:
+        picture.save(beside, "PNG", pnginfo=notes)
     return path
 
 
@@ -80,7 +84,8 @@ def compose(volume: Volume, overlays: list[Overlay], heading: str, segmentation:
 
     parts = [paragraph(heading or "MedXAI", width, 22, PALE, bold=True)]
     parts += [
-        titled(overlay, [*panels, legend(overlay, size)], width) for overlay, panels in zip(shown, rows, strict=True)
+        titled(overlay, [*panels, legend(overlay, size)], width, in_patient(volume))
+        for overlay, panels in zip(shown, rows, strict=True)
     ]
     if len(overlays) > ROWS:
         parts.append(paragraph(f"+{len(overlays) - ROWS} more maps, not in this picture", width, 15, DIM))
@@ -134,8 +139,15 @@ def flat_panels(stage: Stage, overlay: Overlay) -> list:
     plane = next(name for name, normal in PLANES.items() if normal == axis)
     panels = [slice_image(stage, plane, peak(overlay), FLAT_PANEL, *shown) for shown in ((None, ()), (node, outlines))]
     for image, words in zip(panels, ("Input", "Input and map"), strict=True):
+        if in_patient(stage.volume):
+            mark(stage, image, peak(overlay))
         label(image, words)
     return panels
+
+
+def in_patient(volume: Volume) -> bool:
+    """Whether the volume's place in the patient is known: a photograph's is not."""
+    return Path(volume.source.name).suffix.lower() not in PHOTOGRAPHS
 
 
 def overlay_nodes(stage: Stage, overlay: Overlay) -> tuple:
@@ -184,7 +196,7 @@ def solid_panel(overlay: Overlay, volume: Volume, pixels: np.ndarray | None):
     from PIL import Image
 
     if pixels is None:
-        image = Image.new("RGB", (PANEL, PANEL), (0, 0, 0))
+        image = Image.new("RGB", (PANEL, PANEL), GROUND)
         words = paragraph("No 3D view: OpenGL is missing here, failed or took too long.", PANEL - 80, 15, DIM)
         image.paste(words, (40, (PANEL - words.height) // 2))
         return image
@@ -252,6 +264,10 @@ def legend(overlay: Overlay, height: int):
     pen = ImageDraw.Draw(image)
     left, top, right, bottom = 8, 44, 30, height - 46
     pen.text((left, 4), "raw value", PALE, font(14))
+    if even(overlay):
+        pen.text((left, top), "the same everywhere:", PALE, font(13))
+        pen.text((left, top + 20), f"{overlay.map.array.flat[0]:.3g}", PALE, font(13))
+        return image
     table = heat_table(overlay.signed)
     for row in range(top, bottom):
         share = (bottom - 1 - row) / (bottom - 1 - top)
@@ -270,8 +286,8 @@ def legend(overlay: Overlay, height: int):
     return image
 
 
-def titled(overlay: Overlay, panels: list, width: int):
-    """A row: title, panels side by side, what limits belief in the map."""
+def titled(overlay: Overlay, panels: list, width: int, placed: bool):
+    """A row: title, panels side by side, where the map peaks and what limits belief in it."""
     from PIL import Image
 
     strip = Image.new("RGB", (width, max(panel.height for panel in panels)), GROUND)
@@ -279,9 +295,9 @@ def titled(overlay: Overlay, panels: list, width: int):
     for panel in panels:
         strip.paste(panel, (left, 0))
         left += panel.width + GAP
-    point = peak(overlay)
-    at = ", ".join(position(point, axis) for axis in range(3))
-    facts = " ".join([f"Peak at {at} mm.", *overlay.limits]) if min(overlay.map.shape) > 1 else " ".join(overlay.limits)
+    at = ", ".join(position(peak(overlay), axis) for axis in range(3))
+    found = ["No peak: every value is the same."] if even(overlay) else [f"Peak at {at} mm."] if placed else []
+    facts = " ".join([*found, *overlay.limits])
     parts = [paragraph(overlay.title, width, 18, PALE), strip]
     return stacked(parts + ([paragraph(facts, width, 14, DIM)] if facts else []), 8)
 
