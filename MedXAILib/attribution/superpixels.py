@@ -42,14 +42,10 @@ def superpixels(x: np.ndarray, spacing: np.ndarray, foreground: np.ndarray, coun
 
 
 def _scaled(x: np.ndarray, foreground: np.ndarray) -> np.ndarray:
-    """(*spatial, channel): each channel's 2nd and 98th percentile in the foreground become 0 and 1, clipped.
-
-    Divided by the root of the number of channels, so that more channels do not weigh more against distance.
-    """
+    """(*spatial, channel): each channel's 2nd and 98th percentile in the foreground become 0 and 1, clipped."""
     low, high = np.percentile(x[:, foreground], (2, 98), axis=1)
     low, width = low[:, None, None, None], np.maximum(high - low, 1e-12)[:, None, None, None]
-    scaled = np.clip((x - low) / width, 0, 1) / np.sqrt(len(x))
-    return np.moveaxis(scaled, 0, -1).astype(np.float32)
+    return np.moveaxis(np.clip((x - low) / width, 0, 1), 0, -1).astype(np.float32)
 
 
 def _isotropic(image: np.ndarray, spacing: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -83,7 +79,7 @@ def _blobs(image: np.ndarray, mask: np.ndarray, count: int) -> tuple[np.ndarray,
     sigma = side / 2
     weight = np.maximum(ndimage.gaussian_filter(mask.astype(np.float32), sigma), 1e-6)
     around = [ndimage.gaussian_filter(channel * mask, sigma) / weight for channel in np.moveaxis(image, -1, 0)]
-    contrast = np.linalg.norm(image - np.stack(around, -1), axis=-1) * mask
+    contrast = np.sqrt(((image - np.stack(around, -1)) ** 2).mean(-1)) * mask
     ball = ndimage.iterate_structure(ndimage.generate_binary_structure(3, 1), max(1, round(side / 8)))
     ball = ball[[ball.shape[0] // 2]] if mask.shape[0] == 1 else ball
     components, found = ndimage.label(ndimage.binary_opening(contrast > CONTRAST, ball))
@@ -103,7 +99,7 @@ def _slic(image: np.ndarray, mask: np.ndarray, count: int) -> np.ndarray:
     return slic(
         image,
         n_segments=count,
-        compactness=COMPACTNESS,
+        compactness=COMPACTNESS * np.sqrt(image.shape[-1]),  # more channels do not weigh more against distance
         sigma=0.5,
         mask=mask,
         convert2lab=False,
