@@ -23,7 +23,6 @@ from .scene import (
     centre,
     front_view,
     grey,
-    peak,
     private_scene,
     render_glow,
     render_skin,
@@ -125,7 +124,7 @@ def draw(folder: Path, count: int, size: int) -> None:
             regions = Labels(values, tuple(Label(int(value), str(value), tuple(color)) for value, color in rows))
             shown.append(add_labels(host, regions, "regions", node, fill=0.0))
             shown[1].CreateClosedSurfaceRepresentation()
-        aim_camera(view, volume, peak(overlay))
+        aim_camera(view, volume, overlay.peak)
         np.save(folder / "unfinished.npy", photograph(view))
         os.replace(folder / "unfinished.npy", folder / f"picture{number}.npy")
         for finished in shown:

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,29 @@ class Overlay:
     """What limits belief in it, one sentence each."""
     regions: Labels | None = None
     """Outlined in the slices."""
+
+    @cached_property
+    def displayed(self) -> float:
+        """The largest displayed value, see :func:`display_limit`."""
+        return display_limit(self.map.array)
+
+    @cached_property
+    def even(self) -> bool:
+        """Whether every voxel has the same value."""
+        return bool((self.map.array == self.map.array.flat[0]).all())
+
+    @cached_property
+    def peak(self) -> np.ndarray:
+        """RAS mm of the strongest voxel; of several equally strong ones, the one nearest to their middle.
+
+        The middle of the grid where the map is even: it has no peak.
+        """
+        if self.even:
+            return centre(self.map)
+        strength = np.abs(self.map.array)
+        strongest = np.argwhere(strength == np.nanmax(strength))
+        nearest = np.argmin(np.linalg.norm(strongest - strongest.mean(axis=0), axis=1))
+        return self.map.ras(strongest[nearest][::-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,7 +244,7 @@ def add_map(host: Host, overlay: Overlay):
     import slicer
 
     values = overlay.map.array
-    limit = display_limit(values)
+    limit = overlay.displayed
     node = add_array(host, overlay.map.with_array(values.astype(np.float32)), overlay.name)
     node.SetDescription(overlay.title)
     node.SetAttribute("MedXAI.Limits", " ".join(overlay.limits))
@@ -344,7 +368,7 @@ def show_in_slices(host: Host, volume: Volume, node, overlay: Overlay | None, he
     """
     import slicer
 
-    point = peak(overlay) if overlay else centre(volume)
+    point = overlay.peak if overlay else centre(volume)
     for view, plane in PLANES.items():
         logic = host.application.GetSliceLogicByLayoutName(view)
         if logic is None:  # a view that the application's layout does not have
@@ -365,7 +389,7 @@ def show_in_3d(host: Host, volume: Volume, node, overlay: Overlay, heat) -> None
     render_glow(host, heat, overlay)
     camera = host.scene.GetSingletonNode("1", "vtkMRMLCameraNode") or host.scene.AddNewNodeByClass("vtkMRMLCameraNode")
     camera.SetLayoutName("1")
-    middle, backward, height = front_view(volume, peak(overlay))
+    middle, backward, height = front_view(volume, overlay.peak)
     camera.SetFocalPoint(*middle)
     camera.SetPosition(*(middle + backward * height / np.tan(np.radians(camera.GetViewAngle() / 2))))
     camera.SetViewUp(0, 0, 1)
@@ -434,24 +458,6 @@ def own_axes(volume: Volume, axes: np.ndarray) -> np.ndarray:
     return np.column_stack([column * np.sign(column @ axis) for column, axis in zip(columns, axes.T, strict=True)])
 
 
-def peak(overlay: Overlay) -> np.ndarray:
-    """RAS mm of the strongest voxel; of several equally strong ones, the one nearest to their middle.
-
-    The middle of the grid where all voxels are equal: such a map has no peak.
-    """
-    if even(overlay):
-        return centre(overlay.map)
-    strength = np.abs(overlay.map.array)
-    strongest = np.argwhere(strength == np.nanmax(strength))
-    nearest = np.argmin(np.linalg.norm(strongest - strongest.mean(axis=0), axis=1))
-    return overlay.map.ras(strongest[nearest][::-1])
-
-
-def even(overlay: Overlay) -> bool:
-    """Whether every voxel of the map has the same value."""
-    return bool((overlay.map.array == overlay.map.array.flat[0]).all())
-
-
 def centre(volume: Volume) -> np.ndarray:
     """RAS mm of the middle of the grid."""
     return volume.ras((np.array(volume.shape) - 1) / 2)
@@ -477,7 +483,7 @@ def render_skin(host: Host, node, volume: Volume) -> None:
 
 def render_glow(host: Host, node, overlay: Overlay) -> None:
     """Show a heat map in 3D in the colours of its table, the denser the stronger."""
-    table, limit = heat_table(overlay.signed), display_limit(overlay.map.array)
+    table, limit = heat_table(overlay.signed), overlay.displayed
     low = -1 if overlay.signed else 0
     rows = []
     for share in np.linspace(low, 1, 41):

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..volume import Labels, Volume, nearest_axes
-from .colors import THRESHOLD, display_limit, heat_table
+from .colors import THRESHOLD, heat_table
 from .rendering import Rendering, seen_from
 from .scene import (
     NOTICE,
@@ -25,8 +25,7 @@ from .scene import (
     add_volume,
     aim,
     axes_of,
-    even,
-    peak,
+    centre,
     private_scene,
     written_whole,
 )
@@ -34,6 +33,8 @@ from .scene import (
 ROWS = 6
 """Most maps in one picture."""
 FOOTER = NOTICE + ". Shows influence on the model, not pathology."
+KEYS = 24
+"""Most names in a key."""
 PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 PLANES = {"Axial": 2, "Sagittal": 0, "Coronal": 1}
 """The slices of a row, and the RAS axis that each is a position on."""
@@ -46,7 +47,7 @@ def snapshot(
 ) -> Path:
     """Write the picture as PNG: whole or not at all.
 
-    A row for each overlay, :data:`ROWS` at most. The slices lie in the anatomical planes and are seen as
+    A row for each overlay, :data:`ROWS` at most; without one, the volume alone. The slices lie in the anatomical planes and are seen as
     radiologists see them (the patient's right is on the left); a volume of one slice is shown in its own
     plane instead, without and with the map.
 
@@ -73,23 +74,27 @@ def compose(volume: Volume, overlays: list[Overlay], heading: str, segmentation:
     """The picture itself, a PIL image."""
     flat = min(volume.shape) == 1
     shown = overlays[:ROWS]
-    rendering = None if flat else Rendering(volume, shown, PANEL)  # draws meanwhile
+    rendering = None if flat or not shown else Rendering(volume, shown, PANEL)  # draws meanwhile
     stage = set_stage(volume, segmentation)
-    rows = [flat_panels(stage, overlay) if flat else plane_panels(stage, overlay) for overlay in shown]
+    panels = flat_panels if flat else plane_panels
+    rows = [panels(stage, overlay) for overlay in shown or [None]]
     if rendering:
-        for overlay, panels, pixels in zip(shown, rows, rendering.pictures(), strict=True):
-            panels.append(solid_panel(overlay, volume, pixels))
-    count, size = (2, FLAT_PANEL) if flat else (4, PANEL)
-    width = count * (size + GAP) + LEGEND
+        for overlay, row, pixels in zip(shown, rows, rendering.pictures(), strict=True):
+            row.append(solid_panel(overlay, volume, pixels))
+    for overlay, row in zip(shown, rows, strict=False):
+        row.append(legend(overlay, row[0].height))
+    strips = [side_by_side(row) for row in rows]
+    width = strips[0].width
 
     parts = [paragraph(heading or "MedXAI", width, 22, PALE, bold=True)]
-    parts += [
-        titled(overlay, [*panels, legend(overlay, size)], width, in_patient(volume))
-        for overlay, panels in zip(shown, rows, strict=True)
-    ]
+    if segmentation:
+        parts.append(key(segmentation, width))
+    if not shown:
+        parts += strips
+    parts += [described(overlay, strip, in_patient(volume)) for overlay, strip in zip(shown, strips, strict=False)]
     if len(overlays) > ROWS:
         parts.append(paragraph(f"+{len(overlays) - ROWS} more maps, not in this picture", width, 15, DIM))
-    parts.append(paragraph(FOOTER, width, 14, DIM))
+    parts.append(paragraph(FOOTER if shown else NOTICE + ".", width, 14, DIM))
     return framed(stacked(parts, 22))
 
 
@@ -120,28 +125,32 @@ def outlined(host: Host, labels: Labels, thickness: int):
     return node
 
 
-def plane_panels(stage: Stage, overlay: Overlay) -> list:
-    """Axial, sagittal and coronal slice through the map's peak."""
-    node, outlines, point = *overlay_nodes(stage, overlay), peak(overlay)
+def plane_panels(stage: Stage, overlay: Overlay | None) -> list:
+    """Axial, sagittal and coronal slice through the map's peak, or without a map through the volume's middle."""
+    node, outlines = overlay_nodes(stage, overlay)
+    point = overlay.peak if overlay else centre(stage.volume)
     panels = []
     for plane, axis in PLANES.items():
         image = slice_image(stage, plane, point, PANEL, node, outlines)
-        mark(stage, image, point)
+        mark(stage, image, point if overlay else None)
         label(image, f"{plane}  {position(point, axis)} mm")
         panels.append(image)
     return panels
 
 
-def flat_panels(stage: Stage, overlay: Overlay) -> list:
+def flat_panels(stage: Stage, overlay: Overlay | None) -> list:
     """A volume of one slice in its own plane, without and with the map."""
     node, outlines = overlay_nodes(stage, overlay)
     axis = nearest_axes(stage.volume.affine)[int(np.argmin(stage.volume.shape))]
     plane = next(name for name, normal in PLANES.items() if normal == axis)
-    panels = [slice_image(stage, plane, peak(overlay), FLAT_PANEL, *shown) for shown in ((None, ()), (node, outlines))]
-    for image, words in zip(panels, ("Input", "Input and map"), strict=True):
-        if in_patient(stage.volume):
-            mark(stage, image, peak(overlay))
-        label(image, words)
+    panels = []
+    for words, shown in {"Input": (None, stage.outlines), "Input and map": (node, outlines)}.items():
+        if overlay or words == "Input":
+            image = slice_image(stage, plane, centre(stage.volume), FLAT_PANEL, *shown)
+            if in_patient(stage.volume):
+                mark(stage, image, overlay.peak if overlay else None)
+            label(image, words)
+            panels.append(image)
     return panels
 
 
@@ -150,8 +159,10 @@ def in_patient(volume: Volume) -> bool:
     return Path(volume.source.name).suffix.lower() not in PHOTOGRAPHS
 
 
-def overlay_nodes(stage: Stage, overlay: Overlay) -> tuple:
+def overlay_nodes(stage: Stage, overlay: Overlay | None) -> tuple:
     """The map's node, and the label maps to outline with it."""
+    if overlay is None:
+        return None, stage.outlines
     regions = (outlined(stage.host, overlay.regions, 2),) if overlay.regions else ()
     return add_map(stage.host, overlay), (*stage.outlines, *regions)
 
@@ -201,7 +212,7 @@ def solid_panel(overlay: Overlay, volume: Volume, pixels: np.ndarray | None):
         image.paste(words, (40, (PANEL - words.height) // 2))
         return image
     image = Image.fromarray(pixels)
-    label(image, f"3D  {seen_from(volume, peak(overlay))}")
+    label(image, f"3D  {seen_from(volume, overlay.peak)}")
     return image
 
 
@@ -210,8 +221,8 @@ def position(point: np.ndarray, axis: int) -> str:
     return f"{('RL', 'AP', 'SI')[axis][int(point[axis] < 0)]} {abs(point[axis]):.1f}"
 
 
-def mark(stage: Stage, image, point: np.ndarray) -> None:
-    """Draw the directions at the edges, ticks at the peak's place, and a scale bar."""
+def mark(stage: Stage, image, point: np.ndarray | None) -> None:
+    """Draw the directions at the edges, a scale bar, and ticks where ``point`` lies."""
     from PIL import ImageDraw
 
     pen, size = ImageDraw.Draw(image), image.width
@@ -225,11 +236,15 @@ def mark(stage: Stage, image, point: np.ndarray) -> None:
         pen.text(
             place, ("RL", "AP", "SI")[axis][int(way[axis] < 0)], PALE, font(15), anchor, stroke_width=2, stroke_fill=0
         )
-    column, row = pixel_of(stage, point)
-    pen.line((column, 0, column, 6), ACCENT, 2)
-    pen.line((column, size - 7, column, size), ACCENT, 2)
-    pen.line((0, row, 6, row), ACCENT, 2)
-    pen.line((size - 7, row, size, row), ACCENT, 2)
+    if point is not None:
+        column, row = pixel_of(stage, point)
+        for line in (
+            (column, 0, column, 6),
+            (column, size - 7, column, size),
+            (0, row, 6, row),
+            (size - 7, row, size, row),
+        ):
+            pen.line(line, ACCENT, 2)
     pixels = size / stage.view.GetSliceNode().GetFieldOfView()[0]  # for each mm
     bar = max((mm for mm in (1, 2, 5, 10, 20, 50, 100) if mm * pixels <= size / 4), default=None)
     if bar:
@@ -258,13 +273,13 @@ def legend(overlay: Overlay, height: int):
     """The colour bar with raw values; what the threshold hides stays empty."""
     from PIL import Image, ImageDraw
 
-    limit = display_limit(overlay.map.array)
+    limit = overlay.displayed
     low = -limit if overlay.signed else 0.0
     image = Image.new("RGB", (LEGEND, height), GROUND)
     pen = ImageDraw.Draw(image)
     left, top, right, bottom = 8, 44, 30, height - 46
     pen.text((left, 4), "raw value", PALE, font(14))
-    if even(overlay):
+    if overlay.even:
         pen.text((left, top), "the same everywhere:", PALE, font(13))
         pen.text((left, top + 20), f"{overlay.map.array.flat[0]:.3g}", PALE, font(13))
         return image
@@ -286,20 +301,53 @@ def legend(overlay: Overlay, height: int):
     return image
 
 
-def titled(overlay: Overlay, panels: list, width: int, placed: bool):
-    """A row: title, panels side by side, where the map peaks and what limits belief in it."""
+def side_by_side(panels: list):
+    """Images in a row."""
     from PIL import Image
 
-    strip = Image.new("RGB", (width, max(panel.height for panel in panels)), GROUND)
+    size = sum(panel.width + GAP for panel in panels) - GAP, max(panel.height for panel in panels)
+    strip = Image.new("RGB", size, GROUND)
     left = 0
     for panel in panels:
         strip.paste(panel, (left, 0))
         left += panel.width + GAP
-    at = ", ".join(position(peak(overlay), axis) for axis in range(3))
-    found = ["No peak: every value is the same."] if even(overlay) else [f"Peak at {at} mm."] if placed else []
+    return strip
+
+
+def described(overlay: Overlay, strip, placed: bool):
+    """A row: title, panels, where the map peaks and what limits belief in it."""
+    at = ", ".join(position(overlay.peak, axis) for axis in range(3))
+    found = ["No peak: every value is the same."] if overlay.even else [f"Peak at {at} mm."] if placed else []
     facts = " ".join([*found, *overlay.limits])
-    parts = [paragraph(overlay.title, width, 18, PALE), strip]
-    return stacked(parts + ([paragraph(facts, width, 14, DIM)] if facts else []), 8)
+    parts = [paragraph(overlay.title, strip.width, 18, PALE), strip]
+    if overlay.regions:
+        parts.append(key(overlay.regions, strip.width))
+    if facts:
+        parts.append(paragraph(facts, strip.width, 14, DIM))
+    return stacked(parts, 8)
+
+
+def key(labels: Labels, width: int):
+    """The names of what is outlined, each beside its colour."""
+    from PIL import Image, ImageDraw
+
+    letters, present = font(13), set(np.unique(labels.volume.array).tolist())
+    items = [(row.name, tuple(round(255 * part) for part in row.color)) for row in labels.rows if row.value in present]
+    if len(items) > KEYS:
+        items[KEYS:] = [(f"+{len(items) - KEYS} more", GROUND)]
+    places, left, line = [], 0, 0
+    for name, _ in items:
+        needed = 18 + letters.getlength(name) + 16
+        if left and left + needed > width:
+            left, line = 0, line + 1
+        places.append((left, 20 * line))
+        left += needed
+    image = Image.new("RGB", (width, 20 * (line + 1)), GROUND)
+    pen = ImageDraw.Draw(image)
+    for (name, color), (x, y) in zip(items, places, strict=True):
+        pen.rectangle((x, y + 4, x + 11, y + 15), outline=color, width=2)
+        pen.text((x + 18, y + 10), name, DIM, letters, "lm")
+    return image
 
 
 def paragraph(words: str, width: int, size: int, color: tuple, bold: bool = False):

@@ -322,7 +322,7 @@ def test_the_peak_of_a_plateau_is_its_middle():
     values[2:5, 3:6, 1:8] = -4.0
     values[8, 8, 8] = 3.0
     affine = grid((9, 9, 9), (1, 2, 3), seed=2)
-    found = scene.peak(Overlay("map", Volume(values, affine), True, ""))
+    found = Overlay("map", Volume(values, affine), True, "").peak
     assert np.allclose(found, affine[:3, :3] @ (4, 4, 3) + affine[:3, 3])
 
 
@@ -351,7 +351,7 @@ def test_the_picture_says_what_it_shows(monkeypatch, tmp_path, example):
     monkeypatch.setattr(rendering, "start", dies)
     path = snapshot.snapshot(volume, overlays, tmp_path / "out.png", heading="net · head")
     assert [file.name for file in tmp_path.iterdir()] == ["out.png"]
-    point = scene.peak(overlays[0])
+    point = overlays[0].peak
     place = ", ".join(
         f"{letters[int(x < 0)]} {abs(x):.1f}" for letters, x in zip(("RL", "AP", "SI"), point, strict=True)
     )
@@ -384,6 +384,18 @@ def test_a_flat_picture_has_no_place_in_the_patient(monkeypatch, tmp_path):
         volume, [Overlay("m", Volume(heat, volume.affine), False, "title", ("Coarse.",))], tmp_path / "o.png"
     )
     assert "Coarse." in said and not any("Peak" in words or "OpenGL" in words for words in said)
+
+
+def test_a_volume_without_maps_is_shown_with_its_key(monkeypatch, tmp_path, example):
+    volume, overlays = example
+    said = words_of(monkeypatch)
+    monkeypatch.setattr(rendering, "start", None)  # no 3D view without a map
+    path = snapshot.snapshot(volume, [], tmp_path / "out.png", heading="seen", segmentation=overlays[0].regions)
+    assert "seen" in said and not any("Peak" in words for words in said)
+    with Image.open(path) as picture:
+        blue = (np.asarray(picture) == (64, 128, 255)).all(axis=-1)
+        key, slices = blue[:110].sum(), blue[110:].sum()
+    assert key > 50 and slices > 50
 
 
 def test_a_picture_that_fails_to_write_harms_nothing(monkeypatch, tmp_path, example):
