@@ -68,32 +68,35 @@ def hot_regions(heat: Volume, *, share: float = 0.5, smallest_mm3: float | None 
     if smallest_mm3 is None:
         smallest_mm3 = min(50.0, heat.array.size * voxel_mm3 / 1000)
     components, count = ndimage.label(heat.array >= mass_threshold(heat.array, share), np.ones((3, 3, 3)))
-    numbers = np.arange(1, count + 1)
-    sizes = np.bincount(components.ravel(), minlength=count + 1)
-    masses = np.atleast_1d(ndimage.sum_labels(heat.array, components, numbers))
-    order = numbers[np.argsort(-masses, kind="stable")]
-    order = [n for rank, n in enumerate(order) if rank == 0 or sizes[n] * voxel_mm3 >= smallest_mm3]
+    where = np.nonzero(components)
+    number, mass = components[where], heat.array[where].astype(np.float64)
+    sizes = np.bincount(number, minlength=count + 1)
+    masses = np.bincount(number, mass, count + 1)
+    falling = 1 + np.argsort(-masses[1:], kind="stable")
+    large = sizes[falling] * voxel_mm3 >= smallest_mm3
+    large[:1] = True
+    order = falling[large]
 
     renumber = np.zeros(count + 1, np.min_scalar_type(len(order)))
     renumber[order] = np.arange(1, len(order) + 1)
-    array = renumber[components]
-    values = np.arange(1, len(order) + 1)
-    centroids = heat.ras(np.reshape(ndimage.center_of_mass(heat.array, array, values), (-1, 3))[:, ::-1])
-    peaks = ndimage.maximum(heat.array, array, values)
+    moments = np.stack([np.bincount(number, mass * index, count + 1) for index in reversed(where)], -1)
+    centroids = heat.ras(moments[order] / masses[order, None])
+    peaks = np.zeros(count + 1)
+    np.maximum.at(peaks, number, mass)
     total = heat.array[heat.array > 0].sum(dtype=np.float64)
     rows = [
         Region(
-            value=int(value),
+            value=value,
             name=f"region {value}",
             volume_ml=float(sizes[n] * heat.voxel_ml),
-            centroid=tuple(centroids[value - 1].tolist()),
-            peak=float(peaks[value - 1]),
-            mass_share=float(masses[n - 1] / total),
+            centroid=tuple(centroid.tolist()),
+            peak=float(peaks[n]),
+            mass_share=float(masses[n] / total),
         )
-        for value, n in zip(values, order, strict=True)
+        for value, (n, centroid) in enumerate(zip(order, centroids, strict=True), 1)
     ]
     labels = [Label(row.value, row.name, color) for row, color in zip(rows, hot_colors(len(rows)), strict=True)]
-    return Labels(heat.with_array(array), tuple(labels)), rows
+    return Labels(heat.with_array(renumber[components]), tuple(labels)), rows
 
 
 def mass_threshold(array: np.ndarray, share: float) -> float:
