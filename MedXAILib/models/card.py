@@ -15,6 +15,10 @@ TO_FILL = "FILL IN"
 """How a text begins in a drafted card where its owner has to put something."""
 
 
+FROM_FILE = "file"
+"""The architecture's name in a card whose weights file is itself the network (TorchScript, torch.export)."""
+
+
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -186,7 +190,7 @@ def read_card(path: str | Path) -> ModelCard:
         return ModelCard.model_validate(content)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such model card; give the path of a card (a .json file).") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(
             f"{path}: this is no readable JSON model card ({error}); make one with 'medxai card new WEIGHTS'."
         ) from None

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .card import ModelCard, read_card
+from .card import FROM_FILE, ModelCard, read_card
 from .networks import architecture
-from .trust import CHECKPOINT, EXPORTED, PICKLE, SAFETENSORS, SCRIPT, consent, guarded, inspect
+from .trust import CHECKPOINT, EXPORTED, PICKLE, SAFETENSORS, SCRIPT, Findings, consent, guarded, inspect, repacked
 
 if TYPE_CHECKING:
     import torch
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 ZOO = Path(__file__).parent / "zoo"
 SEARCH_PATH = "MEDXAI_MODEL_PATH"
 """Environment variable: folders in which weights are looked for, separated as in PATH."""
-FROM_FILE = "file"
-"""The architecture's name in a card whose weights file is itself the network (TorchScript, torch.export)."""
 WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "weights")
 """Where checkpoints keep the state dict, by custom."""
 
@@ -157,32 +155,34 @@ def read_weights(path: str | Path, trust: bool = False) -> dict[str, torch.Tenso
     path = Path(path)
     found = inspect(path)
     found.refuse()
-    if found.kind == SAFETENSORS:
-        from safetensors.torch import load_file
-
-        return state_dict(load_file(path), path)
-    if found.kind == CHECKPOINT:
-        plain = read_plain(path, zipped=found.zipped)
-        if plain is not None:
-            return state_dict(plain, path)
+    plain = read_plain(path, found)
+    if plain is not None:
+        return state_dict(plain, path)
     data = path.read_bytes()
+    found = inspect(path, data)
+    found.refuse()
     more = " with more in it than tensors" if found.kind == CHECKPOINT else ""
     consent(path, found.kind + more, hashlib.sha256(data).hexdigest(), trust)
-    return state_dict(run_program(path, found.kind, data), path)
+    return state_dict(run_program(path, found.kind, repacked(data) if found.zipped else data), path)
 
 
-def read_plain(path: Path, zipped: bool):
-    """What a checkpoint holds if it holds nothing but tensors, numbers and text; None if it holds more."""
+def read_plain(path: Path, found: Findings):
+    """What is in a file that holds nothing but tensors, numbers and text; None if it holds more."""
     import pickle
 
     import torch
+    from safetensors.torch import load_file
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        if found.kind == SAFETENSORS:
+            return load_file(path)
+        if found.kind == CHECKPOINT:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=found.zipped)
     except pickle.UnpicklingError:
         return None
     except Exception as error:
         raise unreadable(path, error) from None
+    return None
 
 
 def run_program(path: Path, kind: str, data: bytes):

@@ -8,16 +8,18 @@ While a file is opened with consent, :func:`guarded` refuses the same globals on
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import pickletools
 import sys
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -70,6 +72,9 @@ DANGEROUS = _words(
 """Modules and functions with which a pickle can run commands or code, or reach files or the network.
 A name stands for everything below it."""
 
+FORMULA_PARTS = (ast.Expression, ast.Call, ast.Name, ast.Load, ast.Constant, ast.keyword, ast.BinOp, ast.UnaryOp)
+FORMULA_PARTS += (ast.Compare, ast.operator, ast.unaryop, ast.cmpop)
+
 INNER_MODULES = _words("os posix nt sys subprocess builtins importlib ctypes socket shutil pickle runpy")
 """Modules that other modules import and so hand on under their own name (``pathlib.os``)."""
 
@@ -80,13 +85,16 @@ HARMLESS_BUILTINS = _words(
 """The rest of ``builtins`` counts as dangerous, but for exceptions."""
 
 COMPUTED = ("", "a name that the file computes")
-"""Stands for a global whose name is not written in the file."""
+"""Stands for a global whose name is not written in the file. What has no module counts as dangerous."""
+MACHINE_CODE = (".so", ".dll", ".dylib", ".pyd")
 
 TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PICKLES = 5
 """A checkpoint of torch before 1.6: magic number, version, system, contents, keys, and then the raw values."""
 DEEPEST = 4
 """How far files within files are followed."""
+LONGEST = 5_000_000
+"""Steps of a pickle that are followed; the weights of a network need some thousands."""
 
 Global = tuple[str, str]
 OPAQUE, MARK = object(), object()
@@ -141,14 +149,15 @@ class Findings:
             )
 
 
-def inspect(path: str | Path) -> Findings:
+def inspect(path: str | Path, data: bytes | None = None) -> Findings:
     """Tell a weights file's kind by its content, and what its pickles look up. Needs no torch, runs nothing.
 
+    :param data: the file's content, where it was read already.
     :raises InputError: for a file that is missing or may not be read.
     """
     path = Path(path)
     try:
-        with open(path, "rb") as file:
+        with BytesIO(data) if data is not None else open(path, "rb") as file:
             return _inspect(path, file)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such weights file; check the path.") from None
@@ -163,7 +172,7 @@ def _inspect(path: Path, file: BinaryIO) -> Findings:
         return Findings(path, POINTER)
     if is_safetensors(start, size):
         return Findings(path, SAFETENSORS)
-    archive = _zip_findings(path, file, size) if zipfile.is_zipfile(file) else None
+    archive = _zip_findings(path, file, size) if _ends_as_zip(file) else None
     if archive and start.startswith(b"PK"):
         return archive
     found = _pickle_findings(path, file, start)
@@ -177,6 +186,13 @@ def _start(file: BinaryIO) -> bytes:
     start = file.read(64)
     file.seek(0)
     return start
+
+
+def _ends_as_zip(file: BinaryIO) -> bool:
+    try:
+        return zipfile.is_zipfile(file)
+    except zipfile.BadZipFile:  # the end of an archive, and a wrong one
+        return True
 
 
 def is_safetensors(start: bytes, size: int) -> bool:
@@ -213,11 +229,16 @@ def _zip_findings(path: Path, file: BinaryIO, size: int, depth: int = 0) -> Find
                 if member.file_size > 20 * size + (1 << 24):
                     fault = f"{member.filename} unpacks to {member.file_size >> 20} MB"
                     continue
+                name = PurePosixPath(member.filename)
                 with archive.open(member) as content:
-                    if PurePosixPath(member.filename).name == "data.pkl":
+                    if name.name == "data.pkl":
                         program = read_program(content)
                         names |= program.names
                         fault = fault or program.fault
+                    elif name.suffix in MACHINE_CODE:
+                        names.add(("", f"the machine code {name.name}"))
+                    elif name.suffix == ".json" and kind == EXPORTED:
+                        names |= graph_globals(content.read())
                     else:
                         names |= hidden_globals(content, content.peek(8)[:8], depth)
     except Exception as error:  # hostile bytes can break a reader in any way
@@ -232,6 +253,54 @@ def _zip_kind(members: list[str]) -> str:
     if "archive_format" in inner or "serialized_exported_program.json" in inner:
         return EXPORTED
     return CHECKPOINT if "data.pkl" in inner else UNKNOWN
+
+
+def graph_globals(text: bytes) -> set[Global]:
+    """What the graph of a torch.export archive would run beyond torch's operators: torch looks up every ``target``
+    attribute by attribute, and evaluates every ``expr_str`` as Python."""
+    found = set()
+    for key, value in _texts(json.loads(text)):
+        if key == "target" and _reaches_out(value):
+            found.add(("", value))
+        if key == "expr_str" and not _is_formula(value):
+            found.add(("", f"the formula {value[:80]}"))
+    return found
+
+
+def _texts(value, key: str = "") -> Iterator[tuple[str, str]]:
+    """(key, text) of every text in a JSON value."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            yield from _texts(part, name)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _texts(part, key)
+
+
+def _reaches_out(target: str) -> bool:
+    path = target.split(".")
+    if path[0] not in ("torch", "_operator", "math"):
+        return False
+    if path[:2] == ["torch", "ops"]:
+        return len(path) < 4 or _is_inner(path[2:])
+    return _is_listed(path) or _is_inner(path[1:])
+
+
+def _is_formula(text: str) -> bool:
+    """Whether a text is arithmetic on numbers and symbols: calls of SymPy's classes, no attribute, no other text."""
+    try:
+        nodes = list(ast.walk(ast.parse(text, mode="eval")))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    calls = {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes)]
+    return (
+        all(isinstance(node, FORMULA_PARTS) for node in nodes)
+        and all(name[:1].isupper() or name in ("floor", "ceiling", "sqrt") for name in calls)
+        and all(isinstance(value, str) and value.isidentifier() for value in texts)
+    )
 
 
 def hidden_globals(file: BinaryIO, start: bytes, depth: int = 0) -> set[Global]:
@@ -277,7 +346,7 @@ def read_program(file: BinaryIO, depth: int = 0) -> Program:
     names: set[Global] = set()
     fault = ""
     try:
-        for opcode, argument, _ in pickletools.genops(file):
+        for opcode, argument, _ in islice(pickletools.genops(file), LONGEST):
             match opcode.name:
                 case "PUT" | "BINPUT" | "LONG_BINPUT":
                     memo[argument] = stack[-1]
@@ -336,18 +405,24 @@ def _within(argument: bytes | str, depth: int) -> set[Global]:
 
 def is_dangerous(module: str, name: str) -> bool:
     """Whether a pickle that looks this up is refused even with consent."""
-    if (module, name) == COMPUTED:
+    if not module:
         return True
     if module in ("builtins", "__builtin__", "__builtins__"):
         return name not in HARMLESS_BUILTINS and not name.endswith(("Error", "Exception", "Warning"))
-    path, steps = f"{module}.{name}".split("."), name.split(".")
-    if any(".".join(path[:n]) in DANGEROUS for n in range(1, len(path) + 1)):
-        return True
     if module in ("copyreg", "copy_reg"):
         return name.startswith("add_extension")
+    steps = name.split(".")
     reaching = len(steps) > 1 and not all(step[:1].isupper() for step in steps)  # more than a class within a class
-    special = any(step.startswith("__") and step.endswith("__") for step in steps)
-    return reaching or special or bool(INNER_MODULES.intersection(steps))
+    return reaching or _is_inner(steps) or _is_listed([*module.split("."), *steps])
+
+
+def _is_listed(path: list[str]) -> bool:
+    return any(".".join(path[:n]) in DANGEROUS for n in range(1, len(path) + 1))
+
+
+def _is_inner(steps: list[str]) -> bool:
+    """Whether a name reaches into another module or into the machinery of Python."""
+    return any(step in INNER_MODULES or (step.startswith("__") and step.endswith("__")) for step in steps)
 
 
 def full_name(name: Global) -> str:
@@ -355,11 +430,20 @@ def full_name(name: Global) -> str:
 
 
 def dangerous_file(path: Path, names: list[str]) -> InputError:
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    more = f" and {len(names) - 6} more" if len(names) > 6 else ""
     return InputError(
-        f"{path}: opening this would run {', '.join(names[:4])}{more}, which no network needs; it is refused with or without "
+        f"{path}: opening this would run {', '.join(names[:6])}{more}, which no network needs; it is refused with or without "
         "--trust: ask its author for safetensors."
     )
+
+
+def repacked(data: bytes) -> bytes:
+    """A zip archive with just the members that :func:`inspect` sees in ``data``: torch finds them by other rules."""
+    out = BytesIO()
+    with zipfile.ZipFile(BytesIO(data)) as source, zipfile.ZipFile(out, "w") as copy:
+        for member in source.infolist():
+            copy.writestr(zipfile.ZipInfo(member.filename), source.read(member))
+    return out.getvalue()
 
 
 _opening: ContextVar[Path | None] = ContextVar("opening", default=None)
@@ -443,9 +527,9 @@ def forget() -> None:
 def _write(hashes: list[str]) -> None:
     folder = config_folder()
     beside = folder / f"trusted.{os.getpid()}.part"
-    try:
+    with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         beside.write_text(json.dumps(hashes, indent=1), encoding="utf-8")
         os.replace(beside, folder / "trusted.json")
-    except OSError:
+    with suppress(OSError):
         beside.unlink(missing_ok=True)
