@@ -7,6 +7,8 @@ CPU_INDEX := https://download.pytorch.org/whl/cpu
 TORCH := torch==2.13.0
 LIGHT := .venv312
 WITHOUT_TORCH := test_volume test_formats test_dicom test_card test_trust test_regions test_files test_scene test_light
+LIGHT_NEEDS := "numpy>=1.26" "scikit-image>=0.22" "SimpleITK>=2.3" "pydantic>=2.7" "typer>=0.12" "rich>=13" "pydicom>=3.0" \
+  "psutil>=5.9" "slicer-core>=5.12" "pytest>=8" "pytest-timeout>=2.3" "hypothesis>=6.100" "nibabel>=5" "setuptools>=77"
 
 .PHONY: demo test lint bench clean
 
@@ -21,17 +23,17 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# Python 3.12 is Slicer's own: where it is at hand, whatever needs no torch runs on it too.
+# Python 3.12 is Slicer's own: where it is at hand (on the path or in pyenv), whatever needs no torch runs on it too.
 .PHONY: light
 light:
-	@if python3.12 -c 'import ensurepip' 2>/dev/null; then \
-	  set -e; test -d $(LIGHT) || python3.12 -m venv $(LIGHT); \
-	  $(LIGHT)/bin/python -m pip install -q --no-deps -e . ; \
-	  $(LIGHT)/bin/python -m pip install -q "numpy>=1.26" "scikit-image>=0.22" "SimpleITK>=2.3" "pydantic>=2.7" "typer>=0.12" "rich>=13" \
-	    "pydicom>=3.0" "psutil>=5.9" "slicer-core>=5.12" "pytest>=8" "pytest-timeout>=2.3" "hypothesis>=6.100" "nibabel>=5"; \
-	  echo "Python 3.12, without torch:"; \
-	  $(LIGHT)/bin/python -m pytest $(WITHOUT_TORCH:%=Testing/Python/%.py); \
-	else echo "Python 3.12 is not at hand: the tests ran on $$($(BIN)/python --version) only."; fi
+	@for p in python3.12 $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3.12*/bin/python; do \
+	  if "$$p" -c 'import ensurepip' 2>/dev/null; then found=$$p; break; fi; done; \
+	if [ -z "$$found" ]; then echo "Python 3.12 is not at hand: the tests ran on $$($(BIN)/python --version) only."; exit 0; fi; \
+	set -e; test -d $(LIGHT) || "$$found" -m venv $(LIGHT); \
+	$(LIGHT)/bin/python -m pip install -q $(LIGHT_NEEDS); \
+	$(LIGHT)/bin/python -m pip install -q --no-deps -e .; \
+	echo "$$($(LIGHT)/bin/python --version), without torch:"; \
+	$(LIGHT)/bin/python -m pytest $(WITHOUT_TORCH:%=Testing/Python/%.py)
 
 # PyTorch's CPU builds: an extra index, used only where it answers within 3 s, so that nothing stalls without it.
 $(VENV)/.torch: Makefile

@@ -362,7 +362,7 @@ def _lime(case: _Case, where: slice, scores: Sequence[Score], samples, count, pr
     inside = foreground(np.moveaxis(x.numpy(), 0, -1))
     tiling = case.prediction.tiling
     if tiling.mode == "slices":
-        tiling = tile(case.model.card.spatial, tuple(x.shape[1:]))
+        tiling = tile(case.model.card.spatial, tuple(x.shape[1:]), at_once=tiling.at_once)
     segments = superpixels(x.numpy(), spacing(case.prepared.affine), inside, count or SUPERPIXELS[tiling.mode])
     n = int(segments.max()) + 1
     weights = _query_weights(case, where, scores)
@@ -384,7 +384,7 @@ def _lime(case: _Case, where: slice, scores: Sequence[Score], samples, count, pr
         segments,
         samples=samples or max(SAMPLES_PER_SUPERPIXEL * n, LEAST_SAMPLES),
         seed=case.seed,
-        batch=QUERY_BATCH,
+        batch=min(QUERY_BATCH, tiling.at_once),
         fill=mean_fill(x, torch.from_numpy(inside)),
         progress=progress,
     )

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import InputError
-from .models.card import ModelCard
+from .models.card import FROM_FILE, ModelCard
 from .models.layers import Layer, coarsest_stride, inspect
 from .preparation import Prepared, prepare
 from .progress import Progress, portion, silent
-from .tiling import Stitcher, Tiling, tile
+from .tiling import AT_ONCE, Stitcher, Tiling, tile
 from .volume import Label, Labels, Volume, hot_colors, resample
 
 if TYPE_CHECKING:
@@ -106,7 +106,9 @@ def lay_out(model: Model, prepared: Prepared) -> tuple[Tiling, list[Layer]]:
             f"{' x '.join(map(str, size))} ({str(error).splitlines()[0][:200]}); mend input and spatial of the card."
         ) from error
     multiple = coarsest_stride(layers) if spatial.mode == "windows" and layers else (1, 1, 1)
-    return tile(spatial, shape, multiple), layers
+    # an exported program may take the batch it was exported with, and no other
+    at_once = 1 if model.card.network.architecture == FROM_FILE else AT_ONCE
+    return tile(spatial, shape, multiple, at_once), layers
 
 
 def predict(

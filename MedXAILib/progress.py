@@ -31,7 +31,9 @@ def ticking(model, progress: Progress, text: str) -> Iterator[None]:
     :param model: an ``nn.Module``; hooks are removed at the end, also after an error.
     :param progress: called with (leaves done, number of leaves, text).
     """
-    leaves = [module for module in model.modules() if not any(module.children())]
+    import torch
+
+    leaves = [m for m in model.modules() if not any(m.children()) and not isinstance(m, torch.jit.ScriptModule)]
     done = 0
 
     def backward_tick(_gradient) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,8 @@ from .models.card import Slices, Whole, Windows
 if TYPE_CHECKING:
     import torch
 
-SLICES_AT_ONCE = 16
+AT_ONCE = 16
+"""Slices in a batch."""
 SIGMA = 0.125
 """Deviation of a window's Gaussian weight as a share of its size (MONAI's default for sliding windows)."""
 
@@ -37,12 +39,14 @@ class Tiling:
     :ivar mode: slices, whole or windows.
     :ivar shape: (d0, d1, d2) of the prepared tensor.
     :ivar size: spatial shape of a piece as the network gets it: (d1, d2) for slices, else three numbers.
+    :ivar at_once: the largest batch that the network takes.
     """
 
     mode: str
     shape: tuple[int, int, int]
     size: tuple[int, ...]
     tiles: tuple[Tile, ...]
+    at_once: int = AT_ONCE
 
     def pieces(self, x: torch.Tensor) -> Iterator[tuple[Tile, torch.Tensor]]:
         """The tiles with their tensors (batch, channel, *size), in order.
@@ -66,30 +70,31 @@ class Tiling:
 
     def subset(self, numbers: Sequence[int]) -> Tiling:
         """The same slices tiling over some slices only."""
-        groups = [tuple(numbers[a : a + SLICES_AT_ONCE]) for a in range(0, len(numbers), SLICES_AT_ONCE)]
-        return Tiling(self.mode, self.shape, self.size, tuple(Tile(group) for group in groups))
+        n = self.at_once
+        tiles = tuple(Tile(tuple(numbers[a : a + n])) for a in range(0, len(numbers), n))
+        return Tiling(self.mode, self.shape, self.size, tiles, n)
 
 
-def tile(spatial: Slices | Whole | Windows, shape: tuple[int, int, int], multiple: Sequence[int] = (1, 1, 1)) -> Tiling:
+def tile(
+    spatial: Slices | Whole | Windows,
+    shape: tuple[int, int, int],
+    multiple: Sequence[int] = (1, 1, 1),
+    at_once: int = AT_ONCE,
+) -> Tiling:
     """Lay out the tiles.
 
     :param spatial: the card's spatial mode.
     :param shape: (d0, d1, d2) of the prepared tensor.
     :param multiple: windows only: origins are multiples of these (the network's coarsest stride, for each axis).
+    :param at_once: the largest batch that the network takes.
     """
     if spatial.mode == "slices":
-        return Tiling("slices", shape, shape[1:], ()).subset(range(shape[0]))
+        return Tiling("slices", shape, shape[1:], (), at_once).subset(range(shape[0]))
     if spatial.mode == "whole":
-        return Tiling("whole", shape, shape, (Tile((0, 0, 0)),))
-    starts = [
-        window_starts(n, size, spatial.overlap, m) for n, size, m in zip(shape, spatial.size, multiple, strict=True)
-    ]
-    return Tiling(
-        "windows",
-        shape,
-        tuple(spatial.size),
-        tuple(Tile((a, b, c)) for a in starts[0] for b in starts[1] for c in starts[2]),
-    )
+        return Tiling("whole", shape, shape, (Tile((0, 0, 0)),), at_once)
+    rows = zip(shape, spatial.size, multiple, strict=True)
+    starts = [window_starts(n, size, spatial.overlap, m) for n, size, m in rows]
+    return Tiling("windows", shape, tuple(spatial.size), tuple(Tile(at) for at in product(*starts)), at_once)
 
 
 def window_starts(length: int, size: int, overlap: float, multiple: int) -> list[int]:

@@ -65,11 +65,15 @@ class Layer:
 
 
 def inspect(network: torch.nn.Module, shape: Sequence[int]) -> list[Layer]:
-    """Every module call of a forward pass, in the order in which they end.
+    """Every module call of a forward pass, in the order in which they end; none of TorchScript, which takes no hooks.
 
     :param shape: (batch, channel, *spatial) of the input.
     """
 
+    import torch
+
+    if isinstance(network, torch.jit.ScriptModule):
+        return []
     found: list[Layer] = []
     dimensions = len(shape) - 2
     calls: dict[str, int] = {}

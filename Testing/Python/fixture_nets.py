@@ -29,7 +29,7 @@ class Blob(nn.Module):
         return self.head(cells.flatten(2).mean(2))
 
 
-def model(network: nn.Module, **card):
+def model(network: nn.Module, /, **card):
     """A Model without a file: what MedXAILib.models.loading would give."""
     settings = {
         "name": "fixture",

@@ -11,6 +11,7 @@ from torch import nn
 from MedXAILib.errors import InputError
 from MedXAILib.explanation import explain
 from MedXAILib.models.layers import default_layer, find, inspect
+from MedXAILib.models.loading import load_model
 from MedXAILib.prediction import predict
 from MedXAILib.targets import ClassScore, RegionScore, VoxelScore
 from MedXAILib.volume import Volume
@@ -195,3 +196,30 @@ def test_several_inputs_become_channels_on_the_first_ones_grid():
     mr, pet = noise(6, 6, 6), Volume(np.full((3, 3, 3), 2.0, np.float32), AFFINE @ np.diag([2.0, 2, 2, 1]))
     prediction = predict(net, {"pet": pet, "mr": mr})
     assert np.allclose(prediction.logits[0], [mr.array.mean(), 2.0], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["script", "exported"])
+def test_a_network_that_is_a_program_is_explained_as_far_as_it_can_be(kind, tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDXAI_CONFIG", str(tmp_path))
+    net = nn.Sequential(
+        nn.Conv3d(1, 4, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 2)
+    ).eval()
+    x = torch.randn(1, 1, 8, 8, 8)
+    path = tmp_path / "net.pt2"
+    if kind == "script":
+        torch.jit.trace(net, x).save(path)
+    else:
+        torch.export.save(torch.export.export(net, (x,)), path)
+    card = model(net, **{"network": {"architecture": "file"}, "weights": {"file": path.name}}).card
+    with pytest.raises(InputError, match="--trust"):
+        load_model(card, weights=path)
+    program, volume = load_model(card, weights=path, trust=True), noise(8, 8, 8)
+    yes = [ClassScore("yes")]
+    ours, theirs = (explain(m, volume, yes, ["lime"], superpixels=8)[0] for m in (model(net), program))
+    assert np.allclose(ours.volume.array, theirs.volume.array, atol=1e-5)
+    if kind == "script":
+        with pytest.raises(InputError, match="no hooks"):
+            explain(program, volume, yes)
+    else:
+        ours, theirs = (explain(m, volume, yes, layers=["1"])[0] for m in (model(net), program))
+        assert np.allclose(ours.volume.array, theirs.volume.array, atol=1e-6)
