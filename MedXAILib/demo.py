@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import os
+import shutil
+import tempfile
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import product
@@ -10,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from .errors import InputError
-from .formats import read_volume
+from .formats import read_volume, write_labels, write_volume
+from .progress import Progress, portion, silent
 from .volume import Label, Labels, Volume, apply, resample
 
 SURVEY_MM = 3.0
@@ -20,6 +25,9 @@ MARGIN_MM = 3.0
 EDGE_MM = 1.0
 """Width of the lesion's edge (scale of the logistic function)."""
 RADII_MM = (6.0, 12.0)
+MODEL = "planted-lesion"
+HEAD = "head-with-lesion.nrrd"
+NOTICE = "Research use only, not for clinical use."
 LESION = Label(1, "lesion", (0.9, 0.2, 0.2))
 
 
@@ -152,3 +160,80 @@ def around(volume: Volume, centre: np.ndarray, shape: np.ndarray) -> tuple[tuple
     points = apply(volume.affine, np.stack(np.meshgrid(k, j, i, indexing="ij")[::-1], -1))
     distance = np.linalg.norm((points - centre) @ np.linalg.inv(shape).T, axis=-1)
     return tuple(slice(a, b) for a, b in zip(low[::-1], high[::-1], strict=True)), distance
+
+
+def run_demo(output: str | Path, seed: int, device: str = "auto", progress: Progress = silent) -> list[str]:
+    """Plant a lesion, predict with and without it, explain, and say whether the maps find it.
+
+    :param output: folder for the head, the lesion, the maps, ``demo.png`` and ``demo.mrb``.
+    :returns: the story in lines.
+    :raises InputError: where a package or the output folder is missing.
+    """
+    from .job import Job
+    from .models.loading import load_model
+    from .run import carry_out, run
+
+    output = Path(output)
+    head = demo_head()
+    planted, lesion, facts = plant_lesion(head, seed)
+    job = Job("predict", {"": HEAD}, MODEL, device=device)
+    model = load_model(MODEL, device=device)
+    without = carry_out(job, model, {"": head}, portion(progress, 0, 10)).prediction.probabilities[LESION.name]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / HEAD
+        write_volume(planted, path)
+        job = Job(
+            "explain",
+            {"": str(path)},
+            MODEL,
+            device=device,
+            classes=(LESION.name,),
+            methods=("gradcam", "lime"),
+            seed=seed,
+        )
+        pictures = [Path(folder) / name for name in ("demo.png", "demo.mrb")]
+        summary = run(
+            job,
+            output,
+            overwrite=True,
+            snapshot_path=pictures[0],
+            scene_path=pictures[1],
+            progress=portion(progress, 1, 1.12),
+        )
+        for file in (path, *pictures):
+            shutil.copyfile(file, output / f".{file.name}.partial")
+            os.replace(output / f".{file.name}.partial", output / file.name)
+    write_labels(lesion, output / "lesion.nrrd")
+    at = ", ".join(f"{c:.0f}" for c in facts["centre"])
+    lines = [
+        f"A lesion of {facts['radius']:.1f} mm radius was planted at RAS {at} mm (seed {seed}).",
+        f"Probability of a lesion: {summary['cases'][0]['probabilities'][LESION.name]:.3f} with it, {without:.3f} without.",
+    ]
+    for m in summary["cases"][0]["maps"]:
+        lines.append(
+            f"{m['method']}: {_place(output, m['method'], lesion)} ({m['seconds']:.1f} s, {m['evaluations']} evaluations)"
+        )
+    return [
+        *lines,
+        f"Wrote {output / 'demo.png'}, {output / 'demo.mrb'} (for Slicer) and {len(summary['files']) + 2} more files. {NOTICE}",
+    ]
+
+
+def _place(output: Path, method: str, lesion: Labels) -> str:
+    """Where the top region of a map lies, in words."""
+    with (output / "regions.csv").open(newline="", encoding="utf-8") as file:
+        top = next((row for row in csv.DictReader(file) if row["method"] == method), None)
+    if top is None:
+        return "the map is empty"
+    point = tuple(float(top[axis]) for axis in "ras")
+    miss = miss_mm(lesion, point)
+    where = "in the lesion" if miss == 0 else f"{miss:.1f} mm from the lesion"
+    return f"its hottest region is centred at {', '.join(f'{c:.0f}' for c in point)} mm, {where}"
+
+
+def miss_mm(lesion: Labels, ras: tuple[float, float, float]) -> float:
+    """Distance of a point from the nearest voxel of a lesion, mm; 0 inside."""
+    volume = lesion.volume
+    k, j, i = np.nonzero(volume.array)
+    distance = np.linalg.norm(volume.ras(np.stack([i, j, k], 1)) - np.array(ras), axis=1).min()
+    return 0.0 if distance <= np.linalg.norm(volume.spacing) / 2 else float(distance)

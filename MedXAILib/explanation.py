@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import __version__
+from .attribution.lime import lime, mean_fill, paint
 from .attribution.methods import Method, method
+from .attribution.superpixels import superpixels as cut
 from .attribution.tape import TapeCache
 from .errors import InputError
 from .models.layers import Layer, default_layer, find, first_tensor, grids
@@ -346,7 +348,7 @@ class _Painted:
 
     def add(self, where: slice, segments: np.ndarray, coefficients: np.ndarray) -> None:
         first = len(self.coefficients) + 1
-        self.values[where] = coefficients[segments]
+        self.values[where] = paint(coefficients, segments)
         self.labels[where] = segments + first
         self.coefficients.update({first + n: float(c) for n, c in enumerate(coefficients)})
 
@@ -355,15 +357,12 @@ def _lime(case: _Case, where: slice, scores: Sequence[Score], samples, count, pr
     """The surrogate of one slice or of the whole, with its superpixels (d0, d1, d2)."""
     import torch
 
-    from .attribution.lime import lime, mean_fill
-    from .attribution.superpixels import superpixels
-
     x = case.prepared.tensor[:, where]
     inside = foreground(np.moveaxis(x.numpy(), 0, -1))
     tiling = case.prediction.tiling
     if tiling.mode == "slices":
         tiling = tile(case.model.card.spatial, tuple(x.shape[1:]), at_once=tiling.at_once)
-    segments = superpixels(x.numpy(), spacing(case.prepared.affine), inside, count or SUPERPIXELS[tiling.mode])
+    segments = cut(x.numpy(), spacing(case.prepared.affine), inside, count or SUPERPIXELS[tiling.mode])
     n = int(segments.max()) + 1
     weights = _query_weights(case, where, scores)
 
