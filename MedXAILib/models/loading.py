@@ -61,9 +61,10 @@ def load_model(
     :param device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
     :raises InputError: naming the card's field or the file, and what to do.
     """
-    device = choose_device(device)
     card, folder = find_card(card)
     file = find_weights(card, folder, weights)
+    device = choose_device(device)
+    inspect(file).refuse()
     digest = sha256(file)
     if card.weights.sha256 not in (None, digest):
         raise InputError(

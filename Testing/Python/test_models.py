@@ -121,8 +121,10 @@ def test_a_checkpoint_of_old_torch_from_a_gpu_opens_freely(data):
 
 
 def test_a_pointer_says_how_to_get_the_weights(data):
-    with pytest.raises(InputError, match=r"lfs_pointer_.*git-LFS pointer.*git lfs pull"):
-        loading.load_model(data / "models/lfs_pointer_brain_tumor_model.pth")
+    pointer = data / "models/lfs_pointer_brain_tumor_model.pth"
+    for card, weights in [(pointer, None), (CARDS / "sania_brain_tumor.json", pointer)]:
+        with pytest.raises(InputError, match=r"lfs_pointer_.*git-LFS pointer.*git lfs pull"):
+            loading.load_model(card, weights=weights)
 
 
 # ---- containers made here
