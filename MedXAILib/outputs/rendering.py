@@ -96,8 +96,11 @@ def unpack(path: Path) -> tuple[Volume, dict]:
 
 
 def coarse(volume: Volume, order: int = 1) -> Volume:
-    """The volume with at most :data:`DETAIL` voxels along each axis, over the same box."""
-    shape = np.minimum(volume.shape, DETAIL)
+    """The volume with at most :data:`DETAIL` voxels along each axis, over the same box.
+
+    At least 3, too: a single slice has no thickness for a ray.
+    """
+    shape = np.clip(volume.shape, 3, DETAIL)
     step = np.array(volume.shape) / shape
     if np.all(step == 1):
         return volume

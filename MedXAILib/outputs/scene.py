@@ -391,7 +391,8 @@ def show_in_3d(host: Host, volume: Volume, node, overlay: Overlay, heat) -> None
     camera.SetLayoutName("1")
     middle, backward, height = front_view(volume, overlay.peak)
     camera.SetFocalPoint(*middle)
-    camera.SetPosition(*(middle + backward * height / np.tan(np.radians(camera.GetViewAngle() / 2))))
+    distance = 0.6 * height / np.tan(np.radians(camera.GetViewAngle() / 2))  # half the height, and some depth
+    camera.SetPosition(*(middle + distance * backward))
     camera.SetViewUp(0, 0, 1)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
+from ..formats import PICTURES
 from ..volume import Labels, Volume, nearest_axes
 from .colors import THRESHOLD, heat_table
 from .rendering import Rendering, seen_from
@@ -35,7 +36,6 @@ ROWS = 6
 FOOTER = NOTICE + ". Shows influence on the model, not pathology."
 KEYS = 24
 """Most names in a key."""
-PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 PLANES = {"Axial": 2, "Sagittal": 0, "Coronal": 1}
 """The slices of a row, and the RAS axis that each is a position on."""
 PANEL, FLAT_PANEL, GAP, MARGIN, LEGEND = 360, 600, 10, 28, 165
@@ -47,9 +47,9 @@ def snapshot(
 ) -> Path:
     """Write the picture as PNG: whole or not at all.
 
-    A row for each overlay, :data:`ROWS` at most; without one, the volume alone. The slices lie in the anatomical planes and are seen as
-    radiologists see them (the patient's right is on the left); a volume of one slice is shown in its own
-    plane instead, without and with the map.
+    A row for each overlay, :data:`ROWS` at most; without one, the volume alone. The slices lie in the
+    anatomical planes and are seen as radiologists see them (the patient's right is on the left); a volume
+    of one slice is shown in its own plane instead, without and with the map.
 
     :param volume: one channel or RGB.
     :param heading: model and input, the first line.
@@ -156,7 +156,7 @@ def flat_panels(stage: Stage, overlay: Overlay | None) -> list:
 
 def in_patient(volume: Volume) -> bool:
     """Whether the volume's place in the patient is known: a photograph's is not."""
-    return Path(volume.source.name).suffix.lower() not in PHOTOGRAPHS
+    return Path(volume.source.name).suffix.lower() not in PICTURES
 
 
 def overlay_nodes(stage: Stage, overlay: Overlay | None) -> tuple:

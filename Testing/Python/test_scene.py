@@ -422,6 +422,18 @@ def test_the_3d_view_shows_the_map_in_its_colours(example):
     assert (two[..., 2].astype(int) - two[..., 0]).max() > 40  # the evidence against is blue
 
 
+@pytest.mark.parametrize("shape", [(6, 8, 1), (300, 7, 120), (5, 5, 5)])
+def test_coarsening_keeps_the_box_and_the_mean(shape):
+    affine = grid(shape, (1.5, 2, 4), seed=3)
+    ramp = np.broadcast_to(np.arange(shape[0], dtype=np.float32), shape[::-1]).copy()
+    out = rendering.coarse(Volume(ramp, affine))
+    assert min(out.shape) >= 3 and max(out.shape) <= rendering.DETAIL
+    for corner in ([-0.5] * 3, np.array(shape) - 0.5):
+        there = np.linalg.inv(out.affine) @ affine @ [*corner, 1]
+        assert np.allclose(there[:3], [-0.5] * 3 if corner[0] < 0 else np.array(out.shape) - 0.5)
+    assert abs(out.array.mean() - ramp.mean()) < 0.01
+
+
 def test_a_drawing_that_hangs_is_given_up(monkeypatch, example):
     monkeypatch.setattr(rendering, "TIME_LIMIT", 0.2)
     sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
