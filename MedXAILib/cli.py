@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from . import __version__, interrupt
+from .attribution.methods import METHODS
 from .errors import InputError
 from .job import Job
 from .progress import Cancelled
@@ -43,6 +44,11 @@ OUTPUT = typer.Option(
 )
 NAMED = typer.Option(
     "--input", help="NAME=PATH, once for each named input of a model with several.", show_default=False
+)
+METHOD = typer.Option(
+    "--method",
+    help=f"{' or '.join(METHODS)}; several times for several. Default: gradcam.",
+    show_default=False,
 )
 WEIGHTS = typer.Option(
     "--weights", help="The weights file, or a folder to look in (also: MEDXAI_MODEL_PATH).", show_default=False
@@ -125,7 +131,11 @@ def predict(
     carry_out(job, output, overwrite, scene, snapshot, as_json)
 
 
-@app.command()
+@app.command(
+    epilog="\n\n".join(
+        f"[cyan]{m.name}[/cyan] ({m.title}, {m.family}): {m.cost}. {m.reference}." for m in METHODS.values()
+    )
+)
 def explain(
     model: Annotated[str, MODEL],
     output: Annotated[Path, OUTPUT],
@@ -139,12 +149,7 @@ def explain(
             show_default=False,
         ),
     ] = None,
-    methods: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--method", help="gradcam or lime; several times for several. Default: gradcam.", show_default=False
-        ),
-    ] = None,
+    methods: Annotated[list[str] | None, METHOD] = None,
     layers: Annotated[
         list[str] | None,
         typer.Option(

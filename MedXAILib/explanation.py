@@ -381,13 +381,18 @@ def _lime(case: _Case, where: slice, scores: Sequence[Score], samples, count, pr
         x,
         score,
         segments,
-        samples=samples or max(SAMPLES_PER_SUPERPIXEL * n, LEAST_SAMPLES),
+        samples=samples or default_samples(n),
         seed=case.seed,
         batch=min(QUERY_BATCH, tiling.at_once),
         fill=mean_fill(x, torch.from_numpy(inside)),
         progress=progress,
     )
     return surrogate, segments
+
+
+def default_samples(superpixels: int) -> int:
+    """How many perturbed inputs so many superpixels want: the folk rule of 10 for each."""
+    return max(SAMPLES_PER_SUPERPIXEL * superpixels, LEAST_SAMPLES)
 
 
 def _query_weights(case: _Case, where: slice, scores: Sequence[Score]) -> list[list[np.ndarray]]:

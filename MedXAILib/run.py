@@ -88,7 +88,9 @@ def carry_out(
     if job.task == "predict":
         prediction = predict(model, prepared, progress=progress)
         return Result(prepared, prediction, [], time.perf_counter() - began)
+    first = time.perf_counter()
     prediction = predict(model, prepared, tapes=tapes, progress=portion(progress, 0, 2))
+    say_cost(job, prediction, time.perf_counter() - first, say)
     attributions = explain(
         model,
         prepared,
@@ -112,6 +114,22 @@ def say_memory(need: int, say: Notes) -> None:
     say(f"Memory for one pass: about {need / 2**30:.2g} GiB beside the program; {free / 2**30:.3g} GiB are free.")
     if need > free:
         say("This may not fit: give the card windows (spatial.mode), or choose a deeper layer.")
+
+
+def say_cost(job: Job, prediction: Prediction, seconds: float, say: Notes) -> None:
+    """How long query methods may take, where that is over a minute, from the pace of the first pass."""
+    from .attribution.methods import method
+    from .explanation import SUPERPIXELS, default_samples
+
+    mode = prediction.tiling.mode
+    samples = job.samples or default_samples(job.superpixels or SUPERPIXELS[mode])
+    each = seconds / prediction.prepared.shape[0] if mode == "slices" else seconds
+    minutes = samples * each / 60
+    for m in (method(name) for name in job.methods):
+        if m.kind == "query" and minutes > 1:
+            say(
+                f"{m.title}: about {samples} evaluations, up to {minutes:.0f} minutes at the pace of the first pass; --samples sets how many."
+            )
 
 
 def run(
