@@ -190,10 +190,11 @@ def not_an_image(data) -> str:
     """The name of what a data set is, if it is no image that can be read as a volume; else an empty string."""
     from pydicom.uid import UID
 
-    name = UID(str(data.get("SOPClassUID", ""))).name
+    uid = UID(str(data.get("SOPClassUID", "")))
+    name = uid.name if uid.name != uid else "object of an unknown kind"
     special = ("Segmentation", "Dose", "Parametric Map", "Surface", "Whole Slide", "Video", "Softcopy")
     if any(word in name for word in special) or not (data.get("Rows") and data.get("Columns")):
-        return name.removesuffix(" Storage") or "object without image"
+        return name.removesuffix(" Storage")
     return ""
 
 
@@ -217,8 +218,8 @@ def describe_series(uid: str, headers: dict) -> Series:
         return Series(
             uid=uid,
             number=None if number is None else int(number),
-            description=str(first.get("SeriesDescription") or ""),
-            modality=str(first.get("Modality") or ""),
+            description=" ".join(str(first.get("SeriesDescription") or "").split()),
+            modality=" ".join(str(first.get("Modality") or "").split()),
             slices=sum(frame_count(file, data) for file, data in headers.items()),
             files=tuple(headers),
         )

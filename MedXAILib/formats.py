@@ -76,7 +76,7 @@ def read_volume(path: str | Path, *, frame: int | None = None, series: str | Non
     if suffix in NRRD:
         return read_nrrd(path, frame)
     if suffix in META:
-        return read_itk(path, frame)
+        return read_meta(path, frame)
     raise InputError(
         f"{path}: this is no image format that MedXAI knows; give NIfTI, NRRD, MHA, DICOM, PNG, JPEG or TIFF."
     )
@@ -117,6 +117,9 @@ def refuse_foreign(path: Path) -> None:
 
 
 NIFTI_BYTES = {2: 1, 4: 2, 8: 4, 16: 4, 64: 8, 128: 3, 256: 1, 512: 2, 768: 4, 1024: 8, 1280: 8, 2304: 4}
+META_BYTES = {"MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4}
+META_BYTES |= {"MET_LONG": 4, "MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4, "MET_DOUBLE": 8}
+"""Bytes of a voxel by the name of its type."""
 NIFTI_COMPLEX = {32: 8, 1792: 16, 2048: 32}
 """Bytes of a voxel by datatype."""
 
@@ -213,9 +216,12 @@ def nifti_header(path: Path) -> NiftiHeader:
     if not shape or min(shape) < 1 or datatype not in NIFTI_BYTES | NIFTI_COMPLEX or not np.isfinite(offset):
         raise InputError(f"{path}: the NIfTI header is damaged; copy or export the file again.")
     unit = {1: 1000.0, 3: 0.001}.get(raw[123] & 7, 1.0)  # metre, micrometre; anything else is taken as mm
-    scale = np.diag([unit, unit, unit, 1.0])
-    sform = usable(scale @ np.array([*read("12f", 280), 0, 0, 0, 1], float).reshape(4, 4)) if sform_code > 0 else None
-    qform = usable(scale @ quaternion_affine(read("3f", 256), read("3f", 268), pixdim)) if qform_code > 0 else None
+    scale = np.array([[unit], [unit], [unit], [1.0]])
+    with np.errstate(all="ignore"):  # a damaged header may hold anything
+        rows = np.array([*read("12f", 280), 0, 0, 0, 1], float).reshape(4, 4)
+        sform = usable(scale * rows) if sform_code > 0 else None
+        qform = quaternion_affine(read("3f", 256), read("3f", 268), pixdim)
+        qform = usable(scale * qform) if qform_code > 0 else None
     preferred = sform if qform is None or (sform is not None and sform_code == 1) else qform
     needed = int(max(offset, 0)) + prod(shape) * (NIFTI_BYTES | NIFTI_COMPLEX)[datatype]
     return NiftiHeader(needed, datatype, sform, qform, preferred)
@@ -323,6 +329,49 @@ def nrrd_header(path: Path) -> str:
     return head.partition(b"\n\n")[0].decode("utf-8", "replace")
 
 
+def read_meta(path: Path, frame: int | None) -> Volume:
+    """MetaImage. SimpleITK crashes where sizes and data of a damaged file do not fit, so they are compared before."""
+    head = first_bytes(path, 1 << 16)
+    text, mark, rest = head.partition(b"ElementDataFile")
+    name, _, _ = rest.partition(b"\n")
+    lines = (line.partition("=") for line in text.decode("latin-1").splitlines())
+    fields = {key.strip(): value.strip() for key, _, value in lines}
+    try:
+        sizes = [int(size) for size in fields["DimSize"].split()]
+        needed = prod(sizes) * int(fields.get("ElementNumberOfChannels", 1)) * META_BYTES[fields["ElementType"]]
+        start = len(text) + len(mark) + len(name) + 1
+        stored = int(fields.get("CompressedDataSize", 0))
+        where = name.decode().strip(" =\r")
+        sound = (
+            where.isprintable() and int(fields["NDims"]) == len(sizes) in (2, 3, 4) and min(sizes) > 0 and needed > 0
+        )
+    except (KeyError, ValueError):
+        sound = False
+    if not sound:
+        raise InputError(f"{path}: this is no MetaImage file, or a damaged one; copy or export it again.")
+    require_memory(path, needed)
+    if where == "LOCAL":
+        size = path.stat().st_size - start
+        if fields.get("CompressedData", "")[:1] in ("T", "t", "1"):
+            size = inflated_size(path, start, needed) if stored <= size else 0
+        if size < needed:
+            raise InputError(f"{path}: the file is cut short or damaged; copy or download it again.")
+    return read_itk(path, frame)
+
+
+def inflated_size(path: Path, start: int, enough: int) -> int:
+    """Bytes that a zlib stream holds, counted until ``enough``; a stream that breaks ends the count."""
+    stream, size = zlib.decompressobj(), 0
+    with path.open("rb") as file:
+        file.seek(start)
+        try:
+            while size < enough and (block := file.read(1 << 16)):
+                size += len(stream.decompress(block))
+        except zlib.error:
+            pass
+    return size
+
+
 def open_itk(path: Path) -> tuple:
     """The SimpleITK image, its array, and whether the array's last axis lists volumes (a sequence) and not channels."""
     import SimpleITK as sitk
@@ -405,13 +454,15 @@ def read_picture(path: Path, frame: int | None) -> Volume:
     from PIL import Image, ImageOps
 
     try:
-        with warnings.catch_warnings(), Image.open(path) as picture:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture.seek(chosen_frame(path, frame, getattr(picture, "n_frames", 1)))
-            changes = ["turned upright as its EXIF entry says"] if picture.getexif().get(0x0112, 1) != 1 else []
-            if picture.mode == "RGB" and "RGB;16" in str(picture.tile):
-                changes.append("its 16-bit colours became 8-bit")
-            array, change = pixels(ImageOps.exif_transpose(picture))
+            with Image.open(path) as picture:
+                picture.seek(chosen_frame(path, frame, getattr(picture, "n_frames", 1)))
+                changes = ["turned upright as its EXIF entry says"] if picture.getexif().get(0x0112, 1) != 1 else []
+                if picture.mode == "RGB" and "RGB;16" in str(picture.tile):
+                    changes.append("its 16-bit colours became 8-bit")
+                array, change = pixels(ImageOps.exif_transpose(picture))
     except InputError:
         raise
     except Exception:  # PIL's decoders raise whatever they stumble over
@@ -456,7 +507,8 @@ def read_labels(path: str | Path) -> Labels:
     if array.dtype.kind == "f":
         if not np.isfinite(array).all() or (array != np.round(array)).any():
             raise InputError(f"{path}: the values are no whole numbers, so this is no label map; give a segmentation.")
-        array = array.astype(np.int32)
+        if np.abs(array).max() < 2**31:
+            array = array.astype(np.int32)
     if array.min() < 0 or array.max() > 65535:
         raise InputError(f"{path}: labels go from 0 to 65535, and this file has {array.min()} to {array.max()}.")
     volume = volume.with_array(smallest(array))

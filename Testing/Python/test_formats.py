@@ -6,6 +6,7 @@ import gzip
 import json
 import struct
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -142,6 +143,10 @@ def test_missing_empty_and_foreign_files(tmp_path):
         "text.nii": (b"hello" * 200, "NIfTI"),
         "text.nrrd": (b"hello" * 200, "copy or export"),
         "text.mha": (b"hello" * 200, "copy or export"),
+        "dimensions.mha": (
+            b"NDims = -3\nDimSize = 7 6 5\nElementType = MET_SHORT\nElementDataFile = LOCAL\n",
+            "damaged",
+        ),
         "text.png": (b"hello" * 200, "damaged"),
         "text.docx": (b"hello" * 200, "NIfTI, NRRD, MHA, DICOM, PNG"),
         "broken.nii.gz": (b"\x1f\x8bhello" * 20, "gzip"),
@@ -190,6 +195,10 @@ def test_forged_sizes_allocate_nothing(tmp_path):
     (tmp_path / "huge.nrrd").write_bytes(text.encode() + bytes(1000))
     for name in ("huge.nii", "huge.nii.gz", "huge.nrrd"):
         sentence(tmp_path / name, "GiB")
+    size = b"IHDR" + struct.pack(">IIBBBBB", 12000, 12000, 8, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + size + struct.pack(">I", zlib.crc32(size))
+    (tmp_path / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT5\xaf\x06\x1e")
+    sentence(tmp_path / "huge.png", "too large")
     header["dim"][1:4] = 600
     (tmp_path / "large.nii").write_bytes(header.binaryblock + bytes(1000))
     sentence(tmp_path / "large.nii", "cut short")
@@ -387,35 +396,43 @@ def test_old_slicer_segmentation(data):
     assert labels.ml()["Bladder_Intersect_PTV"] == pytest.approx(8 * 0.976562**2 * 2.5 / 1000)
 
 
-def test_slicer_sees_the_same_segments(data, tmp_path):
+def slicer_agrees(path) -> None:
+    """Slicer must find the same segments, voxel by voxel in RAS."""
     slicer, vtk = pytest.importorskip("slicer"), pytest.importorskip("vtk")
     scene, application = slicer.vtkMRMLScene(), slicer.vtkSlicerApplicationLogic()
     application.SetMRMLScene(scene)
     logic = slicer.vtkSlicerSegmentationsModuleLogic()
     logic.SetMRMLApplicationLogic(application)
     logic.SetMRMLScene(scene)
+    labels = read_labels(path)
+    segmentation = logic.LoadSegmentationFromFile(str(path)).GetSegmentation()
+    assert segmentation.GetNumberOfSegments() == len(labels.rows)
+    for n, row in enumerate(labels.rows):
+        segment = segmentation.GetNthSegment(n)
+        image = segment.GetRepresentation("Binary labelmap")
+        to_ras = vtk.vtkMatrix4x4()
+        image.GetImageToWorldMatrix(to_ras)
+        i0, i1, j0, j1, k0, k1 = image.GetExtent()
+        voxels = np.array(image.GetPointData().GetScalars()).reshape(k1 - k0 + 1, j1 - j0 + 1, i1 - i0 + 1)
+        where = np.argwhere(voxels == segment.GetLabelValue())
+        there = [to_ras.MultiplyPoint((i + i0, j + j0, k + k0, 1))[:3] for k, j, i in where]
+        here = labels.volume.ras(np.argwhere(labels.volume.array == row.value)[:, ::-1])
+        assert segment.GetName() == row.name
+        assert np.array(there) == pytest.approx(here)
+
+
+def test_slicer_sees_the_segments_that_are_written(tmp_path):
     array = np.zeros((8, 9, 10), np.uint8)
     array[2:5, 3:8, 4:9], array[7, 8, 9] = 7, 3
     affine = random_affine(np.random.default_rng(5))
     affine[:3, 0] *= np.sign(np.linalg.det(affine[:3, :3]))  # Slicer reorders a left-handed one
     rows = (Label(7, "organ", (0.25, 0.5, 1.0)), Label(3, "lesion", (1.0, 0.0, 0.125)))
     write_labels(Labels(Volume(array, affine), rows), tmp_path / "x.seg.nrrd")
-    for path in (tmp_path / "x.seg.nrrd", data / "volumes/slicerrt_Bladder_Intersect_PTV.seg.nrrd"):
-        labels = read_labels(path)
-        segmentation = logic.LoadSegmentationFromFile(str(path)).GetSegmentation()
-        assert segmentation.GetNumberOfSegments() == len(labels.rows)
-        for n, row in enumerate(labels.rows):
-            segment = segmentation.GetNthSegment(n)
-            image = segment.GetRepresentation("Binary labelmap")
-            to_ras = vtk.vtkMatrix4x4()
-            image.GetImageToWorldMatrix(to_ras)
-            i0, i1, j0, j1, k0, k1 = image.GetExtent()
-            voxels = np.array(image.GetPointData().GetScalars()).reshape(k1 - k0 + 1, j1 - j0 + 1, i1 - i0 + 1)
-            where = np.argwhere(voxels == segment.GetLabelValue())
-            there = [to_ras.MultiplyPoint((i + i0, j + j0, k + k0, 1))[:3] for k, j, i in where]
-            here = labels.volume.ras(np.argwhere(labels.volume.array == row.value)[:, ::-1])
-            assert segment.GetName() == row.name
-            assert np.array(there) == pytest.approx(here)
+    slicer_agrees(tmp_path / "x.seg.nrrd")
+
+
+def test_slicer_sees_an_old_segmentation_at_the_same_place(data):
+    slicer_agrees(data / "volumes/slicerrt_Bladder_Intersect_PTV.seg.nrrd")
 
 
 def test_overlapping_layers(tmp_path):
@@ -440,12 +457,15 @@ def test_overlapping_layers(tmp_path):
         read_labels(tmp_path / "y.seg.nrrd")
 
 
-def test_what_is_no_label_map(data, tmp_path):
+def test_floats_may_be_labels_if_whole(tmp_path):
     write_volume(Volume(np.full((2, 2, 2), 3.0, np.float32), np.eye(4)), tmp_path / "whole.nrrd")
     assert read_labels(tmp_path / "whole.nrrd").rows[0].value == 3
     write_volume(Volume(np.full((2, 2, 2), 0.5, np.float32), np.eye(4)), tmp_path / "half.nrrd")
     with pytest.raises(InputError, match="whole numbers"):
         read_labels(tmp_path / "half.nrrd")
+
+
+def test_what_is_no_label_map(data):
     with pytest.raises(InputError, match="-1100"):
         read_labels(data / "volumes/ts_example_ct_sm.nii.gz")
     with pytest.raises(InputError, match="RGB"):
