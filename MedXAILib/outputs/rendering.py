@@ -151,7 +151,7 @@ def open_view(host, size: int) -> dict:
             factory.RegisterDisplayableManager(manager)
     managers = slicer.vtkMRMLDisplayableManagerGroup()
     managers.Initialize(factory, renderer)
-    managers.SetMRMLDisplayableNode(host.application.GetViewLogicByLayoutName("1").GetViewNode())
+    managers.SetMRMLDisplayableNode(host.scene.GetSingletonNode("1", "vtkMRMLViewNode"))
     return {"renderer": renderer, "frame": frame, "interactor": interactor, "managers": managers}
 
 

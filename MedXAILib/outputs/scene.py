@@ -115,7 +115,6 @@ def private_scene() -> Host:
     application = slicer.vtkSlicerApplicationLogic()
     application.SetMRMLScene(scene)
     application.SetSliceLogics(vtk.vtkCollection())
-    application.SetViewLogics(vtk.vtkCollection())
     owned = [application]
     with quiet():  # the wheel brings no colour files and says so on stderr
         for name, make in (
@@ -135,11 +134,11 @@ def private_scene() -> Host:
     slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
     for view in PLANES:
         application.GetSliceLogics().AddItem(add_slice_view(scene, application, view))
-    owned.append(slicer.vtkMRMLViewLogic())
-    owned[-1].SetMRMLApplicationLogic(application)
-    owned[-1].SetMRMLScene(scene)
-    owned[-1].AddViewNode("1")
-    application.GetViewLogics().AddItem(owned[-1])
+    view = slicer.vtkMRMLViewNode()
+    view.SetName("View1")
+    view.SetLayoutName("1")
+    view.SetLayoutLabel("1")
+    scene.AddNode(view)
     return Host(scene, application, tuple(owned))
 
 
