@@ -222,12 +222,13 @@ def pil_resize(image, size: list[int], slice_axis: int):
     from PIL import Image
 
     stack = image.as_tensor().movedim(1 + slice_axis, 1).numpy()  # (channel, slice, a, b), a before b in i, j, k
-    rows, columns = [n for axis, n in enumerate(size) if axis != slice_axis]
+    columns, rows = [n for axis, n in enumerate(size) if axis != slice_axis]
     whole = bool((stack == np.round(stack)).all() and stack.min() >= 0 and stack.max() <= 255)
 
     def one(picture: np.ndarray) -> np.ndarray:
-        picture = np.ascontiguousarray(picture.astype(np.uint8) if whole else picture)
-        return np.asarray(Image.fromarray(picture).resize((columns, rows), Image.Resampling.BILINEAR), np.float32)
+        # columns first, as in a picture file: PIL rounds between its two passes
+        picture = np.ascontiguousarray((picture.astype(np.uint8) if whole else picture).T)
+        return np.asarray(Image.fromarray(picture).resize((columns, rows), Image.Resampling.BILINEAR), np.float32).T
 
     resized = np.stack([np.stack([one(picture) for picture in channel]) for channel in stack])
     scale = np.ones(3)

@@ -217,7 +217,7 @@ def _slabs(channel, affine, onto, shape, order, outside, dtype, depth: int = 16)
     into = np.linalg.inv(affine) @ np.asarray(onto, float)  # index of the new grid to index of the old one
     flip = np.eye(4)[[2, 1, 0, 3]]  # between (i, j, k) and the array's (k, j, i)
     into = flip @ into @ flip
-    into[np.abs(into) < 1e-12] = 0
+    into = np.round(into, 9)  # so that grids which coincide do so exactly
     i, j, k = shape
     source = channel if order == 0 else np.ascontiguousarray(channel, np.float32)
     limits = np.array(channel.shape) - 0.5 + 1e-6
