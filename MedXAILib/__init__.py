@@ -11,6 +11,7 @@ from __future__ import annotations
 from importlib import import_module
 
 __version__ = "0.1.0"
+NOTICE = "Research use only, not for clinical use"
 
 _PUBLIC = {
     "InputError": "errors",

@@ -15,19 +15,18 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from . import __version__, interrupt
+from . import NOTICE, __version__, interrupt
 from .attribution.methods import METHODS
 from .errors import InputError
 from .job import Job
 from .progress import Cancelled
 
-NOTICE = "Research use only, not for clinical use."
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     add_completion=False,
-    help=f"See why a neural network said so, on medical volumes. [bold]{NOTICE}[/bold]\n\n"
+    help=f"See why a neural network said so, on medical volumes. [bold]{NOTICE}.[/bold]\n\n"
     "Start with [cyan]medxai demo[/cyan], then [cyan]medxai info FILE[/cyan] and "
     "[cyan]medxai explain FILE --model CARD -o OUT --snapshot out.png[/cyan].",
 )
@@ -283,7 +282,7 @@ def card_check(
         lines = check_card(job, output, progress)
     for line in lines:
         print(line)
-    console.print(f"Wrote {output}: the input as the network sees it. {NOTICE}", markup=False)
+    console.print(f"Wrote {output}: the input as the network sees it. {NOTICE}.", markup=False)
 
 
 @app.command()
@@ -303,7 +302,7 @@ def demo(
 
 def version(wanted: bool) -> None:
     if wanted:
-        print(f"medxai {__version__}. {NOTICE}")
+        print(f"medxai {__version__}. {NOTICE}.")
         raise typer.Exit
 
 
@@ -396,7 +395,7 @@ def report(summary: dict, output: Path, shown: list[Path]) -> None:
                 print(f"    {line}")
     for path in shown:
         print(f"Wrote {path}")
-    print(f"Wrote {len(summary['files'])} files to {output} in {summary['seconds']:.1f} s. {NOTICE}")
+    print(f"Wrote {len(summary['files'])} files to {output} in {summary['seconds']:.1f} s. {NOTICE}.")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from . import NOTICE
 from .errors import InputError
 from .formats import read_volume, write_labels, write_volume
 from .progress import Progress, portion, silent
@@ -27,7 +28,6 @@ EDGE_MM = 1.0
 RADII_MM = (6.0, 12.0)
 MODEL = "planted-lesion"
 HEAD = "head-with-lesion.nrrd"
-NOTICE = "Research use only, not for clinical use."
 LESION = Label(1, "lesion", (0.9, 0.2, 0.2))
 
 
@@ -215,7 +215,7 @@ def run_demo(output: str | Path, seed: int, device: str = "auto", progress: Prog
         )
     return [
         *lines,
-        f"Wrote {output / 'demo.png'}, {output / 'demo.mrb'} (for Slicer) and {len(summary['files']) + 2} more files. {NOTICE}",
+        f"Wrote {output / 'demo.png'}, {output / 'demo.mrb'} (for Slicer) and {len(summary['files']) + 2} more files. {NOTICE}.",
     ]
 
 

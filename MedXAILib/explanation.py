@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import __version__
+from . import NOTICE, __version__
 from .attribution.lime import lime, mean_fill, paint
 from .attribution.methods import Method, method
 from .attribution.superpixels import superpixels as cut
@@ -279,7 +279,7 @@ def _ranges(numbers: list[int]) -> str:
 def _provenance(case: _Case, m: Method, score: Score, kept: set | None) -> dict:
     card = case.model.card
     return {
-        "notice": "Research use only, not for clinical use. Shows influence on the model, not pathology.",
+        "notice": f"{NOTICE}. Shows influence on the model, not pathology.",
         "medxai": __version__,
         "model": card.name,
         "weights_sha256": case.model.weights_sha256,

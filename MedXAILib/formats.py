@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import dicom
+from . import NOTICE, dicom
 from .dicom import quiet, require_memory
 from .errors import InputError
 from .volume import (
@@ -32,7 +32,6 @@ from .volume import (
     shear_degrees,
 )
 
-NOTICE = "Research use only, not for clinical use"
 NIFTI = (".nii", ".nii.gz", ".hdr", ".img", ".img.gz")
 NRRD = (".nrrd", ".nhdr")
 META = (".mha", ".mhd")

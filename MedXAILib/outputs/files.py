@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import NOTICE
 from ..errors import InputError
 from ..formats import write_labels, write_volume
 from ..regions import anatomy_shares, hot_regions, superpixel_rows
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from ..explanation import Attribution
     from ..prediction import Prediction
 
-NOTICE = "Research use only, not for clinical use"
 EXTENSIONS = (
     ".nii.gz",
     ".seg.nrrd",

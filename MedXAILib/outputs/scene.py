@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import NOTICE
 from ..errors import InputError
 from ..volume import Labels, Volume, apply, directions, nearest_axes
 from .colors import THRESHOLD, display_limit, heat_table
 
-NOTICE = "Research use only, not for clinical use"
 OPACITY = 0.5
 """Opacity of a heat map over its volume."""
 

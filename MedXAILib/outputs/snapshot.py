@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import NOTICE
 from ..errors import InputError
 from ..formats import PICTURES
 from ..volume import Labels, Volume, nearest_axes
 from .colors import THRESHOLD, heat_table
 from .rendering import Rendering, seen_from
 from .scene import (
-    NOTICE,
     OPACITY,
     Host,
     Overlay,

@@ -210,7 +210,7 @@ def test_a_network_that_is_a_program_is_explained_as_far_as_it_can_be(kind, tmp_
         torch.jit.trace(net, x).save(path)
     else:
         torch.export.save(torch.export.export(net, (x,)), path)
-    card = model(net, **{"network": {"architecture": "file"}, "weights": {"file": path.name}}).card
+    card = model(net, network={"architecture": "file"}, weights={"file": path.name}).card
     with pytest.raises(InputError, match="--trust"):
         load_model(card, weights=path)
     program, volume = load_model(card, weights=path, trust=True), noise(8, 8, 8)
