@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from MedXAILib.demo import MODEL, demo_head, miss_mm, plant_lesion
+from MedXAILib.demo import MODEL, SAMPLES, demo_head, miss_mm, plant_lesion
 from MedXAILib.formats import read_volume
 from MedXAILib.job import Job
 from MedXAILib.regions import hot_regions
@@ -72,7 +72,9 @@ def one(task: tuple[str | None, int]) -> tuple:
     volume, model = setting(head)
     planted, lesion, _ = plant_lesion(volume, seed)
     without = carry_out(Job("predict", {"": "head"}, MODEL), model, {"": volume})
-    job = Job("explain", {"": "head"}, MODEL, classes=("lesion",), methods=("gradcam", "lime"), seed=seed)
+    job = Job(
+        "explain", {"": "head"}, MODEL, classes=("lesion",), methods=("gradcam", "lime"), samples=SAMPLES, seed=seed
+    )
     found = carry_out(job, model, {"": planted})
     cam, lime = found.attributions
     r2 = next((float(s.split("R2 = ")[1].split()[0]) for s in lime.limits if "R2 = " in s), float("nan"))
