@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 NAME = "planted-lesion"
 HELD_OUT = "volumes/niivue_norm.mgz"
 HIT_MM = 5.0
+LIME_SAMPLES = 500
 
 SHAPE = (56, 66, 54)
 """Voxels (k, j, i) of SURVEY_MM each that a training example has: a large brain."""
@@ -361,7 +362,7 @@ def measure(model: Model, head: Volume, seeds: range, lime_seeds: range, progres
     """What the network and its maps do on a head, with a lesion planted for each seed.
 
     A map hits when the centroid of its top region lies at most HIT_MM from the lesion. Regions are taken on the
-    network's grid. The naive map is |x - blur(x)| of the network's input, with a Gaussian of 6 mm.
+    network's grid, in the brain. The naive map is |x - blur(x)| of the network's input, with a Gaussian of 6 mm.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -378,9 +379,10 @@ def measure(model: Model, head: Volume, seeds: range, lime_seeds: range, progres
         prediction = predict(model, prepared)
         sure += prediction.probabilities["lesion"] > 0.9
         methods = ["gradcam", "lime"] if seed in lime_seeds else ["gradcam"]
-        found = explain(model, prepared, [ClassScore("lesion")], methods, prediction=prediction)
         x = prepared.volume(prepared.tensor[0].numpy())
-        maps = {a.method: a.on(x) for a in found}
+        found = explain(model, prepared, [ClassScore("lesion")], methods, prediction=prediction, samples=LIME_SAMPLES)
+        # the background is 0 shown or hidden, so what LIME gives it is noise, in litres of air
+        maps = {a.method: x.with_array(a.on(x).array * (x.array != 0)) for a in found}
         maps["naive"] = x.with_array(np.abs(x.array - gaussian_filter(x.array, 6 / SURVEY_MM)))
         for name, heat in maps.items():
             hits[name] += hit(heat, lesion)
@@ -392,6 +394,7 @@ def measure(model: Model, head: Volume, seeds: range, lime_seeds: range, progres
         "gradcam_hits": hits["gradcam"],
         "naive_hits": hits["naive"],
         "lime_seeds": len(lime_seeds),
+        "lime_samples": LIME_SAMPLES,
         "lime_hits": hits["lime"],
     }
 
