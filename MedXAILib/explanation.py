@@ -66,6 +66,18 @@ class Attribution:
         """The map on the grid of ``volume`` (linear, 0 outside what the network saw), float32."""
         return resample(self.volume, volume.affine, volume.shape)
 
+    @property
+    def mass(self) -> Volume:
+        """How much of the explanation each voxel holds: what regions and shares are measured by.
+
+        A superpixel's coefficient belongs to it as a whole, so each of its voxels holds an equal part: else a large
+        superpixel of no importance would outweigh a small one that decides. Other maps are their own mass.
+        """
+        if self.superpixels is None:
+            return self.volume
+        labels = self.superpixels.volume.array
+        return self.volume.with_array(self.volume.array / np.maximum(np.bincount(labels.ravel()), 1)[labels])
+
 
 def explain(
     model: Model,

@@ -17,9 +17,9 @@ class Region:
     """One hot region of a map.
 
     :ivar value: its value in the Labels.
-    :ivar centroid: R, A, S in mm, weighted by the map's values.
+    :ivar centroid: R, A, S in mm, weighted by the mass.
     :ivar peak: the highest value of the map in it.
-    :ivar mass_share: the sum of the map in it, over the sum of all positive values of the map.
+    :ivar mass_share: the mass in it, over all positive mass.
     """
 
     value: int
@@ -50,28 +50,33 @@ class StructureShare:
     volume_share: float
 
 
-def hot_regions(heat: Volume, *, share: float = 0.5, smallest_mm3: float | None = None) -> tuple[Labels, list[Region]]:
-    """Where a map is hot: the smallest set of its highest voxels that holds ``share`` of the positive mass.
+def hot_regions(
+    heat: Volume, *, mass: np.ndarray | None = None, share: float = 0.5, smallest_mm3: float | None = None
+) -> tuple[Labels, list[Region]]:
+    """Where a map is hot: the smallest set of voxels that holds ``share`` of its positive mass.
 
-    Voxels that equal the lowest value needed all belong to the set, so that ties (a superpixel) are never cut.
+    Voxels that equal the lowest mass needed all belong to the set, so that ties (a superpixel) are never cut.
     The set falls into components whose voxels touch by faces, edges or corners. Components below ``smallest_mm3``
     are dropped, except the one with the largest mass. Rows and label values go by falling mass.
 
-    :param heat: array (k, j, i); voxels that are not positive have no mass.
+    :param heat: array (k, j, i).
+    :param mass: of each voxel, (k, j, i), only the positive counts; by default the map's own values. See
+        :attr:`MedXAILib.explanation.Attribution.mass`.
     :param share: 0 < share <= 1.
     :param smallest_mm3: by default 50 mm3, or a thousandth of the grid where that is less.
     :returns: Labels on the map's grid, and the rows; both without rows where no value is positive.
     """
     from scipy import ndimage
 
+    weight = heat.array if mass is None else mass
     voxel_mm3 = 1000 * heat.voxel_ml
     if smallest_mm3 is None:
         smallest_mm3 = min(50.0, heat.array.size * voxel_mm3 / 1000)
-    components, count = ndimage.label(heat.array >= mass_threshold(heat.array, share), np.ones((3, 3, 3)))
+    components, count = ndimage.label(weight >= mass_threshold(weight, share), np.ones((3, 3, 3)))
     where = np.nonzero(components)
-    number, mass = components[where], heat.array[where].astype(np.float64)
+    number, held = components[where], weight[where].astype(np.float64)
     sizes = np.bincount(number, minlength=count + 1)
-    masses = np.bincount(number, mass, count + 1)
+    masses = np.bincount(number, held, count + 1)
     falling = 1 + np.argsort(-masses[1:], kind="stable")
     large = sizes[falling] * voxel_mm3 >= smallest_mm3
     large[:1] = True
@@ -79,11 +84,11 @@ def hot_regions(heat: Volume, *, share: float = 0.5, smallest_mm3: float | None 
 
     renumber = np.zeros(count + 1, np.min_scalar_type(len(order)))
     renumber[order] = np.arange(1, len(order) + 1)
-    moments = np.stack([np.bincount(number, mass * index, count + 1) for index in reversed(where)], -1)
+    moments = np.stack([np.bincount(number, held * index, count + 1) for index in reversed(where)], -1)
     centroids = heat.ras(moments[order] / masses[order, None])
     peaks = np.zeros(count + 1)
-    np.maximum.at(peaks, number, mass)
-    total = heat.array[heat.array > 0].sum(dtype=np.float64)
+    np.maximum.at(peaks, number, heat.array[where])
+    total = weight[weight > 0].sum(dtype=np.float64)
     rows = [
         Region(
             value=value,

@@ -21,7 +21,7 @@ from .. import NOTICE
 from ..errors import InputError
 from ..formats import write_labels, write_volume
 from ..regions import anatomy_shares, hot_regions, superpixel_rows
-from ..volume import Labels, Volume
+from ..volume import Labels, Volume, resample
 
 if TYPE_CHECKING:
     import numpy as np
@@ -223,7 +223,8 @@ class Folder:
         write_volume(map_, path, metadata=_metadata(facts))
         self._beside(path, facts)
         key = (name, a.target, a.method, a.layer)
-        labels, regions = hot_regions(map_, share=share)
+        mass = resample(a.mass, on.affine, on.shape)
+        labels, regions = hot_regions(map_, mass=mass.array, share=share)
         rows = [(r.name, r.volume_ml, *r.centroid, r.peak, r.mass_share) for r in regions]
         self.rows["regions.csv"] += [(*key, *row) for row in rows]
         self._labels(
@@ -238,7 +239,7 @@ class Folder:
         if anatomy is not None:
             rows = [
                 (r.structure, r.positive_share, r.negative_share, r.volume_share)
-                for r in anatomy_shares(map_, anatomy, seen)
+                for r in anatomy_shares(mass, anatomy, seen)
             ]
             self.rows["anatomy.csv"] += [(*key, *row) for row in rows]
         return labels

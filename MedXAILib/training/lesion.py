@@ -452,7 +452,7 @@ def make_card(sha256: str, figures: dict) -> ModelCard:
                 "A toy task: the lesions were planted, and nothing real was learned or tested.",
                 "It needs a skull-stripped head with dark fluid and zeros outside the brain; a skull misleads it.",
                 "Tumours of the training patients counted as no lesion, so real lesions may be passed over.",
-                "It was trained on heads of six people; another head may raise a false alarm.",
+                "It was trained on heads of five people; another head may raise a false alarm.",
                 "It has seen lesions only in tissue 3 mm or more below the surface of the brain.",
             ],
         }

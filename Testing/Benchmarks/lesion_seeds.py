@@ -24,7 +24,7 @@ from MedXAILib.formats import read_volume
 from MedXAILib.job import Job
 from MedXAILib.regions import hot_regions
 from MedXAILib.run import carry_out
-from MedXAILib.volume import Volume, spacing
+from MedXAILib.volume import Volume, resample, spacing
 
 HIT_MM = 5.0
 BLUR_MM = 6.0
@@ -53,9 +53,9 @@ def setting(head: str | None):
     return volume, load_model(MODEL, device="cpu")
 
 
-def miss(heat: Volume, lesion) -> float:
+def miss(heat: Volume, lesion, mass: Volume | None = None) -> float:
     """Distance of the top region's centroid from the lesion, mm; infinite for an empty map."""
-    _, regions = hot_regions(heat)
+    _, regions = hot_regions(heat, mass=None if mass is None else mass.array)
     return miss_mm(lesion, regions[0].centroid) if regions else float("inf")
 
 
@@ -82,7 +82,7 @@ def one(task: tuple[str | None, int]) -> tuple:
         seed,
         without.prediction.probabilities["lesion"],
         found.prediction.probabilities["lesion"],
-        *(miss(a.on(volume), lesion) for a in (cam, lime)),
+        *(miss(a.on(volume), lesion, resample(a.mass, volume.affine, volume.shape)) for a in (cam, lime)),
         miss(naive(found.prepared), lesion),
         cam.provenance["seconds"],
         lime.provenance["seconds"],

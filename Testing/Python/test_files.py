@@ -77,27 +77,33 @@ def rows(path):
 def test_tables_agree_with_the_maps_by_brute_force(tmp_path, extension):
     rng = np.random.default_rng(3)
     affine = np.array([[0, -2.0, 0, 10], [1.5, 0, 0, -4], [0, 0, 3.0, 7], [0, 0, 0, 1]])
-    heat = rng.normal(size=(6, 7, 8)).astype(np.float32) ** 3
+    labels = rng.integers(1, 4, (6, 7, 8))
+    coefficients = {1: -1.0, 2: 3.0, 3: 0.5}
+    heat = np.vectorize(coefficients.get)(labels).astype(np.float32)
     volume = Volume(heat, affine)
-    superpixels = Labels(volume.with_array(rng.integers(1, 4, heat.shape)), tuple(Label(n, f"s{n}") for n in (1, 2, 3)))
-    a = Attribution(volume, "lime", "b_c", "b_c", "", True, superpixels, {1: -1.0, 2: 3.0, 3: 0.5}, {"seed": 1}, ("x",))
+    superpixels = Labels(volume.with_array(labels), tuple(Label(n, f"s{n}") for n in (1, 2, 3)))
+    a = Attribution(volume, "lime", "b_c", "b_c", "", True, superpixels, coefficients, {"seed": 1}, ("x",))
     anatomy = Labels(volume.with_array(rng.integers(0, 3, heat.shape)), (Label(1, "left"), Label(2, "right")))
     seen = rng.random(heat.shape) > 0.3
     out = Folder(tmp_path, extension)
-    labels = out.attribution("d/e.nii.gz", "d/e", a, volume, anatomy, seen, 0.5)
+    found = out.attribution("d/e.nii.gz", "d/e", a, volume, anatomy, seen, 0.5)
     out.finish({})
 
     written = read_volume(tmp_path / "d" / f"e_b-c_lime.{extension}")
     assert written.same_grid(volume) and np.array_equal(written.array, heat)
     assert json.loads((tmp_path / "d" / "e_b-c_lime.json").read_text())["limits"] == ["x"]
     regions = read_labels(tmp_path / "d" / f"e_b-c_lime_regions.{extension}")
-    assert np.array_equal(regions.volume.array, labels.volume.array)
+    assert np.array_equal(regions.volume.array, found.volume.array)
 
-    positive = np.maximum(heat, 0).astype(float)
+    mass = heat / np.vectorize({n: (superpixels.volume.array == n).sum() for n in (1, 2, 3)}.get)(
+        superpixels.volume.array
+    )
+    positive = np.maximum(mass, 0)
+    assert positive.sum() == pytest.approx(3.5, rel=1e-5)  # the sum of the positive coefficients
     for row in rows(tmp_path / "regions.csv"):
-        inside = labels.volume.array == int(row["region"].split()[-1])
+        inside = found.volume.array == int(row["region"].split()[-1])
         k, j, i = np.nonzero(inside)
-        centre = np.average(volume.ras(np.stack([i, j, k], 1)), axis=0, weights=heat[inside])
+        centre = np.average(volume.ras(np.stack([i, j, k], 1)), axis=0, weights=mass[inside])
         assert np.allclose([float(row[c]) for c in "ras"], centre, atol=1e-3)
         assert float(row["volume_ml"]) == pytest.approx(inside.sum() * 9 / 1000, rel=1e-5)
         assert float(row["peak"]) == pytest.approx(heat[inside].max(), rel=1e-5)
@@ -111,7 +117,7 @@ def test_tables_agree_with_the_maps_by_brute_force(tmp_path, extension):
         inside = anatomy.volume.array == {"left": 1, "right": 2, "elsewhere": 0}[row["structure"]]
         assert float(row["positive_share"]) == pytest.approx(positive[inside].sum() / positive.sum(), rel=1e-5)
         assert float(row["negative_share"]) == pytest.approx(
-            np.minimum(heat, 0)[inside].sum() / np.minimum(heat, 0).sum(), rel=1e-5
+            np.minimum(mass, 0)[inside].sum() / np.minimum(mass, 0).sum(), rel=1e-5
         )
         assert float(row["volume_share"]) == pytest.approx((inside & seen).sum() / seen.sum(), rel=1e-5)
     assert len(shares) == 3
