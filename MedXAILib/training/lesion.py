@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..demo import SURVEY_MM, demo_head, grid_around, plant_in, survey
+from ..demo import SAMPLES, SURVEY_MM, demo_head, grid_around, miss_mm, plant_in, survey
 from ..errors import InputError
 from ..formats import read_volume
 from ..models.card import ModelCard
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 NAME = "planted-lesion"
 HELD_OUT = "volumes/niivue_norm.mgz"
 HIT_MM = 5.0
-LIME_SAMPLES = 500
 
 SHAPE = (56, 66, 54)
 """Voxels (k, j, i) of SURVEY_MM each that a training example has: a large brain."""
@@ -362,7 +361,7 @@ def measure(model: Model, head: Volume, seeds: range, lime_seeds: range, progres
     """What the network and its maps do on a head, with a lesion planted for each seed.
 
     A map hits when the centroid of its top region lies at most HIT_MM from the lesion. Regions are taken on the
-    network's grid, in the brain. The naive map is |x - blur(x)| of the network's input, with a Gaussian of 6 mm.
+    network's grid. The naive map is |x - blur(x)| of the network's input, with a Gaussian of 6 mm.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -380,12 +379,11 @@ def measure(model: Model, head: Volume, seeds: range, lime_seeds: range, progres
         sure += prediction.probabilities["lesion"] > 0.9
         methods = ["gradcam", "lime"] if seed in lime_seeds else ["gradcam"]
         x = prepared.volume(prepared.tensor[0].numpy())
-        found = explain(model, prepared, [ClassScore("lesion")], methods, prediction=prediction, samples=LIME_SAMPLES)
-        # the background is 0 shown or hidden, so what LIME gives it is noise, in litres of air
-        maps = {a.method: x.with_array(a.on(x).array * (x.array != 0)) for a in found}
-        maps["naive"] = x.with_array(np.abs(x.array - gaussian_filter(x.array, 6 / SURVEY_MM)))
-        for name, heat in maps.items():
-            hits[name] += hit(heat, lesion)
+        found = explain(model, prepared, [ClassScore("lesion")], methods, prediction=prediction, samples=SAMPLES)
+        masses = {a.method: resample(a.mass, x.affine, x.shape) for a in found}
+        masses["naive"] = x.with_array(np.abs(x.array - gaussian_filter(x.array, 6 / SURVEY_MM)))
+        for name, mass in masses.items():
+            hits[name] += hit(mass, lesion)
         progress(number + 1, len(seeds), "measuring")
     return {
         "seeds": len(seeds),
@@ -394,20 +392,17 @@ def measure(model: Model, head: Volume, seeds: range, lime_seeds: range, progres
         "gradcam_hits": hits["gradcam"],
         "naive_hits": hits["naive"],
         "lime_seeds": len(lime_seeds),
-        "lime_samples": LIME_SAMPLES,
+        "lime_samples": SAMPLES,
         "lime_hits": hits["lime"],
     }
 
 
-def hit(heat: Volume, lesion: Labels) -> bool:
+def hit(mass: Volume, lesion: Labels) -> bool:
     """Whether the centroid of a map's top region lies in the lesion or at most HIT_MM from it."""
     from ..regions import hot_regions
 
-    _, regions = hot_regions(heat)
-    if not regions:
-        return False
-    voxels = lesion.volume.ras(np.argwhere(lesion.volume.array > 0)[:, ::-1])
-    return bool(np.linalg.norm(voxels - regions[0].centroid, axis=1).min() <= HIT_MM)
+    _, regions = hot_regions(mass)
+    return bool(regions) and miss_mm(lesion, regions[0].centroid) <= HIT_MM
 
 
 def read_held_out(data: Path) -> Volume:
