@@ -82,15 +82,27 @@ def info(
     if as_json:
         print(json.dumps(facts))
         return
+    for line in described(facts):
+        print(line)
+
+
+def described(facts: dict, indent: str = "") -> Iterator[str]:
+    """Nested facts as lines: one for each value, rows of a table or matrix below their name."""
     for name, value in facts.items():
-        if isinstance(value, list) and value and isinstance(value[0], str | dict):
-            print(f"{name}:")
+        label = f"{indent}{name.replace('_', ' ')}:"
+        if isinstance(value, dict):
+            yield label
+            yield from described(value, indent + "  ")
+        elif isinstance(value, list) and value and isinstance(value[0], list | dict | str):
+            yield label
             for row in value:
-                print("  -", ", ".join(f"{k} {v}" for k, v in row.items()) if isinstance(row, dict) else row)
-        elif isinstance(value, dict):
-            print(f"{name}: " + ", ".join(f"{k} {v}" for k, v in value.items()))
-        else:
-            print(f"{name}: {' x '.join(map(str, value)) if isinstance(value, list) else value}")
+                if isinstance(row, dict):
+                    row = ", ".join(f"{key} {cell}" for key, cell in row.items())
+                elif isinstance(row, list):
+                    row = "".join(f"{number:10.4g}" for number in row)
+                yield f"{indent}  {row}"
+        elif value not in ([], None, ""):
+            yield f"{label} {' x '.join(f'{n:g}' for n in value) if isinstance(value, list) else value}"
 
 
 @app.command()

@@ -206,7 +206,9 @@ def test_a_folder_that_holds_a_run_is_kept(data, models, tmp_path, capsys):
     before = (tmp_path / "out" / "run.json").read_text()
     assert run(command) == 2 and "--overwrite" in capsys.readouterr().err
     assert (tmp_path / "out" / "run.json").read_text() == before
-    assert run([*command, "--overwrite"]) == 0
+    assert run([*command[:1], "--input", f"mr={command[1]}", *command[2:], "--overwrite", "--keep-input"]) == 0
+    seen = read_volume(tmp_path / "out" / "niivue-mha_input.nrrd")
+    assert seen.shape == (64, 64, 37) and -1 <= seen.array.min() < seen.array.max() <= 1
 
 
 def test_one_bad_case_of_a_cohort_is_left_out_and_said(data, models, tmp_path, capsys):
