@@ -111,6 +111,10 @@ def explain(
     wanted = [method(name) for name in methods]
     prepared = inputs if isinstance(inputs, Prepared) else prepare(model.card, inputs)
     tiling, found = lay_out(model, prepared)
+    if slices and tiling.mode != "slices":
+        raise InputError(
+            f"--slices {slices}: {model.card.name} sees the volume, not its slices; leave this option out."
+        )
     chosen = choose_layers(model, found, layers)[0] if any(m.kind == "tape" for m in wanted) else []
     tapes = tapes or TapeCache(model.network, [layer.name for layer in chosen])
     stages = 1 + len(wanted)

@@ -152,6 +152,7 @@ def run(
 
     began, started = time.perf_counter(), datetime.now(UTC)
     check(job)
+    check_pictures(scene_path, snapshot_path)
     cases = find(job)
     if len(cases) > 1 and (scene_path or snapshot_path):
         raise InputError(f"--scene and --snapshot show one case and the folder holds {len(cases)}: give one file.")
@@ -216,6 +217,15 @@ def check(job: Job) -> None:
     for option, value in (("--samples", job.samples), ("--superpixels", job.superpixels)):
         if value is not None and value < 2:
             raise InputError(f"{option} {value}: give at least 2.")
+
+
+def check_pictures(scene_path: str | Path | None, snapshot_path: str | Path | None) -> None:
+    """Before anything is computed: :raises InputError: for a wrong suffix, or where slicer-core is missing."""
+    for option, path, suffix in (("--scene", scene_path, ".mrb"), ("--snapshot", snapshot_path, ".png")):
+        if path and Path(path).suffix.lower() != suffix:
+            raise InputError(f"{option} {path}: give a path that ends in {suffix}.")
+    if scene_path or snapshot_path:
+        scene.import_slicer()
 
 
 def find(job: Job) -> list[Case]:

@@ -165,6 +165,14 @@ BAD = {
         lambda d, t: [d / "volumes/niivue_mha.mha", "-m", TUMOUR, "--method", "magic"],
         ["magic", "gradcam"],
     ),
+    "slices of a volume": (
+        lambda d, t: [d / "volumes/niivue_mha.mha", "-m", "planted-lesion", "--slices", "1:3"],
+        ["--slices 1:3", "leave"],
+    ),
+    "snapshot suffix": (
+        lambda d, t: [d / "volumes/niivue_mha.mha", "-m", TUMOUR, "--snapshot", t / "x.jpg"],
+        ["x.jpg", ".png"],
+    ),
     "bad voxel": (lambda d, t: [d / "volumes/niivue_mha.mha", "-m", TUMOUR, "--voxel", "1,2"], ["--voxel 1,2"]),
 }
 
