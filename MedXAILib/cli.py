@@ -448,7 +448,10 @@ def lines():
 def main() -> None:
     """Entry point."""
     interrupt.watch()
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if code == interrupt.EXIT_CODE:
+        os._exit(code)  # while the interpreter winds down, another Ctrl-C would kill it with the signal's own code
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
