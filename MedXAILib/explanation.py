@@ -23,7 +23,7 @@ from .progress import Progress, portion, silent
 from .regions import foreground
 from .targets import ClassScore, Score, Target, resolve
 from .tiling import Stitcher, tile
-from .volume import Label, Labels, Volume, hot_colors, resample, spacing
+from .volume import Label, Labels, Volume, label_colors, resample, spacing
 
 if TYPE_CHECKING:
     import torch
@@ -429,7 +429,7 @@ def _query_attribution(
     case: _Case, m: Method, score: Score, painted: _Painted, kept: set | None, spent: dict
 ) -> Attribution:
     prepared = case.prepared
-    colors = hot_colors(len(painted.coefficients))
+    colors = label_colors(len(painted.coefficients))
     rows = tuple(Label(value, f"superpixel {value}", colors[value - 1]) for value in painted.coefficients)
     limits = painted.limits + _common_limits(score, painted.values, kept, case)
     return Attribution(

@@ -24,7 +24,7 @@ from .volume import (
     Labels,
     Source,
     Volume,
-    hot_colors,
+    label_colors,
     left_handed,
     oblique_degrees,
     same_affine,
@@ -512,7 +512,9 @@ def read_labels(path: str | Path) -> Labels:
         raise InputError(f"{path}: labels go from 0 to 65535, and this file has {array.min()} to {array.max()}.")
     volume = volume.with_array(smallest(array))
     values = [int(value) for value in np.unique(array) if value]
-    rows = [Label(value, f"label {value}", color) for value, color in zip(values, hot_colors(len(values)), strict=True)]
+    rows = [
+        Label(value, f"label {value}", color) for value, color in zip(values, label_colors(len(values)), strict=True)
+    ]
     return Labels(volume, tuple(rows))
 
 
@@ -550,7 +552,7 @@ def read_segments(path: Path, keys: dict[str, str]) -> Labels:
     except ValueError:
         raise InputError(f"{path}: its Segment entries are damaged; save the segmentation again in Slicer.") from None
     distinct = len({stored for _, stored, _, _ in segments}) == len(segments)
-    colors = hot_colors(len(segments))
+    colors = label_colors(len(segments))
     merged = np.zeros(layers.shape[:3], np.uint16)
     rows, covered = [], 0
     for n, (layer, stored, name, color) in enumerate(segments):

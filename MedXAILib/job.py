@@ -1,9 +1,8 @@
-"""What is asked for: a small value that can be written as JSON, sent to another process, and run again."""
+"""What is asked for: a small value of plain parts, which run.json writes down."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import PurePath
 
 
@@ -41,15 +40,6 @@ class Job:
     anatomy: str | None = None
     format: str = "nrrd"
     keep_input: bool = False
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Job:
-        known = {f.name: f for f in fields(cls)}
-        values = {name: tuple(v) if isinstance(v, list) else v for name, v in json.loads(text).items() if name in known}
-        return cls(**values)
 
     def described(self) -> dict:
         """The job as it is written down: file names without the folders they lie in."""

@@ -15,7 +15,7 @@ from .models.layers import Layer, coarsest_stride, inspect
 from .preparation import Prepared, prepare
 from .progress import Progress, portion, silent
 from .tiling import AT_ONCE, Stitcher, Tiling, tile
-from .volume import Label, Labels, Volume, hot_colors, resample
+from .volume import Label, Labels, Volume, label_colors, resample
 
 if TYPE_CHECKING:
     from .attribution.tape import TapeCache
@@ -183,7 +183,7 @@ def to_labels(card: ModelCard, prepared: Prepared, logits: np.ndarray, progress:
         best[better] = values[better]
         winner[better] = index if exclusive else index + 1
     first = 1 if exclusive else 0
-    colors = hot_colors(len(card.output.labels))
+    colors = label_colors(len(card.output.labels))
     rows = [
         Label(index if exclusive else index + 1, label.name, label.color or colors[index])
         for index, label in enumerate(card.output.labels)

@@ -12,7 +12,7 @@ import numpy as np
 
 from .errors import InputError
 from .models.card import Intensity, ModelCard
-from .volume import Volume, axis_codes, nearest_axes, resample
+from .volume import Volume, apply, axis_codes, nearest_axes, resample
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +53,10 @@ class Prepared:
     @property
     def shape(self) -> tuple[int, int, int]:
         return tuple(self.tensor.shape[1:])
+
+    def nearest(self, ras: tuple[float, float, float]) -> np.ndarray:
+        """Index (d0, d1, d2) of the voxel nearest to a RAS point in mm; it may lie outside the grid."""
+        return np.round(apply(np.linalg.inv(self.affine), ras)).astype(int)
 
     def volume(self, array: np.ndarray, affine: np.ndarray | None = None) -> Volume:
         """An array (d0, d1, d2[, channel]) on this grid (or on ``affine``, in d0, d1, d2 order) as a Volume."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .volume import Label, Labels, Volume, hot_colors, resample
+from .volume import Label, Labels, Volume, label_colors, resample
 
 ELSEWHERE = "elsewhere"
 """Row of :func:`anatomy_shares` for what lies in no structure."""
@@ -100,7 +100,7 @@ def hot_regions(
         )
         for value, (n, centroid) in enumerate(zip(order, centroids, strict=True), 1)
     ]
-    labels = [Label(row.value, row.name, color) for row, color in zip(rows, hot_colors(len(rows)), strict=True)]
+    labels = [Label(row.value, row.name, color) for row, color in zip(rows, label_colors(len(rows)), strict=True)]
     return Labels(heat.with_array(renumber[components]), tuple(labels)), rows
 
 

@@ -184,7 +184,7 @@ def run(
                         say(line)
             summary.append(_case_summary(case, result))
             if scene_path or snapshot_path:
-                _show(job, model, case, result, regions, scene_path, snapshot_path, report)
+                _show(model, case, result, regions, scene_path, snapshot_path, report)
         if not summary:
             raise InputError(
                 f"{Path(next(iter(job.inputs.values()))).name}: none of its {len(cases)} files can be used; the first: {skipped[0]['reason']}"
@@ -297,7 +297,7 @@ def _case_summary(case: Case, result: Result) -> dict:
     return facts
 
 
-def _show(job, model, case: Case, result: Result, regions, scene_path, snapshot_path, progress) -> None:
+def _show(model, case: Case, result: Result, regions, scene_path, snapshot_path, progress) -> None:
     """The Slicer scene and the picture of one case."""
     progress(0.99, 1, "Drawing")
     prediction = result.prediction

@@ -126,8 +126,7 @@ def resolve(target: Target, prediction: Prediction) -> Score:
 
 def _voxel(target: VoxelScore, prediction: Prediction) -> Score:
     prepared = prediction.prepared
-    inverse = np.linalg.inv(prepared.affine)
-    place = np.round(inverse[:3, :3] @ np.array(target.ras) + inverse[:3, 3]).astype(int)
+    place = prepared.nearest(target.ras)
     text = ",".join(f"{c:g}" for c in target.ras)
     if (place < 0).any() or (place >= prepared.shape).any():
         raise InputError(

@@ -236,7 +236,7 @@ def _slabs(channel, affine, onto, shape, order, outside, dtype, depth: int = 16)
         yield start, slice(start, start + size[0]), values
 
 
-def hot_colors(count: int) -> list[tuple[float, float, float]]:
+def label_colors(count: int) -> list[tuple[float, float, float]]:
     """``count`` distinct colours (evenly spaced hues, golden-ratio order), for labels that bring none."""
     from colorsys import hsv_to_rgb
 

@@ -117,13 +117,8 @@ class Findings:
     zipped: bool = False
 
     @property
-    def globals(self) -> list[str]:
-        """What its pickles look up, as ``module.name``."""
-        return sorted(map(full_name, self.names))
-
-    @property
     def dangerous(self) -> list[str]:
-        """Those that are refused whatever the consent."""
+        """What its pickles look up that is refused whatever the consent, as ``module.name``."""
         return sorted(full_name(name) for name in self.names if is_dangerous(*name))
 
     def refuse(self) -> None:

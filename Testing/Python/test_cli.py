@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,12 @@ def test_explaining_an_oblique_volume_slice_by_slice(data, models, tmp_path, cap
 def test_anatomy_regions_and_scene_of_an_abdominal_ct(data, tmp_path):
     ct, anatomy = data / "volumes" / "ts_example_ct_sm.nii.gz", data / "volumes" / "ts_example_seg.nii.gz"
     command = ["explain", str(ct), "--model", "planted-lesion", "--anatomy", str(anatomy), "-o", str(tmp_path / "out")]
-    assert run([*command, "--class", "lesion", "--format", "nii.gz"]) == 0
+    pictures = [tmp_path / "seen.png", tmp_path / "seen.mrb"]
+    shown = ["--snapshot", str(pictures[0]), "--scene", str(pictures[1])]
+    assert run([*command, "--class", "lesion", "--format", "nii.gz", *shown]) == 0
+    assert pictures[0].read_bytes()[:4] == b"\x89PNG"
+    with zipfile.ZipFile(pictures[1]) as scene:
+        assert any(name.endswith(".mrml") for name in scene.namelist())
     shares = rows(tmp_path / "out" / "anatomy.csv")
     assert len(shares) > 20 and shares[-1]["structure"] == "elsewhere"
     for column in ("positive_share", "volume_share"):

@@ -308,6 +308,7 @@ def test_settings_that_cannot_be_written_do_not_stop_the_run(tmp_path, monkeypat
     (tmp_path / "file").write_text("")
     monkeypatch.setenv(trust.CONFIG, str(tmp_path / "file" / "settings"))
     trust.consent(tmp_path / "net.pt", trust.SCRIPT, "1" * 64, trust=True)
+    assert trust.trusted() == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")

@@ -11,7 +11,7 @@ from MedXAILib.volume import (
     Source,
     Volume,
     axis_codes,
-    hot_colors,
+    label_colors,
     left_handed,
     oblique_degrees,
     resample,
@@ -154,7 +154,7 @@ def test_labels_know_their_volume():
 
 
 def test_colours_are_distinct():
-    colors = hot_colors(40)
+    colors = label_colors(40)
     distances = [np.abs(np.subtract(a, b)).max() for n, a in enumerate(colors) for b in colors[:n]]
     assert min(distances) > 0.01
     assert np.min(colors) >= 0 and np.max(colors) <= 1
