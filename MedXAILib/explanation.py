@@ -20,7 +20,7 @@ from .models.layers import Layer, default_layer, find, first_tensor, grids
 from .prediction import Prediction, lay_out, predict
 from .preparation import Prepared, prepare
 from .progress import Progress, portion, silent
-from .regions import foreground
+from .regions import foreground, spread
 from .targets import ClassScore, Score, Target, resolve
 from .tiling import Stitcher, tile
 from .volume import Label, Labels, Volume, label_colors, resample, spacing
@@ -70,13 +70,9 @@ class Attribution:
     def mass(self) -> Volume:
         """How much of the explanation each voxel holds: what regions and shares are measured by.
 
-        A superpixel's coefficient belongs to it as a whole, so each of its voxels holds an equal part: else a large
-        superpixel of no importance would outweigh a small one that decides. Other maps are their own mass.
+        A map is its own mass; for superpixels see :func:`MedXAILib.regions.spread`.
         """
-        if self.superpixels is None:
-            return self.volume
-        labels = self.superpixels.volume.array
-        return self.volume.with_array(self.volume.array / np.maximum(np.bincount(labels.ravel()), 1)[labels])
+        return self.volume if self.superpixels is None else spread(self.volume, self.superpixels)
 
 
 def explain(

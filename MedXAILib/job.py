@@ -1,9 +1,14 @@
-"""What is asked for: a small value of plain parts, which run.json writes down."""
+"""What is asked for: a small value of plain parts. The command line and the panel build the same; run.json writes it down."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import shlex
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import PurePath
+
+OPTIONS = {"classes": "class", "methods": "method", "layers": "layer"}
+"""Options of the command line that are named unlike the job's parts."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,34 @@ class Job:
     format: str = "nrrd"
     keep_input: bool = False
 
+    @classmethod
+    def from_json(cls, values: dict) -> Job:
+        """The job of :func:`dataclasses.asdict` after a way through JSON, which turns tuples into lists."""
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+
+    def command(self, output: str = "out") -> str:
+        """The command line that does the same, for a POSIX shell."""
+        words = ["medxai", self.task]
+        for name, path in self.inputs.items():
+            words += ["--input", f"{name}={path}"] if name else [path]
+        words += ["--model", self.model, "-o", output]
+        for option, value in self._given():
+            words += [f"--{option}"] if value is True else [f"--{option}={value}"]
+        return shlex.join(words)
+
+    def _given(self) -> list[tuple[str, object]]:
+        """(option, value) of whatever differs from the command line's defaults; lists give one pair for each part."""
+        pairs: list[tuple[str, object]] = []
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name in ("task", "inputs", "model") or value == f.default:
+                continue
+            option = OPTIONS.get(f.name, f.name.replace("_", "-"))
+            if f.name == "voxel":
+                value = ",".join(f"{mm:g}" for mm in value)
+            pairs += [(option, part) for part in value] if isinstance(value, tuple) else [(option, value)]
+        return pairs
+
     def described(self) -> dict:
         """The job as it is written down: file names without the folders they lie in."""
         plain = asdict(self)
@@ -52,10 +85,15 @@ class Job:
 
 @dataclass
 class Notes:
-    """Sentences for the user, collected while a job runs: what was chosen, what is odd."""
+    """Sentences for the user, collected while a job runs: what was chosen, what is odd.
+
+    :ivar then: called with each new one.
+    """
 
     lines: list[str] = field(default_factory=list)
+    then: Callable[[str], None] = lambda text: None
 
     def __call__(self, text: str) -> None:
         if text not in self.lines:
             self.lines.append(text)
+            self.then(text)

@@ -113,6 +113,19 @@ def mass_threshold(array: np.ndarray, share: float) -> float:
     return float(falling[np.searchsorted(mass, min(share, 1.0) * mass[-1])])
 
 
+def spread(coefficients: Volume, superpixels: Labels) -> Volume:
+    """How much of an explanation each voxel holds, where superpixels were painted with their coefficients.
+
+    A coefficient belongs to its superpixel as a whole, so each voxel holds an equal part: else a large superpixel of
+    no importance would outweigh a small one that decides.
+
+    :param coefficients: the painted map, array (k, j, i).
+    :param superpixels: on the same grid.
+    """
+    labels = superpixels.volume.array
+    return coefficients.with_array(coefficients.array / np.maximum(np.bincount(labels.ravel()), 1)[labels])
+
+
 def superpixel_rows(labels: Labels, coefficients: dict[int, float]) -> list[Superpixel]:
     """The superpixels by falling coefficient.
 

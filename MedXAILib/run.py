@@ -25,21 +25,40 @@ from .targets import ClassScore, RegionScore, Target, VoxelScore
 from .volume import Labels, Volume, resample, spacing
 
 if TYPE_CHECKING:
+    from .attribution.tape import TapeCache
     from .explanation import Attribution
+    from .models.layers import Layer
     from .models.loading import Model
     from .prediction import Prediction
 
 FORMATS = ("nrrd", "nii.gz", "mha")
 
 
-@dataclass(frozen=True, eq=False)
-class Result:
-    """What one case gave."""
+@dataclass(eq=False)
+class Opened:
+    """One input as one model sees it, and what was computed of it so far: what several jobs may share."""
 
     prepared: Prepared
-    prediction: Prediction
+    found: list[Layer]
+    tapes: TapeCache
+    prediction: Prediction | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What one job gave of one case."""
+
+    opened: Opened
     attributions: list[Attribution]
     seconds: float
+
+    @property
+    def prediction(self) -> Prediction:
+        return self.opened.prediction
+
+    @property
+    def prepared(self) -> Prepared:
+        return self.opened.prepared
 
 
 def targets(job: Job) -> list[Target]:
@@ -61,51 +80,86 @@ def targets(job: Job) -> list[Target]:
 
 
 def carry_out(
-    job: Job, model: Model, volumes: dict[str, Volume], progress: Progress = silent, say: Notes | None = None
+    job: Job,
+    model: Model,
+    volumes: dict[str, Volume],
+    progress: Progress = silent,
+    say: Notes | None = None,
+    *,
+    opened: Opened | None = None,
+    keep: bool = False,
 ) -> Result:
     """Predict, and explain where the job says so, one case that has been read.
 
     :param volumes: channel name -> volume; a single one may have the name "".
     :param say: takes what was chosen and what is odd, in sentences.
+    :param opened: of an earlier job with the same model and volumes; what it holds is not computed again.
+    :param keep: also record, while predicting, the layers that an explanation would use.
     """
-    from .attribution.methods import method
-    from .attribution.tape import TapeCache
-    from .explanation import choose_layers, explain
-    from .prediction import lay_out, predict
+    from .explanation import explain
+    from .prediction import predict
 
     began, say = time.perf_counter(), say or Notes()
+    new = opened is None
+    opened = opened or open_inputs(model, volumes)
+    layers = record_layers(job, model, opened, keep, say)
+    if new:
+        for remark in (*opened.prepared.reference.source.remarks, *opened.prepared.remarks):
+            say(remark)
+        say_memory(memory_estimate(opened.found, layers), say)
+    if opened.prediction is None:
+        first, both = time.perf_counter(), job.task == "explain"
+        opened.prediction = predict(
+            model, opened.prepared, tapes=opened.tapes, progress=portion(progress, 0, 2) if both else progress
+        )
+        if both:
+            say_cost(job, opened.prediction, time.perf_counter() - first, say)
+            progress = portion(progress, 1, 2)
+    attributions = []
+    if job.task == "explain":
+        attributions = explain(
+            model,
+            opened.prepared,
+            targets(job),
+            job.methods,
+            layers,
+            slices=job.slices,
+            samples=job.samples,
+            superpixels=job.superpixels,
+            seed=job.seed,
+            prediction=opened.prediction,
+            tapes=opened.tapes,
+            progress=progress,
+        )
+    return Result(opened, attributions, time.perf_counter() - began)
+
+
+def open_inputs(model: Model, volumes: dict[str, Volume]) -> Opened:
+    """Preprocess the volumes and look at the network's layers; nothing is computed yet."""
+    from .attribution.tape import TapeCache
+    from .prediction import lay_out
+
     prepared = prepare(model.card, volumes.get("", volumes))
-    _, found = lay_out(model, prepared)
-    layers: list[str] = []
-    if job.task == "explain" and any(method(name).kind == "tape" for name in job.methods):
-        chosen, why = choose_layers(model, found, job.layers)
-        layers = [layer.name for layer in chosen]
+    # without layers a tape is a bare forward pass; a limit of 0 keeps only the first tile's output
+    return Opened(prepared, lay_out(model, prepared)[1], TapeCache(model.network, (), limit=0))
+
+
+def record_layers(job: Job, model: Model, opened: Opened, keep: bool, say: Notes) -> list[str]:
+    """The layers that the job explains, and tapes for them where there are none."""
+    from .attribution.methods import method
+    from .attribution.tape import TapeCache
+    from .explanation import choose_layers
+
+    explains = job.task == "explain" and any(method(name).kind == "tape" for name in job.methods)
+    if not explains and not (keep and opened.found and opened.prediction is None):
+        return []
+    chosen, why = choose_layers(model, opened.found, job.layers)
+    layers = [layer.name for layer in chosen]
+    if explains:
         say(f"Layer {', '.join(layers)}: {why}.")
-    for remark in (*prepared.reference.source.remarks, *prepared.remarks):
-        say(remark)
-    say_memory(memory_estimate(found, layers), say)
-    tapes = TapeCache(model.network, layers)
-    if job.task == "predict":
-        prediction = predict(model, prepared, progress=progress)
-        return Result(prepared, prediction, [], time.perf_counter() - began)
-    first = time.perf_counter()
-    prediction = predict(model, prepared, tapes=tapes, progress=portion(progress, 0, 2))
-    say_cost(job, prediction, time.perf_counter() - first, say)
-    attributions = explain(
-        model,
-        prepared,
-        targets(job),
-        job.methods,
-        layers,
-        slices=job.slices,
-        samples=job.samples,
-        superpixels=job.superpixels,
-        seed=job.seed,
-        prediction=prediction,
-        tapes=tapes,
-        progress=portion(progress, 1, 2),
-    )
-    return Result(prepared, prediction, attributions, time.perf_counter() - began)
+    if not set(layers) <= set(opened.tapes.layers):
+        opened.tapes = TapeCache(model.network, layers)
+    return layers
 
 
 def say_memory(need: int, say: Notes) -> None:

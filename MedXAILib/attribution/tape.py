@@ -142,6 +142,7 @@ class TapeCache:
     """Tapes of the tiles of one input, kept within a limit of bytes; the others are recorded again when asked for.
 
     :param limit: bytes; a single tile is always kept, so that prediction and explanation share one forward pass.
+    :ivar recorded: forward passes so far.
     """
 
     def __init__(
@@ -149,11 +150,14 @@ class TapeCache:
     ):
         self.network, self.layers, self.progress, self.limit = network, tuple(layers), progress, limit
         self.tapes: dict = {}
+        self.recorded = 0
 
     def tape(self, key, x: torch.Tensor) -> Tape:
         """The tape of the tile ``key``; recorded from ``x`` where it is not at hand."""
         if key not in self.tapes:
-            tape = record(self.network, x, self.layers, self.progress)
+            # looked up at each step: a pass backwards may belong to a later request than the recording did
+            tape = record(self.network, x, self.layers, lambda *step: self.progress(*step))
+            self.recorded += 1
             if self.tapes and tape.bytes + sum(t.bytes for t in self.tapes.values()) > self.limit:
                 return tape
             self.tapes[key] = tape
