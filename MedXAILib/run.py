@@ -16,7 +16,7 @@ from .errors import InputError
 from .formats import Case, find_cases, read_labels, read_volume
 from .job import Job, Notes
 from .models.layers import memory_estimate
-from .outputs import files, scene, snapshot
+from .outputs import files, nodes, scene, snapshot
 from .preparation import Prepared, prepare
 from .progress import Progress, portion, silent
 from .provenance import available_memory, peak_memory, versions
@@ -356,7 +356,7 @@ def _show(model, case: Case, result: Result, regions, scene_path, snapshot_path,
     progress(0.99, 1, "Drawing")
     prediction = result.prediction
     shown = [
-        scene.Overlay(
+        nodes.Overlay(
             f"{a.target} {a.method} {a.layer}".strip(), a.volume, a.signed, title(prediction, a), a.limits, labels
         )
         for a, labels in zip(result.attributions, regions, strict=True)

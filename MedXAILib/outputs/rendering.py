@@ -15,18 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from ..volume import Label, Labels, Volume, resample
-from .scene import (
-    Overlay,
-    add_labels,
-    add_map,
-    add_volume,
-    centre,
-    front_view,
-    grey,
-    private_scene,
-    render_glow,
-    render_skin,
-)
+from .nodes import Overlay, add_labels, add_map, add_volume, centre, grey
+from .scene import front_view, private_scene, render_glow, render_skin
 
 TIME_LIMIT = 60
 """Seconds after which the drawing is given up."""
@@ -113,19 +103,19 @@ def draw(folder: Path, count: int, size: int) -> None:
     """The work of the child process: a picture for each map, saved as soon as it is drawn."""
     volume, _ = unpack(folder / "volume.npz")
     host = private_scene()
-    node = add_volume(host, volume, "volume")
+    node = add_volume(host.scene, volume, "volume")
     render_skin(host, node, volume)
     view = open_view(host, size)
     for number in range(count):
         values, more = unpack(folder / f"map{number}.npz")
         overlay = Overlay("map", values, bool(more["signed"]), "")
-        shown = [add_map(host, overlay)]
+        shown = [add_map(host.scene, overlay)]
         render_glow(host, shown[0], overlay)
         if (folder / f"regions{number}.npz").is_file():
             values, more = unpack(folder / f"regions{number}.npz")
             rows = zip(more["values"], more["colors"], strict=True)
             regions = Labels(values, tuple(Label(int(value), str(value), tuple(color)) for value, color in rows))
-            shown.append(add_labels(host, regions, "regions", node, fill=0.0))
+            shown.append(add_labels(host.scene, regions, "regions", node, fill=0.0))
             shown[1].CreateClosedSurfaceRepresentation()
         aim_camera(view, volume, overlay.peak)
         np.save(folder / "unfinished.npy", photograph(view))

@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,53 +19,14 @@ import numpy as np
 from .. import NOTICE
 from ..errors import InputError
 from ..volume import Labels, Volume, apply, directions, nearest_axes
-from .colors import THRESHOLD, display_limit, heat_table
+from .colors import THRESHOLD, heat_table
+from .nodes import Overlay, add_labels, add_map, add_volume, centre, grey, window
 
 OPACITY = 0.5
 """Opacity of a heat map over its volume."""
 
 PLANES = {"Red": "Axial", "Yellow": "Sagittal", "Green": "Coronal"}
 """Slicer's slice views and their orientation."""
-
-
-@dataclass(frozen=True, eq=False)
-class Overlay:
-    """One heat map in the scene, one row of the picture."""
-
-    name: str
-    """Name of its node, such as ``lesion gradcam``."""
-    map: Volume
-    """Raw values, float32, on the map's own grid: MRML resamples for display."""
-    signed: bool
-    title: str
-    """Such as ``lesion · p 0.97 · Grad-CAM features.6``."""
-    limits: tuple[str, ...] = ()
-    """What limits belief in it, one sentence each."""
-    regions: Labels | None = None
-    """Outlined in the slices."""
-
-    @cached_property
-    def displayed(self) -> float:
-        """The largest displayed value, see :func:`display_limit`."""
-        return display_limit(self.map.array)
-
-    @cached_property
-    def even(self) -> bool:
-        """Whether every voxel has the same value."""
-        return bool((self.map.array == self.map.array.flat[0]).all())
-
-    @cached_property
-    def peak(self) -> np.ndarray:
-        """RAS mm of the strongest voxel; of several equally strong ones, the one nearest to their middle.
-
-        The middle of the grid where the map is even: it has no peak.
-        """
-        if self.even:
-            return centre(self.map)
-        strength = np.abs(self.map.array)
-        strongest = np.argwhere(strength == np.nanmax(strength))
-        nearest = np.argmin(np.linalg.norm(strongest - strongest.mean(axis=0), axis=1))
-        return self.map.ras(strongest[nearest][::-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,154 +159,19 @@ def build_scene(
     :raises InputError: where neither 3D Slicer nor slicer-core is there.
     """
     host = host or open_scene()
-    node = add_volume(host, volume, Path(volume.source.name).name.split(".")[0] or "volume")
+    node = add_volume(host.scene, volume, Path(volume.source.name).name.split(".")[0] or "volume")
     node.SetDescription(heading)
-    maps = [add_map(host, overlay) for overlay in overlays]
+    maps = [add_map(host.scene, overlay) for overlay in overlays]
     regions = [
-        overlay.regions and add_labels(host, overlay.regions, f"{overlay.name} regions", node, fill=0.0)
+        overlay.regions and add_labels(host.scene, overlay.regions, f"{overlay.name} regions", node, fill=0.0)
         for overlay in overlays
     ]
-    shown = segmentation and add_labels(host, segmentation, "segmentation", node, fill=0.25)
+    shown = segmentation and add_labels(host.scene, segmentation, "segmentation", node, fill=0.25)
     add_notice(host, heading, overlays)
     show_in_slices(host, volume, node, *((overlays[0], maps[0]) if maps else (None, None)))
     if maps and min(volume.shape) > 1:
         show_in_3d(host, volume, node, overlays[0], maps[0])
     return Scene(host, node, maps, regions, shown)
-
-
-def add_volume(host: Host, volume: Volume, name: str):
-    """The volume as a node: scalar with automatic window, or RGB."""
-    rgb = volume.channels == 3
-    array = volume.array if rgb else grey(volume).array
-    kind = "vtkMRMLVectorVolumeNode" if rgb else "vtkMRMLScalarVolumeNode"
-    node = add_array(host, volume.with_array(array), name, kind)
-    display = node.GetDisplayNode()
-    if rgb and array.dtype == np.uint8:
-        display.SetAutoWindowLevel(0)
-        display.SetWindowLevelMinMax(0, 255)
-    elif not rgb:
-        low, high = window(array)
-        display.SetAutoWindowLevel(0)
-        display.SetWindowLevelMinMax(low, high)
-    return node
-
-
-def window(array: np.ndarray) -> tuple[float, float]:
-    """Display range: the 0.5 percentile to a little above the 99.5 one, so that a map's light colours stand out."""
-    values = array.ravel()[:: max(1, array.size // 1_000_000)]
-    low, high = (float(value) for value in np.nanpercentile(values, (0.5, 99.5)))
-    return (low, low + 1.15 * (high - low)) if high > low else (low, low + 1.0)
-
-
-def add_map(host: Host, overlay: Overlay):
-    """A heat map as a scalar volume: raw values, our colours, low values transparent, a legend."""
-    import slicer
-
-    values = overlay.map.array
-    limit = overlay.displayed
-    node = add_array(host, overlay.map.with_array(values.astype(np.float32)), overlay.name)
-    node.SetDescription(overlay.title)
-    node.SetAttribute("MedXAI.Limits", " ".join(overlay.limits))
-    display = node.GetDisplayNode()
-    display.SetAndObserveColorNodeID(heat_colors(host, overlay.signed).GetID())
-    display.SetAutoWindowLevel(0)
-    display.SetWindowLevelMinMax(-limit if overlay.signed else 0, limit)
-    display.SetAutoThreshold(0)
-    if not overlay.signed:
-        display.SetThreshold(THRESHOLD * limit, max(limit, float(values.max())))
-        display.SetApplyThreshold(1)
-    legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(display)
-    legend.SetTitleText(f"{overlay.name}\nraw value")
-    legend.SetSize(0.12, 0.45)
-    legend.SetPosition(0.97, 0.5)
-    legend.SetNumberOfLabels(5)
-    legend.SetLabelFormat("%.3g")
-    legend.GetTitleTextProperty().SetFontSize(12)
-    legend.GetLabelTextProperty().SetFontSize(11)
-    legend.SetVisibility(False)
-    return node
-
-
-def heat_colors(host: Host, signed: bool):
-    """Our colour table as a node, made once for each scene."""
-    name = "MedXAI against - in favour" if signed else "MedXAI heat"
-    node = host.scene.GetFirstNode(name, "vtkMRMLColorTableNode")
-    if node is None:
-        node = add_color_table(host, name, heat_table(signed))
-        node.SetHideFromEditors(False)
-    return node
-
-
-def add_color_table(host: Host, name: str, colors: np.ndarray, names: list[str] | None = None):
-    node = host.scene.AddNewNodeByClass("vtkMRMLColorTableNode", name)
-    node.SetTypeToUser()
-    node.SetNumberOfColors(len(colors))
-    for index, color in enumerate(colors):
-        node.SetColor(index, names[index] if names else str(index), *(float(part) for part in color))
-    return node
-
-
-def add_labels(host: Host, labels: Labels, name: str, reference, *, fill: float):
-    """Labels as a segmentation node with their names and colours; ``fill``: opacity inside the 2D outline."""
-    import slicer
-
-    node = host.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
-    node.CreateDefaultDisplayNodes()
-    node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
-    label_node = add_label_map(host, labels, name)
-    slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(label_node, node)
-    for made in (label_node.GetDisplayNode().GetColorNode(), label_node.GetDisplayNode(), label_node):
-        host.scene.RemoveNode(made)
-    node.SetAttribute("MedXAI.Notice", NOTICE)
-    display = node.GetDisplayNode()
-    display.SetVisibility2DFill(fill > 0)
-    display.SetOpacity2DFill(fill or 1.0)
-    display.SetVisibility2DOutline(True)
-    display.SetOpacity3D(0.4)
-    display.SetSliceIntersectionThickness(2)
-    return node
-
-
-def add_label_map(host: Host, labels: Labels, name: str):
-    """Labels as a label-map volume with a colour table of their names and colours."""
-    highest = max((row.value for row in labels.rows), default=0)
-    colors, names = np.zeros((highest + 1, 4)), [""] * (highest + 1)
-    for row in labels.rows:
-        colors[row.value], names[row.value] = (*row.color, 1.0), row.name
-    node = add_array(host, labels.volume, name, "vtkMRMLLabelMapVolumeNode")
-    node.GetDisplayNode().SetAndObserveColorNodeID(add_color_table(host, f"{name} colors", colors, names).GetID())
-    return node
-
-
-def add_array(host: Host, volume: Volume, name: str, kind: str = "vtkMRMLScalarVolumeNode"):
-    """An array with its geometry as a volume node with a display node."""
-    import vtk
-    from vtk.util.numpy_support import numpy_to_vtk
-
-    array = storable(volume.array)
-    image = vtk.vtkImageData()
-    image.SetDimensions(*volume.shape)
-    image.GetPointData().SetScalars(numpy_to_vtk(array.reshape(-1, volume.channels), deep=True))
-    matrix = vtk.vtkMatrix4x4()
-    matrix.DeepCopy(volume.affine.ravel())
-    node = host.scene.AddNewNodeByClass(kind, name)
-    node.SetIJKToRASMatrix(matrix)
-    node.SetAndObserveImageData(image)
-    node.CreateDefaultDisplayNodes()
-    node.SetAttribute("MedXAI.Notice", NOTICE)
-    return node
-
-
-def storable(array: np.ndarray) -> np.ndarray:
-    """The array in a type that Slicer can hold: it knows neither truth values nor half floats nor 64-bit integers."""
-    if array.dtype == bool:
-        array = array.astype(np.uint8)
-    elif array.dtype == np.float16:
-        array = array.astype(np.float32)
-    elif array.dtype.kind in "iu" and array.dtype.itemsize == 8:
-        bounds = np.iinfo(np.int32)
-        array = array.astype(np.int32 if bounds.min <= array.min() and array.max() <= bounds.max else np.float64)
-    return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
 
 
 def add_notice(host: Host, heading: str, overlays: list[Overlay]) -> None:
@@ -413,15 +238,6 @@ def front_view(volume: Volume, towards: np.ndarray) -> tuple[np.ndarray, np.ndar
     return screen @ ((first + last) / 2), backward, float(1.1 * (last - first)[:2].max())
 
 
-def grey(volume: Volume) -> Volume:
-    """One channel: the luminance (ITU-R 601) of RGB, else the first one."""
-    if volume.array.ndim == 3:
-        return volume
-    if volume.channels == 3:
-        return volume.with_array(volume.array @ np.array([0.299, 0.587, 0.114], np.float32))
-    return volume.with_array(np.ascontiguousarray(volume.array[..., 0]))
-
-
 def aim(slice_node, volume: Volume, plane: str, point: np.ndarray) -> None:
     """Orient a slice node, put it through a RAS point, and fit the whole volume into the view."""
     slice_node.SetOrientation(plane)
@@ -456,11 +272,6 @@ def own_axes(volume: Volume, axes: np.ndarray) -> np.ndarray:
     unit = directions(volume.affine)
     columns = [unit[:, order.index(int(np.argmax(np.abs(axis))))] for axis in axes.T]
     return np.column_stack([column * np.sign(column @ axis) for column, axis in zip(columns, axes.T, strict=True)])
-
-
-def centre(volume: Volume) -> np.ndarray:
-    """RAS mm of the middle of the grid."""
-    return volume.ras((np.array(volume.shape) - 1) / 2)
 
 
 def render_skin(host: Host, node, volume: Volume) -> None:

@@ -16,20 +16,9 @@ from ..errors import InputError
 from ..formats import PICTURES
 from ..volume import Labels, Volume, nearest_axes
 from .colors import THRESHOLD, heat_table
+from .nodes import Overlay, add_label_map, add_map, add_volume, centre
 from .rendering import Rendering, seen_from
-from .scene import (
-    OPACITY,
-    Host,
-    Overlay,
-    add_label_map,
-    add_map,
-    add_volume,
-    aim,
-    axes_of,
-    centre,
-    private_scene,
-    written_whole,
-)
+from .scene import OPACITY, Host, aim, axes_of, private_scene, written_whole
 
 ROWS = 6
 """Most maps in one picture."""
@@ -113,14 +102,14 @@ class Stage:
 
 def set_stage(volume: Volume, segmentation: Labels | None = None) -> Stage:
     host = private_scene()
-    node = add_volume(host, volume, "volume")
+    node = add_volume(host.scene, volume, "volume")
     outlines = (outlined(host, segmentation, 1),) if segmentation else ()
     return Stage(host, volume, node, host.application.GetSliceLogicByLayoutName("Red"), outlines)
 
 
 def outlined(host: Host, labels: Labels, thickness: int):
     """Labels as a label-map node whose outline is this many pixels wide."""
-    node = add_label_map(host, labels, "outlines")
+    node = add_label_map(host.scene, labels, "outlines")
     node.GetDisplayNode().SetSliceIntersectionThickness(thickness)
     return node
 
@@ -164,7 +153,7 @@ def overlay_nodes(stage: Stage, overlay: Overlay | None) -> tuple:
     if overlay is None:
         return None, stage.outlines
     regions = (outlined(stage.host, overlay.regions, 2),) if overlay.regions else ()
-    return add_map(stage.host, overlay), (*stage.outlines, *regions)
+    return add_map(stage.host.scene, overlay), (*stage.outlines, *regions)
 
 
 def slice_image(stage: Stage, plane: str, point: np.ndarray, size: int, heat=None, outlines: tuple = ()):

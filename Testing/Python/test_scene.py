@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from MedXAILib.errors import InputError
-from MedXAILib.outputs import colors, rendering, scene, snapshot
-from MedXAILib.outputs.scene import Overlay, Scene, build_scene, save_scene
+from MedXAILib.outputs import colors, nodes, rendering, scene, snapshot
+from MedXAILib.outputs.nodes import Overlay
+from MedXAILib.outputs.scene import Scene, build_scene, save_scene
 from MedXAILib.outputs.snapshot import blended, pixel_of, set_stage, slice_image
 from MedXAILib.volume import Label, Labels, Source, Volume
 
@@ -135,7 +136,7 @@ def test_blended_pixels_are_exact(signed, value, color):
     values[:, :10] *= 0.2  # the posterior half below the threshold
     stage = set_stage(volume)
     stage.node.GetDisplayNode().SetWindowLevelMinMax(0, 255)
-    heat = scene.add_map(stage.host, Overlay("map", volume.with_array(values), signed, ""))
+    heat = nodes.add_map(stage.host.scene, Overlay("map", volume.with_array(values), signed, ""))
     picture = np.asarray(slice_image(stage, "Axial", (12, -30, 55), 100, heat))
     expected = (127 + np.array([int(color[n : n + 2], 16) for n in (1, 3, 5)])) / 2
     assert np.abs(picture[20, 20] - expected).max() <= 1
@@ -160,8 +161,8 @@ def test_a_blob_lies_where_it_was_planted(plane, seed):
     point = np.array([20.0, -41.0, 63.0])
     fine = (81, 81, 81)
     stage = set_stage(volume)
-    heat = scene.add_map(
-        stage.host, Overlay("map", blob(fine, grid(fine, (1, 1, 1), middle=point), point, 6), False, "")
+    heat = nodes.add_map(
+        stage.host.scene, Overlay("map", blob(fine, grid(fine, (1, 1, 1), middle=point), point, 6), False, "")
     )
     size = 240
     picture = np.asarray(slice_image(stage, plane, point, size, heat)).astype(float).sum(axis=-1)
@@ -263,9 +264,9 @@ def test_a_bundle_comes_back_as_it_was(tmp_path, example):
 def test_raw_values_are_kept_and_types_that_slicer_lacks_are_widened():
     for kind in (bool, np.int64, np.uint64, np.float16, np.int16, np.float64, ">i2"):
         array = np.arange(24).reshape(2, 3, 4).astype(kind)
-        assert np.array_equal(scene.storable(array), array.astype(float))
+        assert np.array_equal(nodes.storable(array), array.astype(float))
     huge = np.full((1, 1, 1), 2**40)
-    assert scene.storable(huge)[0, 0, 0] == 2**40
+    assert nodes.storable(huge)[0, 0, 0] == 2**40
 
 
 def test_names_that_clash_or_hold_slashes_lose_nothing(tmp_path, example):
