@@ -17,7 +17,6 @@ from .volume import Volume, apply, axis_codes, nearest_axes, resample
 if TYPE_CHECKING:
     import torch
 
-ANATOMICAL = {"sagittal": 0, "coronal": 1, "axial": 2}
 OPPOSITE = dict(zip("RLAPSI", "LRPAIS", strict=True))
 ALLOWED_TRANSFORMS = (
     "GaussianSmooth",
@@ -177,8 +176,7 @@ def slicing_axis(card: ModelCard, volume: Volume) -> int | None:
     """The file's index axis (0 i, 1 j, 2 k) along which a slice-wise card cuts; None for 3D cards."""
     if card.spatial.mode != "slices":
         return None
-    axis = card.spatial.axis
-    return "ijk".index(axis) if axis in "ijk" else nearest_axes(volume.affine).index(ANATOMICAL[axis])
+    return volume.axis_index(card.spatial.axis)
 
 
 def orient(card: ModelCard, image, slice_axis: int | None):

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+ANATOMICAL = {"sagittal": 0, "coronal": 1, "axial": 2}
+"""The anatomical axis (0 R-L, 1 A-P, 2 S-I) that slices of a plane follow each other along."""
 SHEAR_TOLERANCE = 1e-3
 """Largest cosine between two index axes that still counts as orthogonal (0.06 degrees; header rounding is below it)."""
 
@@ -84,6 +86,13 @@ class Volume:
     def axes(self) -> str:
         """The direction toward which i, j, k increase, one letter of R/L, A/P, S/I each."""
         return axis_codes(self.affine)
+
+    def axis_index(self, axis: str) -> int:
+        """The index axis (0 i, 1 j, 2 k) along which slices of a plane follow each other.
+
+        :param axis: axial, coronal or sagittal (the nearest index axis is meant), or i, j, k.
+        """
+        return "ijk".index(axis) if axis in "ijk" else nearest_axes(self.affine).index(ANATOMICAL[axis])
 
     def with_array(self, array: np.ndarray) -> Volume:
         """Same place, new values; the array's (k, j, i) shape must be the same."""

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from .card import FROM_FILE, ModelCard, read_card
+from .listing import ZOO, zoo_cards
 from .networks import architecture
 from .trust import CHECKPOINT, EXPORTED, PICKLE, SAFETENSORS, SCRIPT, Findings, consent, guarded, inspect, repacked
 
 if TYPE_CHECKING:
     import torch
 
-ZOO = Path(__file__).parent / "zoo"
 SEARCH_PATH = "MEDXAI_MODEL_PATH"
 """Environment variable: folders in which weights are looked for, separated as in PATH."""
 WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "weights")
@@ -73,11 +73,6 @@ def load_model(
         )
     network = fill(card, read_weights(file, trust), file)
     return Model(card, network.to(device), device, digest, file.name)
-
-
-def zoo_cards() -> list[str]:
-    """Names of the small models that come with MedXAI."""
-    return sorted(path.stem for path in ZOO.glob("*.json"))
 
 
 def choose_device(name: str) -> str:

@@ -1,0 +1,355 @@
+"""MedXAI in 3D Slicer: the module, its parameters, its panel, its logic and its tests.
+
+The panel's sections stand in MedXAIPanel/, one file each; whatever computes runs in a child process (MedXAILib.worker).
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import slicer
+import vtk
+from slicer import vtkMRMLMarkupsFiducialNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLVolumeNode
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+HERE = Path(__file__).resolve().parent
+# packaged, the library lies beside this file; in a source checkout, beside this file's folder
+for folder in (HERE, HERE if (HERE / "MedXAILib").is_dir() else HERE.parent):
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+from MedXAIPanel import packages, results, sample  # noqa: E402
+from MedXAIPanel.client import PYTHON, Client  # noqa: E402
+
+from MedXAILib import NOTICE, __version__  # noqa: E402
+from MedXAILib.errors import InputError  # noqa: E402
+from MedXAILib.job import Job  # noqa: E402
+from MedXAILib.progress import Cancelled  # noqa: E402
+
+REQUIREMENTS = HERE / "Resources" / "requirements.txt"
+
+
+class MedXAI(ScriptedLoadableModule):
+    """What Slicer shows of the module before it is opened."""
+
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        parent.title = _("MedXAI")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Analysis")]
+        parent.dependencies = []
+        parent.contributors = ["MedXAI developers"]
+        parent.helpText = (
+            _(
+                "See why a neural network said so: choose a volume and a model, press Predict, then Explain. The maps lie over "
+                "the volume; each says what limits belief in it. "
+            )
+            + f"<b>{NOTICE}.</b> MedXAI {__version__}."
+        )
+        parent.acknowledgementText = _(
+            "Grad-CAM: Selvaraju et al. 2017, arXiv 1610.02391. LIME: Ribeiro et al. 2016, arXiv 1602.04938. The sample "
+            "head is the ICBM 152 average (nonlinear symmetric 2009a) as packaged by nilearn."
+        )
+        slicer.app.connect("startupCompleted()", sample.register)
+
+
+@parameterNodeWrapper
+class MedXAIParameterNode:
+    """Every choice of the panel, saved with the scene; but for the consent to run a file's code, which no scene may bring.
+
+    model: name in the zoo or path of a card. target: empty is the predicted class. methods, layers: separated by blanks.
+    samples, superpixels: 0 is automatic. Volumes of a model's further inputs are node references "MedXAI.Input.<channel>".
+    """
+
+    inputVolume: vtkMRMLVolumeNode
+    model: str = "planted-lesion"
+    device: Annotated[str, Choice(["auto", "cpu", "cuda"])] = "auto"
+    labelVolume: bool = False
+    surface: bool = False
+    target: str = ""
+    what: Annotated[str, Choice(["predicted region", "region above threshold", "this voxel"])] = "predicted region"
+    threshold: Annotated[float, WithinRange(0, 0.99)] = 0.5
+    point: vtkMRMLMarkupsFiducialNode
+    methods: str = "gradcam"
+    slices: Annotated[str, Choice(["shown", "top", "all"])] = "top"
+    topSlices: Annotated[int, WithinRange(1, 999)] = 3
+    layers: str = ""
+    samples: Annotated[int, WithinRange(0, 100000)] = 0
+    superpixels: Annotated[int, WithinRange(0, 5000)] = 0
+    seed: Annotated[int, WithinRange(0, 999999)] = 0
+    share: Annotated[float, WithinRange(0.05, 1)] = 0.5
+    shownMap: vtkMRMLScalarVolumeNode
+    opacity: Annotated[float, WithinRange(0, 1)] = 0.5
+    legend: bool = True
+    outlines: bool = True
+    rendering: bool = False
+    sideBySide: bool = False
+    anatomy: vtkMRMLSegmentationNode
+
+
+class MedXAILogic(ScriptedLoadableModuleLogic):
+    """Predict and explain from Python, with or without a window. Results are nodes of the scene.
+
+    ``predict`` and ``explain`` return when they are done; a window, if there is one, stays alive meanwhile.
+    """
+
+    def __init__(self):
+        ScriptedLoadableModuleLogic.__init__(self)
+        self.client = Client()
+        self.lastJob: Job | None = None
+        self.lastVolumes: dict = {}
+
+    def getParameterNode(self):
+        return MedXAIParameterNode(super().getParameterNode())
+
+    def predict(self, volumeNode, model: str, *, labelVolume: bool = False, surface: bool = False, **options) -> list:
+        """Run a model on a volume.
+
+        :param volumeNode: a volume node, or a dict of channel name and volume node for a model with several inputs.
+        :param model: a model's name in the zoo, or the path of its card.
+        :param labelVolume: give a segmentation as a label volume node instead of a segmentation node.
+        :param surface: also make the segmentation's closed surface.
+        :param options: other fields of MedXAILib.job.Job: weights, trust, device.
+        :return: the new nodes: first the table of class probabilities (or of volumes in mL), then table and plot by
+            slice, or the segmentation.
+        :raises InputError: for whatever does not fit, in one sentence.
+        :raises Cancelled: when it was cancelled.
+        """
+        job = Job("predict", {}, str(model), **options)
+        return self._blocking(job, volumeNode, labelVolume=labelVolume, surface=surface)
+
+    def explain(self, volumeNode, model: str, target: str | None = None, methods=("gradcam",), **options) -> list:
+        """Explain a class of a model's output.
+
+        :param volumeNode, model: as for predict.
+        :param target: name of a class; by default the predicted one.
+        :param methods: names of MedXAILib.attribution.methods.METHODS.
+        :param options: other fields of MedXAILib.job.Job: layers, slices, threshold, voxel (world RAS, mm), samples,
+            superpixels, seed, share, weights, trust, device.
+        :return: the new map nodes, one for each method and layer.
+        :raises InputError: for whatever does not fit, in one sentence.
+        :raises Cancelled: when it was cancelled.
+        """
+        for name in ("layers", "voxel"):
+            if options.get(name) is not None:
+                options[name] = tuple(options[name])
+        job = Job("explain", {}, str(model), classes=(target,) if target else (), methods=tuple(methods), **options)
+        return [node for node in self._blocking(job, volumeNode) if node.GetAttribute(results.KIND) == "map"]
+
+    def start(
+        self,
+        job: Job,
+        volumes: dict,
+        done: Callable,
+        progress: Callable = lambda share, text, left: None,
+        *,
+        ask: Callable[[str], bool] = lambda text: slicer.util.confirmOkCancelDisplay(text),
+        **display,
+    ) -> bool:
+        """Send a job to the worker and return at once.
+
+        :param volumes: channel name -> volume node; a single one may have the name "".
+        :param done: called with the new nodes and the worker's result or error event.
+        :param progress: called with the share done (0..1), a text, and the seconds left or None.
+        :param ask: asked before packages are installed.
+        :param display: labelVolume, surface: how a segmentation is shown.
+        :return: False where the user does not want to install what is missing.
+        :raises InputError: where nothing could be started.
+        """
+        if not os.environ.get(PYTHON) and not packages.ensure(REQUIREMENTS, ask):
+            return False
+        source = next(iter(volumes.values()))
+        if job.voxel is not None:
+            job = replace(job, voxel=tuple(results.fromWorld(source, job.voxel)))
+
+        def finished(event: dict) -> None:
+            made = []
+            if event["event"] == "result":
+                made, event = self._received(source, event, display)
+            done(made, event)
+
+        self.lastJob, self.lastVolumes = job, dict(volumes)
+        self.client.start(job, volumes, finished, progress)
+        return True
+
+    def _received(self, source, event: dict, display: dict) -> tuple[list, dict]:
+        """Nodes of a result; where they cannot be made, none, and an error event."""
+        folder = self.client.folder / event["folder"]
+        try:
+            if slicer.mrmlScene.GetNodeByID(source.GetID() or "") is not source:
+                raise InputError("The volume was removed from the scene while it was computed on; nothing was kept.")
+            with results.allOrNothing():
+                made = [] if known(source, event) else results.addPrediction(source, event, folder, **display)
+                if "maps" in event:
+                    made += results.addMaps(source, event, folder)
+            return made, event
+        except InputError as error:
+            return [], {"event": "error", "kind": "input", "message": str(error), "details": ""}
+        finally:
+            self.client.discard(event)
+
+    def _blocking(self, job: Job, volumeNode, **display) -> list:
+        volumes = volumeNode if isinstance(volumeNode, dict) else {"": volumeNode}
+        outcome = []
+        if not self.start(job, volumes, lambda nodes, event: outcome.append((nodes, event)), **display):
+            raise InputError("MedXAI's Python packages are not installed; nothing was computed.")
+        try:
+            self.client.wait()
+        except KeyboardInterrupt:
+            self.client.cancel()
+            self.client.wait()
+            raise
+        made, event = outcome[0]
+        if event["event"] == "result":
+            return made
+        raise {"input": InputError, "cancelled": Cancelled}.get(event["kind"], RuntimeError)(event["message"])
+
+
+def known(source, event: dict) -> bool:
+    """Whether an explanation's prediction is in the scene already."""
+    if event["job"]["task"] == "predict":
+        return False
+    return any(results.facts(node)["model"] == event["prediction"]["model"] for node in results.predictionsOf(source))
+
+
+class MedXAIWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """The panel. Each section of it connects its own widgets and shows its own part of the parameters."""
+
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.parameters = None
+        self.logic = None
+        self.sections = []
+        self._guiTag = None
+        self._updating = False
+
+    def setup(self):
+        ScriptedLoadableModuleWidget.setup(self)
+        from MedXAIPanel.explain import ExplainSection
+        from MedXAIPanel.input import InputSection
+        from MedXAIPanel.keep import KeepSection
+        from MedXAIPanel.look import LookSection
+        from MedXAIPanel.predict import PredictSection
+
+        widget = slicer.util.loadUI(self.resourcePath("UI/MedXAI.ui"))
+        self.layout.addWidget(widget)
+        self.ui = slicer.util.childWidgetVariables(widget)
+        widget.setMRMLScene(slicer.mrmlScene)
+        self.logic = MedXAILogic()
+        self.input = InputSection(self)
+        self.predict = PredictSection(self)
+        self.explain = ExplainSection(self)
+        self.look = LookSection(self)
+        self.keep = KeepSection(self)
+        self.sections = [self.input, self.predict, self.explain, self.look, self.keep]
+        for section in self.sections:
+            section.connect()
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndClose)
+        self.addObserver(scene, scene.NodeRemovedEvent, self.onNodeRemoved)
+        self.initializeParameterNode()
+
+    @property
+    def log(self):
+        return self.logic.client.log
+
+    @property
+    def lastJob(self):
+        return self.logic.lastJob
+
+    @property
+    def lastVolumes(self):
+        return self.logic.lastVolumes
+
+    def cleanup(self):
+        """The application closes, or the module is reloaded."""
+        self.logic.client.stop()
+        self.removeObservers()
+
+    def enter(self):
+        self.initializeParameterNode()
+
+    def exit(self):
+        """Another module is opened: a run goes on, but the widgets follow the parameters no longer."""
+        if self.parameters and not self.logic.client.busy:
+            self.setParameterNode(None)
+
+    def onSceneStartClose(self, caller, event):
+        self.logic.client.cancel()
+        self.setParameterNode(None)
+
+    def onSceneEndClose(self, caller, event):
+        self.initializeParameterNode()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeRemoved(self, caller, event, node):
+        if self.parameters and node.IsA("vtkMRMLDisplayableNode"):
+            self.update()
+
+    def onReload(self):
+        """The module's reload button: the library and the sections are read anew as well."""
+        for name in [n for n in sys.modules if n.split(".")[0] in ("MedXAILib", "MedXAIPanel")]:
+            del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
+
+    def initializeParameterNode(self):
+        self.setParameterNode(self.logic.getParameterNode())
+        if self.parameters.inputVolume is None:
+            first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+            if first and not first.GetAttribute(results.KIND):
+                self.parameters.inputVolume = first
+
+    def setParameterNode(self, parameters):
+        """Follow a parameter node, or none."""
+        if self.parameters:
+            self.parameters.disconnectGui(self._guiTag)
+            self.removeObserver(self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+        self.parameters = parameters
+        if parameters:
+            self._guiTag = parameters.connectGui(self.ui)
+            self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+            self.update()
+
+    def onParametersModified(self, caller=None, event=None):
+        self.update()
+
+    def update(self):
+        """Show the parameters; what a section changes in them on the way is shown in the same round."""
+        if self._updating or self.parameters is None:
+            return
+        self._updating = True
+        try:
+            for section in self.sections:
+                section.update()
+        finally:
+            self._updating = False
+
+
+class MedXAITest(ScriptedLoadableModuleTest):
+    """The panel's tests, the same bodies that run without the application."""
+
+    def setUp(self):
+        slicer.mrmlScene.Clear()
+
+    def runTest(self):
+        from MedXAIPanel import scenarios
+
+        for name, body in scenarios.ALL.items():
+            self.setUp()
+            self.delayDisplay(name)
+            body(slicer.modules.medxai.widgetRepresentation().self())
+        self.delayDisplay("All passed")

@@ -1,0 +1,181 @@
+"""The section Explain: what of the output, by which methods, in which slices and layers."""
+
+from __future__ import annotations
+
+import qt
+import slicer
+
+from MedXAILib.attribution.methods import METHODS
+from MedXAILib.job import Job
+from MedXAILib.outputs.nodes import volume_of
+
+from . import results
+from .running import RunButton
+
+REGION, THRESHOLD, VOXEL = "predicted region", "region above threshold", "this voxel"
+
+
+class ExplainSection:
+    def __init__(self, panel):
+        self.panel, self.ui = panel, panel.ui
+        self.run = RunButton(panel, "explain", "Explain")
+        self.listed = None
+
+    def connect(self) -> None:
+        for method in METHODS.values():
+            item = qt.QListWidgetItem(f"{method.title}: {method.cost}")
+            item.setData(qt.Qt.UserRole, method.name)
+            item.setToolTip(f"{method.family}; needs {method.needs}. {method.reference}.")
+            item.setCheckState(qt.Qt.Unchecked)
+            self.ui.methods.addItem(item)
+        self.ui.methods.itemChanged.connect(self.onMethods)
+        self.ui.target.activated.connect(self.onTarget)
+        self.ui.point.markupsNodeChanged.connect(self.onPoint)
+        self.ui.explainButton.clicked.connect(self.onExplain)
+
+    def update(self) -> None:
+        p, card = self.panel.parameters, self.panel.input.card
+        self.listTargets()
+        chosen = p.methods.split()
+        for item in self.items():
+            wanted = qt.Qt.Checked if item.data(qt.Qt.UserRole) in chosen else qt.Qt.Unchecked
+            if item.checkState() != wanted:
+                item.setCheckState(wanted)
+        segmentation = card is not None and card.task == "segmentation"
+        slices = card is not None and card.mode == "slices"
+        for widget in (self.ui.whatLabel, self.ui.what):
+            widget.visible = segmentation
+        for widget in (self.ui.thresholdLabel, self.ui.threshold):
+            widget.visible = segmentation and p.what == THRESHOLD
+        for widget in (self.ui.pointLabel, self.ui.point):
+            widget.visible = segmentation and p.what == VOXEL
+        for widget in (self.ui.slicesLabel, self.ui.slices, self.ui.topSlices):
+            widget.visible = slices
+        self.ui.topSlices.enabled = p.slices == "top"
+        self.ui.topSlices.toolTip = (
+            "How many, of the highest scores." if p.slices == "top" else "Choose the top slices first."
+        )
+        self.showPoint(segmentation and p.what == VOXEL)
+        self.run.update(self.panel.input.obstacle() or self.obstacle(), "Make the maps of the class and methods above.")
+
+    def listTargets(self) -> None:
+        """The predicted class first, then all; the background of an exclusive segmentation is not asked for."""
+        card, table = self.panel.input.card, self.panel.predict.latest()
+        names = card.labels if card else ()
+        top = results.facts(table)["top"] if table else None
+        if (names, top) != self.listed:
+            self.listed = (names, top)
+            self.ui.target.clear()
+            self.ui.target.addItem(f"predicted: {top}" if top else "the predicted class", "")
+            for name in names:
+                self.ui.target.addItem(name, name)
+        wanted = self.panel.parameters.target
+        self.ui.target.setCurrentIndex(max(0, self.ui.target.findData(wanted)) if wanted else 0)
+
+    def items(self) -> list:
+        return [self.ui.methods.item(n) for n in range(self.ui.methods.count)]
+
+    def obstacle(self) -> str:
+        """Why nothing can be explained; empty where it can."""
+        p, card = self.panel.parameters, self.panel.input.card
+        if not p.methods.split():
+            return "Choose a method first."
+        if p.target and p.target not in card.labels:
+            return f"{card.name} has no class {p.target}: choose another one."
+        if card.task == "segmentation" and p.what == THRESHOLD and not self.target():
+            return "Choose the class whose region is meant, or predict first."
+        if card.task == "segmentation" and p.what == VOXEL and self.voxel() is None:
+            return "Place a point in a slice view first."
+        return ""
+
+    def target(self) -> str:
+        """The class explained; empty for the predicted one while it is unknown."""
+        table = self.panel.predict.latest()
+        return self.panel.parameters.target or (results.facts(table)["top"] if table else "")
+
+    def voxel(self):
+        """The placed point, world RAS mm, or None."""
+        node = self.panel.parameters.point
+        if node is None or node.GetNumberOfControlPoints() == 0:
+            return None
+        return tuple(node.GetNthControlPointPositionWorld(node.GetNumberOfControlPoints() - 1))
+
+    def showPoint(self, wanted: bool) -> None:
+        if wanted and self.panel.parameters.point is None:
+            node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "MedXAI voxel")
+            node.SetMaximumNumberOfControlPoints(1)
+            self.panel.parameters.point = node
+        if self.ui.point.currentNode() is not self.panel.parameters.point:
+            self.ui.point.setCurrentNode(self.panel.parameters.point)
+
+    def job(self) -> Job:
+        """The run that the widgets mean."""
+        p, card = self.panel.parameters, self.panel.input.card
+        of = p.what if card.task == "segmentation" else REGION
+        target = self.target() if of == THRESHOLD else p.target
+        return Job(
+            "explain",
+            {},
+            p.model,
+            trust=bool(self.ui.trust.checked),
+            device=p.device,
+            classes=(target,) if target else (),
+            threshold=p.threshold if of == THRESHOLD else None,
+            voxel=self.voxel() if of == VOXEL else None,
+            methods=tuple(p.methods.split()),
+            layers=tuple(p.layers.split()),
+            slices=self.slices() if card.mode == "slices" else None,
+            samples=p.samples or None,
+            superpixels=p.superpixels or None,
+            seed=p.seed,
+            share=p.share,
+        )
+
+    def slices(self) -> str:
+        p = self.panel.parameters
+        if p.slices == "shown":
+            shown = shownSlice(p.inputVolume, self.panel.input.card.axis)
+            return f"{shown}:{shown + 1}"
+        return "all" if p.slices == "all" else f"top:{p.topSlices}"
+
+    def onTarget(self, index) -> None:
+        self.panel.parameters.target = self.ui.target.itemData(index) or ""
+
+    def onMethods(self, *_) -> None:
+        if self.panel.parameters:
+            checked = [item.data(qt.Qt.UserRole) for item in self.items() if item.checkState() == qt.Qt.Checked]
+            self.panel.parameters.methods = " ".join(checked)
+
+    def onPoint(self, *_) -> None:
+        node = self.ui.point.currentNode()
+        if self.panel.parameters and node is not self.panel.parameters.point:
+            self.panel.parameters.point = node
+        if node is not None and not self.panel.hasObserver(node, node.PointPositionDefinedEvent, self.onPlaced):
+            self.panel.addObserver(node, node.PointPositionDefinedEvent, self.onPlaced)
+
+    def onPlaced(self, *_) -> None:
+        self.panel.update()
+
+    def onExplain(self, *_) -> None:
+        self.run.click(None if self.run.running else self.job(), self.onDone)
+
+    def onDone(self, made: list, event: dict) -> None:
+        self.panel.look.show([node for node in made if node.GetAttribute(results.KIND) == "map"])
+
+
+def shownSlice(volumeNode, axis: str) -> int:
+    """Number (0-based, in the file's own array) of the slice that the slice view across ``axis`` shows.
+
+    :param axis: axial, coronal, sagittal, i, j or k, as in the model's card.
+    """
+    volume = volume_of(volumeNode)
+    index = volume.axis_index(axis)
+    normal = volume.affine[:3, index] / volume.spacing[index]
+    best, number = -1.0, 0
+    for name in slicer.app.layoutManager().sliceViewNames():
+        matrix = slicer.app.layoutManager().sliceWidget(name).mrmlSliceNode().GetSliceToRAS()
+        along = abs(sum(matrix.GetElement(row, 2) * normal[row] for row in range(3)))
+        if along > best:
+            point = results.fromWorld(volumeNode, [matrix.GetElement(row, 3) for row in range(3)])
+            best, number = along, round(float(volume.ijk(point)[index]))
+    return min(max(number, 0), volume.shape[index] - 1)

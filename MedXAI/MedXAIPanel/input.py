@@ -1,0 +1,171 @@
+"""The section Input: volumes, model, consent, device."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+
+import qt
+import slicer
+
+from MedXAILib.errors import InputError
+from MedXAILib.models import listing
+
+RECENT = "MedXAI/RecentModels"
+"""Key of the application's settings: paths of cards used last, the newest first."""
+MOST_RECENT = 8
+CHANNEL = "MedXAI.Input."
+"""Prefix of the node references of a model's further inputs."""
+
+
+class InputSection:
+    def __init__(self, panel):
+        self.panel, self.ui = panel, panel.ui
+        self.card: listing.Brief | None = None
+        self.fault = ""
+        self.consent = False
+        self.shown = None
+        self.selectors: dict[str, object] = {}
+
+    def connect(self) -> None:
+        self.ui.model.activated.connect(self.onModelChosen)
+        self.ui.openModel.clicked.connect(self.onOpen)
+        self.ui.trust.toggled.connect(self.onTrust)
+        self.ui.trust.visible = False
+
+    def update(self) -> None:
+        model = self.panel.parameters.model
+        if model != self.shown:
+            self.show(model)
+        for channel, selector in self.selectors.items():
+            node = self.panel.parameters.parameterNode.GetNodeReference(CHANNEL + channel)
+            if selector.currentNode() is not node:
+                selector.setCurrentNode(node)
+        self.ui.inputLabel.text = f"{self.channels()[0]}:" if len(self.channels()) > 1 else "Volume:"
+
+    def show(self, model: str) -> None:
+        """Read a model's card and show it in short."""
+        self.shown, self.card, self.fault, self.consent = model, None, "", False
+        try:
+            self.card = listing.brief(model)
+            self.consent = listing.needs_consent(self.card.weights)
+        except InputError as error:
+            self.fault = str(error)
+        self.list(model)
+        self.ui.trust.checked = False
+        self.askConsent(self.consent)
+        self.ui.modelCard.text = (
+            f'<span style="color:#c0392b">{html.escape(self.fault)}</span>' if self.fault else described(self.card)
+        )
+        self.ui.modelCard.toolTip = "" if self.fault else "\n".join((self.card.description, *self.card.weaknesses))
+        self.makeSelectors()
+
+    def askConsent(self, needed: bool) -> None:
+        """Show the box that lets a file run code."""
+        self.ui.trust.visible = needed
+        if needed and self.card:
+            name = self.card.weights.name
+            self.ui.trust.text = "I trust this file: it may run code"
+            self.ui.trust.toolTip = f"{name} is a program, not only numbers: opening it can do anything that you can. Consent is remembered for this very file."
+
+    def list(self, model: str) -> None:
+        """The zoo, then the cards used last, the shown one among them."""
+        names = listing.zoo_cards() + recentModels()
+        names += [] if model in names else [model]
+        self.ui.model.clear()
+        for name in names:
+            self.ui.model.addItem(name if name in listing.zoo_cards() else Path(name).stem, name)
+            self.ui.model.setItemData(self.ui.model.count - 1, name, qt.Qt.ToolTipRole)
+        self.ui.model.setCurrentIndex(names.index(model))
+
+    def makeSelectors(self) -> None:
+        """A selector for each input beyond the first."""
+        layout = self.ui.furtherInputs.layout()
+        for selector in self.selectors.values():
+            layout.removeRow(selector)
+        self.selectors = {}
+        for channel in self.channels()[1:]:
+            selector = slicer.qMRMLNodeComboBox()
+            selector.nodeTypes = ["vtkMRMLScalarVolumeNode"]
+            selector.addEnabled = selector.removeEnabled = False
+            selector.noneEnabled = True
+            selector.setMRMLScene(slicer.mrmlScene)
+            selector.toolTip = f"The volume of the input {channel}."
+            layout.addRow(f"{channel}:", selector)
+            selector.currentNodeChanged.connect(lambda node, channel=channel: self.onFurther(channel, node))
+            self.selectors[channel] = selector
+        self.ui.furtherInputs.visible = bool(self.selectors)
+
+    def channels(self) -> list[str]:
+        return [name for name, _ in self.card.channels] if self.card else [""]
+
+    def volumes(self) -> dict:
+        """Channel name -> volume node."""
+        first, *further = self.channels()
+        node = self.panel.parameters.parameterNode
+        return {first: self.panel.parameters.inputVolume} | {c: node.GetNodeReference(CHANNEL + c) for c in further}
+
+    def obstacle(self) -> str:
+        """Why nothing can be computed, in a sentence; empty where it can."""
+        if self.fault:
+            return self.fault
+        missing = [channel for channel, node in self.volumes().items() if node is None]
+        if missing:
+            return (
+                "Choose a volume first."
+                if len(self.channels()) == 1
+                else f"Choose a volume for {', '.join(missing)} first."
+            )
+        if self.consent and not self.ui.trust.checked:
+            return "This model's file can run code: tick the box if you trust it."
+        return ""
+
+    def onModelChosen(self, index) -> None:
+        self.panel.parameters.model = self.ui.model.itemData(index)
+
+    def onOpen(self, *_) -> None:
+        path = qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), "A model card", "", "Model cards (*.json)")
+        if path:
+            self.open(path)
+
+    def open(self, path: str) -> None:
+        """Choose a card by its path, and remember it."""
+        remember(path)
+        self.panel.parameters.model = path
+
+    def onTrust(self, *_) -> None:
+        self.panel.update()
+
+    def onFurther(self, channel: str, node) -> None:
+        if self.panel.parameters:
+            self.panel.parameters.parameterNode.SetNodeReferenceID(CHANNEL + channel, node.GetID() if node else None)
+
+
+def described(card: listing.Brief) -> str:
+    """A card in a few lines of rich text."""
+    shown = {"slices": f"{card.axis} slices", "whole": "the whole volume", "windows": "overlapping windows"}[card.mode]
+    labels = ", ".join(card.labels[:6]) + (f" and {len(card.labels) - 6} more" if len(card.labels) > 6 else "")
+    modality = "; ".join(f"{name}: {text}" if len(card.channels) > 1 else text for name, text in card.channels if text)
+    spacing = " x ".join(f"{mm:g}" for mm in card.spacing) + " mm" if card.spacing else "the file's own"
+    rows = [
+        ("", f"{card.task} of {shown}"),
+        ("Classes", labels),
+        ("Modality", modality or "not said"),
+        ("Spacing", spacing),
+        ("Licence", card.licence or "not said"),
+    ]
+    lines = [(f"<b>{name}:</b> " if name else "") + html.escape(text) for name, text in rows]
+    if card.weaknesses:
+        lines.append(f"<i>{html.escape(card.weaknesses[0])}</i>")
+    return "<br>".join(lines)
+
+
+def recentModels() -> list[str]:
+    """Paths of the cards used last that still exist."""
+    stored = slicer.app.userSettings().value(RECENT) or ()
+    stored = (stored,) if isinstance(stored, str) else stored
+    return [path for path in stored if Path(path).is_file()]
+
+
+def remember(path: str) -> None:
+    slicer.app.userSettings().setValue(RECENT, [path, *(p for p in recentModels() if p != path)][:MOST_RECENT])

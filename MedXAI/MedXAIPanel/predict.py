@@ -1,0 +1,114 @@
+"""The section Predict: the run, the class probabilities, the plot by slice, the segmentation."""
+
+from __future__ import annotations
+
+import qt
+import slicer
+
+from MedXAILib.job import Job
+from MedXAILib.outputs import display
+
+from . import results
+from .running import RunButton, hostScene
+
+
+class PredictSection:
+    def __init__(self, panel):
+        self.panel, self.ui = panel, panel.ui
+        self.run = RunButton(panel, "predict", "Predict")
+        self.shown = None
+        self.plotView = None
+
+    def connect(self) -> None:
+        self.ui.predictButton.clicked.connect(self.onPredict)
+        self.ui.probabilities.cellClicked.connect(self.onRow)
+        header = self.ui.probabilities.horizontalHeader()
+        header.setStretchLastSection(True)
+        self.ui.probabilities.verticalHeader().visible = False
+        self.ui.plot.visible = False
+
+    def update(self) -> None:
+        self.run.update(self.panel.input.obstacle(), "Run the model on the volume.")
+        segments = self.panel.input.card is not None and self.panel.input.card.task == "segmentation"
+        self.ui.labelVolume.visible = segments
+        self.ui.surface.visible = segments
+        self.ui.surface.enabled = not self.panel.parameters.labelVolume
+        self.ui.surface.toolTip = (
+            "A label volume has no surface."
+            if self.panel.parameters.labelVolume
+            else "Make a closed surface of the segmentation."
+        )
+        table = self.latest()
+        if table is not self.shown:
+            self.show(table)
+
+    def latest(self):
+        """The newest prediction of the chosen volume by the chosen model."""
+        card = self.panel.input.card
+        of = [
+            n
+            for n in results.predictionsOf(self.panel.parameters.inputVolume)
+            if card and results.facts(n)["model"] == card.name
+        ]
+        return of[-1] if of else None
+
+    def onPredict(self, *_) -> None:
+        p = self.panel.parameters
+        job = Job("predict", {}, p.model, trust=bool(self.ui.trust.checked), device=p.device)
+        self.run.click(job, lambda made, event: None, labelVolume=p.labelVolume, surface=p.surface)
+
+    def show(self, table) -> None:
+        """Classes by falling probability, or structures by falling volume, with bars; the plot of a slice-wise model."""
+        self.shown = table
+        facts = results.facts(table) if table else {}
+        values = facts.get("probabilities") or facts.get("volume_ml") or {}
+        whole = 1.0 if "probabilities" in facts else max(values.values(), default=0) or 1.0
+        grid = self.ui.probabilities
+        grid.setRowCount(len(values))
+        grid.setColumnCount(2)
+        grid.setHorizontalHeaderLabels(["class", "probability" if "probabilities" in facts or not values else "volume"])
+        for row, (name, value) in enumerate(sorted(values.items(), key=lambda pair: -pair[1])):
+            grid.setItem(row, 0, qt.QTableWidgetItem(name))
+            bar = qt.QProgressBar()
+            bar.maximum = 1000
+            bar.value = round(1000 * value / whole)
+            bar.format = f"{value:.3f}" if "probabilities" in facts else f"{value:.1f} mL"
+            grid.setCellWidget(row, 1, bar)
+        grid.visible = bool(values)
+        self.plot(table)
+
+    def plot(self, table) -> None:
+        """The probabilities by slice, in a plot view of the panel's own."""
+        slices = table.GetNodeReference(results.SLICES) if table else None
+        chart = slices.GetNodeReference("MedXAI.Chart") if slices else None
+        self.ui.plot.visible = chart is not None
+        if chart is None:
+            return
+        if self.plotView is None or self.plotView.GetScene() is None:
+            self.plotView = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotViewNode", "MedXAI probabilities")
+            self.plotView.SetLayoutName("MedXAI")
+            self.plotView.SetSaveWithScene(False)
+            self.ui.plot.setMRMLPlotViewNode(self.plotView)
+        self.plotView.SetPlotChartNodeID(chart.GetID())
+
+    def onRow(self, row, column) -> None:
+        """Jump the slice views to the place that matters most for the class of a row."""
+        table = self.shown
+        place = whereOf(table, self.ui.probabilities.item(row, 0).text()) if table else None
+        if place is not None:
+            display.jump(hostScene(), place)
+
+
+def whereOf(table, name: str):
+    """World RAS of the slice where a class is most probable, or of a segment's middle; None where there is no such place."""
+    facts = results.facts(table)
+    if "slices" in facts:
+        column = list(facts["probabilities"]).index(name)
+        strongest = max(range(len(facts["slices"])), key=lambda n: facts["slices"][n][column])
+        return results.toWorld(results.sourceOf(table), facts["centres"][strongest])
+    node = table.GetNodeReference(results.SEGMENTATION)
+    if node is None or not node.IsA("vtkMRMLSegmentationNode"):
+        return None
+    found = node.GetSegmentation().GetSegmentIdBySegmentName(name)
+    centre = node.GetSegmentCenterRAS(found) if found else None
+    return None if centre is None else results.toWorld(node, centre)

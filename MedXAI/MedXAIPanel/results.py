@@ -1,0 +1,230 @@
+"""What a run gave, as nodes: named by volume, class and method, in one subject-hierarchy folder under the source volume.
+
+What tables and sentences need stays with each node as JSON, so that a saved scene can be explored without computing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import slicer
+import vtk
+
+from MedXAILib import NOTICE
+from MedXAILib.attribution.methods import METHODS
+from MedXAILib.formats import read_volume
+from MedXAILib.outputs import nodes
+from MedXAILib.volume import Label, Labels
+
+KIND, FACTS = "MedXAI.Kind", "MedXAI.Facts"
+SOURCE, SEGMENTATION, REGIONS, SUPERPIXELS = (
+    "MedXAI.Source",
+    "MedXAI.Segmentation",
+    "MedXAI.Regions",
+    "MedXAI.Superpixels",
+)
+SLICES = "MedXAI.Slices"
+FOLDER = "MedXAI"
+
+
+def addPrediction(volumeNode, event: dict, files: Path, *, labelVolume: bool = False, surface: bool = False) -> list:
+    """The prediction as a table node; a segmentation as a segmentation node, or as a label volume.
+
+    :param event: the worker's result event.
+    :param files: the folder of its files.
+    :return: the new nodes, the table first.
+    """
+    found = event["prediction"]
+    name = f"{volumeNode.GetName()} {found['model']}"
+    values = found.get("probabilities") or found["volume_ml"]
+    column = "probability" if "probabilities" in found else "mL"
+    table = addTable(f"{name} prediction", {"class": list(values), column: list(values.values())})
+    keep(
+        table,
+        "prediction",
+        volumeNode,
+        found | {"job": event["job"], "remarks": event["remarks"], "seconds": event["seconds"]},
+    )
+    made = [table]
+    if "slices" in found:
+        columns = dict(zip(values, zip(*found["slices"], strict=True), strict=True))
+        slices = addTable(f"{name} by slice", {"slice": list(range(len(found["slices"])))} | columns)
+        keep(slices, "slices", volumeNode, {})
+        table.SetNodeReferenceID(SLICES, slices.GetID())
+        made += [slices, *addPlot(slices, list(columns), f"{name} by slice")]
+    if "labels" in found:
+        labels = readLabels(found["labels"], files)
+        if labelVolume:
+            node = nodes.add_label_map(slicer.mrmlScene, labels, f"{name} segmentation")
+        else:
+            node = nodes.add_labels(slicer.mrmlScene, labels, f"{name} segmentation", volumeNode, fill=0.25)
+            if surface:
+                node.CreateClosedSurfaceRepresentation()
+        keep(node, "segmentation", volumeNode, {})
+        table.SetNodeReferenceID(SEGMENTATION, node.GetID())
+        made.append(node)
+    file(made, volumeNode)
+    return made
+
+
+def addMaps(volumeNode, event: dict, files: Path) -> list:
+    """Each map as a scalar volume on its own grid, its hot regions and superpixels as segmentations.
+
+    :return: the new map nodes, in the order of the result.
+    """
+    made = []
+    for found in event["maps"]:
+        title = METHODS[found["method"]].title
+        name = slicer.mrmlScene.GenerateUniqueName(
+            f"{volumeNode.GetName()} {found['target']} {title} {found['layer']}".strip()
+        )
+        overlay = nodes.Overlay(
+            name, read_volume(files / found["file"]), found["signed"], found["title"], tuple(found["limits"])
+        )
+        node = nodes.add_map(slicer.mrmlScene, overlay)
+        facts = {key: value for key, value in found.items() if key != "file"}
+        keep(node, "map", volumeNode, facts | {"grid": event["prediction"]["grid"], "job": event["job"]})
+        parts = [node]
+        for role, kind in ((REGIONS, "regions"), (SUPERPIXELS, "superpixels")):
+            if found.get(kind, {}).get("rows"):
+                labels = readLabels(found[kind], files)
+                part = nodes.add_labels(slicer.mrmlScene, labels, f"{name} {kind}", volumeNode, fill=0.0)
+                part.GetDisplayNode().SetVisibility(False)
+                keep(part, kind, volumeNode, {})
+                node.SetNodeReferenceID(role, part.GetID())
+                parts.append(part)
+        file(parts, volumeNode)
+        made.append(node)
+    return made
+
+
+@contextmanager
+def allOrNothing() -> Iterator[None]:
+    """After an error, no node remains that was added meanwhile."""
+    added = []
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def note(scene, event, node):
+        added.append(node)
+
+    tag = slicer.mrmlScene.AddObserver(slicer.mrmlScene.NodeAddedEvent, note)
+    try:
+        yield
+    except BaseException:
+        for node in reversed(added):
+            slicer.mrmlScene.RemoveNode(node)
+        raise
+    finally:
+        slicer.mrmlScene.RemoveObserver(tag)
+
+
+def addTable(name: str, columns: dict[str, Sequence]):
+    """A table node from columns of text, integers or floats."""
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", name)
+    for title, values in columns.items():
+        kind = (
+            vtk.vtkStringArray
+            if isinstance(values[0], str)
+            else vtk.vtkIntArray
+            if isinstance(values[0], int)
+            else vtk.vtkDoubleArray
+        )
+        array = kind()
+        array.SetName(title)
+        for value in values:
+            array.InsertNextValue(value)
+        node.AddColumn(array)
+    return node
+
+
+def addPlot(table, columns: list[str], title: str) -> list:
+    """A chart of columns over the table's first one."""
+    chart = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotChartNode", title)
+    series = []
+    for index, column in enumerate(columns):
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotSeriesNode", column)
+        node.SetAndObserveTableNodeID(table.GetID())
+        node.SetXColumnName("slice")
+        node.SetYColumnName(column)
+        node.SetPlotType(node.PlotTypeScatter)
+        node.SetMarkerStyle(node.MarkerStyleNone)
+        node.SetColor(*nodes.label_colors(len(columns))[index])
+        chart.AddAndObservePlotSeriesNodeID(node.GetID())
+        series.append(node)
+    chart.SetTitle("")
+    chart.SetXAxisTitle("slice")
+    chart.SetYAxisTitle("probability")
+    table.SetNodeReferenceID("MedXAI.Chart", chart.GetID())
+    return [chart, *series]
+
+
+def readLabels(found: dict, files: Path) -> Labels:
+    rows = tuple(Label(value, name, tuple(color)) for value, name, color in found["rows"])
+    return Labels(read_volume(files / found["file"]), rows)
+
+
+def keep(node, kind: str, volumeNode, facts: dict) -> None:
+    """Write down on a node what it is and where it comes from."""
+    node.SetAttribute(KIND, kind)
+    node.SetAttribute(FACTS, json.dumps(facts))
+    node.SetAttribute("MedXAI.Notice", NOTICE)
+    node.SetNodeReferenceID(SOURCE, volumeNode.GetID())
+
+
+def file(made: list, volumeNode) -> None:
+    """Put nodes into the MedXAI folder under their volume, and under its parent transform."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    source = hierarchy.GetItemByDataNode(volumeNode) or hierarchy.CreateItem(hierarchy.GetSceneItemID(), volumeNode)
+    folder = hierarchy.GetItemChildWithName(source, FOLDER) or hierarchy.CreateFolderItem(source, FOLDER)
+    for node in made:
+        item = hierarchy.GetItemByDataNode(node) or hierarchy.CreateItem(folder, node)
+        hierarchy.SetItemParent(item, folder)
+        if node.IsA("vtkMRMLTransformableNode"):
+            node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+
+
+def facts(node) -> dict:
+    """What was written down on a result node."""
+    return json.loads(node.GetAttribute(FACTS) or "{}")
+
+
+def sourceOf(node):
+    """The volume that a result node is about, or None where it was removed."""
+    return node.GetNodeReference(SOURCE)
+
+
+def resultsOf(volumeNode, kind: str, nodeClass: str) -> list:
+    """The result nodes of a volume, the oldest first."""
+    if volumeNode is None:
+        return []
+    found = slicer.mrmlScene.GetNodesByClass(nodeClass)
+    found.UnRegister(None)
+    listed = [found.GetItemAsObject(n) for n in range(found.GetNumberOfItems())]
+    return [node for node in listed if node.GetAttribute(KIND) == kind and sourceOf(node) is volumeNode]
+
+
+def mapsOf(volumeNode) -> list:
+    return resultsOf(volumeNode, "map", "vtkMRMLScalarVolumeNode")
+
+
+def predictionsOf(volumeNode) -> list:
+    return resultsOf(volumeNode, "prediction", "vtkMRMLTableNode")
+
+
+def toWorld(node, point: Sequence[float]) -> list[float]:
+    """A point in the coordinates of a node, through its parent transforms, to world RAS mm."""
+    return transformed(node.GetParentTransformNode(), None, point)
+
+
+def fromWorld(node, point: Sequence[float]) -> list[float]:
+    """World RAS mm to the coordinates of a node."""
+    return transformed(None, node.GetParentTransformNode(), point)
+
+
+def transformed(source, target, point: Sequence[float]) -> list[float]:
+    transform = vtk.vtkGeneralTransform()
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(source, target, transform)
+    return list(transform.TransformPoint(*point))

@@ -1,0 +1,92 @@
+"""A button that becomes Cancel, with its progress bar and its message: how a run is started, watched and stopped."""
+
+from __future__ import annotations
+
+import time
+
+import slicer
+
+from MedXAILib.errors import InputError
+from MedXAILib.job import Job
+
+
+class RunButton:
+    """One of the panel's two ways to start a run; while one runs, the other is disabled.
+
+    :param name: "predict" or "explain": the button, bar and message of this name belong to it.
+    """
+
+    def __init__(self, panel, name: str, text: str):
+        self.panel, self.text = panel, text
+        self.button = getattr(panel.ui, f"{name}Button")
+        self.bar = getattr(panel.ui, f"{name}Progress")
+        self.message = getattr(panel.ui, f"{name}Message")
+        self.running = False
+        self.bar.visible = False
+        self.message.visible = False
+
+    def update(self, obstacle: str, hint: str) -> None:
+        """Enable the button, or say on it why it is not.
+
+        :param obstacle: why nothing can be started now; empty where it can.
+        :param hint: what the button does.
+        """
+        busy = self.panel.logic.client.busy
+        self.button.text = "Cancel" if self.running else self.text
+        if busy and not self.running:
+            obstacle = "Another run is under way."
+        self.button.enabled = self.running or not obstacle
+        self.button.toolTip = "Stop this run; nothing of it is kept." if self.running else obstacle or hint
+
+    def click(self, job: Job, done, **display) -> None:
+        """Start the job, or cancel the one that runs."""
+        if self.running:
+            self.button.enabled = False
+            self.say("Cancelling...")
+            self.panel.logic.client.cancel()
+            return
+        self.say("")
+        began = time.monotonic()
+
+        def finished(made: list, event: dict) -> None:
+            self.running = False
+            self.bar.visible = False
+            if event["event"] == "error":
+                self.say(event["message"], failed=event["kind"] != "cancelled")
+            else:
+                self.say(f"Done in {time.monotonic() - began:.1f} s. " + " ".join(event["remarks"]))
+                done(made, event)
+            self.panel.update()
+
+        try:
+            volumes = self.panel.input.volumes()
+            self.running = self.panel.logic.start(job, volumes, finished, self.progress, **display)
+        except InputError as error:
+            self.say(str(error), failed=True)
+        if self.running:
+            self.progress(0, "Starting", None)
+            self.bar.visible = True
+        self.panel.update()
+
+    def progress(self, share: float, text: str, left: float | None) -> None:
+        self.bar.value = round(1000 * share)
+        self.say(text + ("" if left is None else f", {duration(left)} left"))
+
+    def say(self, text: str, failed: bool = False) -> None:
+        self.message.text = text
+        self.message.setStyleSheet("color: #c0392b" if failed else "")
+        self.message.visible = bool(text)
+
+
+def duration(seconds: float) -> str:
+    """Roughly: 40 s, 3 min, 2 h."""
+    if seconds < 100:
+        return f"about {max(1, round(seconds))} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+
+
+def hostScene():
+    """The application's scene as the library's scene code sees it."""
+    from MedXAILib.outputs.scene import Host
+
+    return Host(slicer.mrmlScene, slicer.app.applicationLogic())

@@ -1,0 +1,100 @@
+"""Cards as a list: what a person wants to know before choosing, read with the standard library alone.
+
+The panel shows this before any package is installed; whether a card is right in every field is for :mod:`.card` to say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError
+from . import trust
+
+ZOO = Path(__file__).parent / "zoo"
+
+
+@dataclass(frozen=True)
+class Brief:
+    """The short form of a card.
+
+    :ivar mode: slices, whole or windows.
+    :ivar axis: of slices: axial, coronal, sagittal, i, j or k.
+    :ivar channels: (name, modality) of each input.
+    :ivar spacing: mm along i, j, k; None is the file's own.
+    """
+
+    name: str
+    description: str
+    task: str
+    mode: str
+    axis: str
+    labels: tuple[str, ...]
+    channels: tuple[tuple[str, str], ...]
+    spacing: tuple[float, ...] | None
+    licence: str
+    weaknesses: tuple[str, ...]
+    weights: Path
+
+
+def zoo_cards() -> list[str]:
+    """Names of the small models that come with MedXAI."""
+    return sorted(path.stem for path in ZOO.glob("*.json"))
+
+
+def card_path(model: str) -> Path:
+    """Where the card of a model lies: a name of the zoo, or a path."""
+    return ZOO / f"{model}.json" if model in zoo_cards() else Path(model)
+
+
+def brief(model: str) -> Brief:
+    """The short form of a model's card.
+
+    :raises InputError: for a file that is no card.
+    """
+    path = card_path(model)
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        inputs = card.get("input", {})
+        channels = inputs.get("channels") or [{"name": "image"}]
+        return Brief(
+            card["name"],
+            card.get("description", ""),
+            card["task"],
+            card["spatial"]["mode"],
+            card["spatial"].get("axis", "axial"),
+            tuple(label["name"] for label in card["output"]["labels"]),
+            tuple((c["name"], c.get("modality", "")) for c in channels),
+            tuple(inputs["spacing"]) if inputs.get("spacing") else None,
+            card.get("licence", ""),
+            tuple(card.get("weaknesses", ())),
+            path.parent / card["weights"]["file"],
+        )
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such model card; choose another one.") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise InputError(
+            f"{path.name}: this is no model card; 'medxai card check' says what is wrong with it."
+        ) from None
+
+
+def needs_consent(weights: Path) -> bool:
+    """Whether opening a weights file may run code that nobody has consented to; told from its content, never by opening.
+
+    :raises InputError: for a file that is refused even with consent, or that is no weights file.
+    """
+    if not weights.is_file():
+        return False
+    found = trust.inspect(weights)
+    found.refuse()
+    if found.kind == trust.SAFETENSORS or (found.kind == trust.CHECKPOINT and plain(found)):
+        return False
+    with open(weights, "rb") as file:
+        return not trust.is_trusted(hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def plain(found: trust.Findings) -> bool:
+    """Whether a checkpoint names nothing but what tensors are made of."""
+    return all(module.split(".")[0] in ("torch", "collections") for module, _ in found.names)
