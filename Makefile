@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 TORCH := torch==2.13.0
 LIGHT := .venv312
-WITHOUT_TORCH := test_volume test_formats test_dicom test_card test_trust test_regions test_files test_scene test_light
+WITHOUT_TORCH := test_volume test_formats test_dicom test_card test_trust test_regions test_files test_job test_scene test_light
 LIGHT_NEEDS := "numpy>=1.26" "scikit-image>=0.22" "SimpleITK>=2.3" "pydantic>=2.7" "typer>=0.12" "rich>=13" "pydicom>=3.0" \
   "psutil>=5.9" "slicer-core>=5.12" "pytest>=8" "pytest-timeout>=2.3" "hypothesis>=6.100" "nibabel>=5" "setuptools>=77"
 
@@ -20,8 +20,8 @@ test: $(VENV)/.test lint
 	@$(MAKE) --no-print-directory light
 
 lint: $(VENV)/.test
-	$(BIN)/ruff check MedXAILib Testing
-	$(BIN)/ruff format --check MedXAILib Testing
+	$(BIN)/ruff check MedXAI MedXAILib Testing
+	$(BIN)/ruff format --check MedXAI MedXAILib Testing
 
 # Python 3.12 is Slicer's own: where it is at hand (on the path or in pyenv), whatever needs no torch runs on it too.
 .PHONY: light
