@@ -61,6 +61,7 @@ class TinyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
         self.ui.apply.connect("clicked(bool)", self.onApply)
         self.begin()
 
@@ -70,6 +71,9 @@ class TinyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneEndClose(self, caller, event):
         self.closed += 1
+        self.onSceneEndImport(caller, event)
+
+    def onSceneEndImport(self, caller, event):
         self.node.disconnectGui(self.tag)
         self.begin()
 
