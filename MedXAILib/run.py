@@ -42,6 +42,8 @@ class Opened:
     found: list[Layer]
     tapes: TapeCache
     prediction: Prediction | None = None
+    pass_seconds: float = 0.0
+    """How long the network took for the whole of it, or for one slice of a slice-wise model."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,8 +114,10 @@ def carry_out(
         opened.prediction = predict(
             model, opened.prepared, tapes=opened.tapes, progress=portion(progress, 0, 2) if both else progress
         )
+        pieces = opened.prepared.shape[0] if opened.prediction.tiling.mode == "slices" else 1
+        opened.pass_seconds = (time.perf_counter() - first) / pieces
         if both:
-            say_cost(job, opened.prediction, time.perf_counter() - first, say)
+            say_cost(job, opened, say)
             progress = portion(progress, 1, 2)
     attributions = []
     if job.task == "explain":
@@ -170,20 +174,27 @@ def say_memory(need: int, say: Notes) -> None:
         say("This may not fit: give the card windows (spatial.mode), or choose a deeper layer.")
 
 
-def say_cost(job: Job, prediction: Prediction, seconds: float, say: Notes) -> None:
+def say_cost(job: Job, opened: Opened, say: Notes) -> None:
     """How long query methods may take, where that is over a minute, from the pace of the first pass."""
     from .attribution.methods import method
-    from .explanation import SUPERPIXELS, default_samples
 
-    mode = prediction.tiling.mode
-    samples = job.samples or default_samples(job.superpixels or SUPERPIXELS[mode])
-    each = seconds / prediction.prepared.shape[0] if mode == "slices" else seconds
-    minutes = samples * each / 60
     for m in (method(name) for name in job.methods):
+        samples = evaluations(m.name, job, opened.prediction.tiling.mode)
+        minutes = samples * opened.pass_seconds / 60
         if m.kind == "query" and minutes > 1:
             say(
                 f"{m.title}: about {samples} evaluations, up to {minutes:.0f} minutes at the pace of the first pass; --samples sets how many."
             )
+
+
+def evaluations(name: str, job: Job, mode: str) -> int:
+    """About how often a method runs the network for one map (of one slice, for slice-wise models)."""
+    from .attribution.methods import method
+    from .explanation import SUPERPIXELS, default_samples
+
+    if method(name).kind == "tape":
+        return 1
+    return job.samples or default_samples(job.superpixels or SUPERPIXELS[mode])
 
 
 def run(

@@ -101,8 +101,9 @@ class Worker:
         return {}
 
     def compute(self, request: dict) -> dict:
+        from .attribution.methods import METHODS
         from .job import Notes
-        from .run import carry_out, check
+        from .run import carry_out, check, evaluations
 
         number, job = request["id"], Job.from_json(request["job"])
         check(job)
@@ -118,8 +119,11 @@ class Worker:
         result = carry_out(job, model, self.inputs(job), progress, say, opened=opened, keep=True)
         written = self.write(job, result, self.progress(number))
         self.keep(job, result.opened, say)
+        mode = result.prediction.tiling.mode
         return {
             "job": asdict(job),
+            "pass_seconds": result.opened.pass_seconds,
+            "evaluations": {name: evaluations(name, Job("explain", {}, ""), mode) for name in METHODS},
             "forward_passes": result.opened.tapes.recorded - (passes if result.opened is opened else 0),
             "remarks": say.lines,
             "seconds": round(result.seconds, 3),

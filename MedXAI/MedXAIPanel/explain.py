@@ -10,7 +10,7 @@ from MedXAILib.job import Job
 from MedXAILib.outputs.nodes import volume_of
 
 from . import results
-from .running import RunButton
+from .running import RunButton, duration
 
 REGION, THRESHOLD, VOXEL = "predicted region", "region above threshold", "this voxel"
 
@@ -23,7 +23,7 @@ class ExplainSection:
 
     def connect(self) -> None:
         for method in METHODS.values():
-            item = qt.QListWidgetItem(f"{method.title}: {method.cost}")
+            item = qt.QListWidgetItem(method.title)
             item.setData(qt.Qt.UserRole, method.name)
             item.setToolTip(f"{method.family}; needs {method.needs}. {method.reference}.")
             item.setCheckState(qt.Qt.Unchecked)
@@ -38,6 +38,7 @@ class ExplainSection:
         self.listTargets()
         chosen = p.methods.split()
         for item in self.items():
+            self.showCost(item)
             wanted = qt.Qt.Checked if item.data(qt.Qt.UserRole) in chosen else qt.Qt.Unchecked
             if item.checkState() != wanted:
                 item.setCheckState(wanted)
@@ -71,6 +72,18 @@ class ExplainSection:
                 self.ui.target.addItem(name, name)
         wanted = self.panel.parameters.target
         self.ui.target.setCurrentIndex(max(0, self.ui.target.findData(wanted)) if wanted else 0)
+
+    def showCost(self, item) -> None:
+        """A method's name and cost: in passes, and once the network has run, in time."""
+        method = METHODS[item.data(qt.Qt.UserRole)]
+        text, table = f"{method.title}: {method.cost}", self.panel.predict.latest()
+        if table:
+            facts = results.facts(table)
+            samples = self.panel.parameters.samples if method.kind == "query" else 0
+            seconds = facts["pass_seconds"] * (samples or facts["evaluations"][method.name])
+            text += f"; {duration(seconds)}" + (" a slice" if facts["mode"] == "slices" else "")
+        if item.text() != text:
+            item.setText(text)
 
     def items(self) -> list:
         return [self.ui.methods.item(n) for n in range(self.ui.methods.count)]

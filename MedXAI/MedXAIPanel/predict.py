@@ -9,7 +9,7 @@ from MedXAILib.job import Job
 from MedXAILib.outputs import display
 
 from . import results
-from .running import RunButton, hostScene
+from .running import RunButton, fitHeight, hostScene
 
 
 class PredictSection:
@@ -25,7 +25,7 @@ class PredictSection:
         header = self.ui.probabilities.horizontalHeader()
         header.setStretchLastSection(True)
         self.ui.probabilities.verticalHeader().visible = False
-        self.ui.plot.visible = False
+        self.show(None)
 
     def update(self) -> None:
         self.run.update(self.panel.input.obstacle(), "Run the model on the volume.")
@@ -75,6 +75,7 @@ class PredictSection:
             bar.format = f"{value:.3f}" if "probabilities" in facts else f"{value:.1f} mL"
             grid.setCellWidget(row, 1, bar)
         grid.visible = bool(values)
+        fitHeight(grid)
         self.plot(table)
 
     def plot(self, table) -> None:

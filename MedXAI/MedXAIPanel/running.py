@@ -85,6 +85,12 @@ def duration(seconds: float) -> str:
     return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
 
 
+def fitHeight(table, most: int = 180) -> None:
+    """A table as high as its rows, but no higher than ``most`` pixels."""
+    height = table.horizontalHeader().height + sum(table.rowHeight(row) for row in range(table.rowCount)) + 4
+    table.setFixedHeight(min(height, most))
+
+
 def hostScene():
     """The application's scene as the library's scene code sees it."""
     from MedXAILib.outputs.scene import Host
