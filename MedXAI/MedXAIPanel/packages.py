@@ -22,7 +22,7 @@ TORCH = "torch>=2.6"
 CONSTRAINT = "PIP_CONSTRAINT"
 """pip reads this environment variable as it reads -c; the PyTorch extension offers no other way to hand it a constraint."""
 LOG_LINES = 1000
-TELLING = ("No space left", "SSLError", "certificate", "ProxyError", "ERROR")
+TELLING = ("No space left", "SSLError", "certificate", "ProxyError", "NewConnectionError", "ERROR")
 """What a line of pip's that tells the cause contains, the most telling first."""
 
 
