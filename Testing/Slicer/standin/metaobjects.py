@@ -29,3 +29,10 @@ def writable(name: str) -> frozenset[str]:
     chain = [name, *classes()[name].get("superclasses", [])]
     kinds = [item for each in chain for item in classes()[each].get("properties", {}).items()]
     return frozenset(member for member, kind in kinds if not kind.endswith("(read only)"))
+
+
+def ambiguous(name: str, signal: str) -> bool:
+    """Whether overloads of the signal differ in more than how many of the arguments they give."""
+    kinds = [each[len(signal) + 1 : -1] for each in members(name, "signals") if each.startswith(signal + "(")]
+    longest = max(kinds, key=len, default="")
+    return any(not longest.startswith(each) for each in kinds)

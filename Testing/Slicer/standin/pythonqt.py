@@ -12,7 +12,7 @@ from types import ModuleType
 
 from PySide6 import QtCore, QtGui, QtWidgets
 
-from .metaobjects import classes, members, writable
+from .metaobjects import ambiguous, classes, members, writable
 
 QT = ModuleType("qt")
 """The names of QtCore, QtGui and QtWidgets in one place."""
@@ -72,9 +72,11 @@ def check(instance, name: str) -> None:
     kind = type(instance)
     if isinstance(instance, QtCore.QCoreApplication):  # what Python sees of it was not written down
         return
+    real = known_class(kind)
+    if any("python" not in classes()[each] for each in (real, *classes()[real].get("superclasses", []))):
+        return  # Python's view of an abstract class was not written down
     if name.startswith("__") or name == "name" or any(is_own(each) and name in vars(each) for each in kind.__mro__):
         return
-    real = known_class(kind)
     if name not in members(real, "attributes") | members(real, "properties"):
         raise AttributeError(f"{real} has no attribute {name!r} in the real application.")
 
@@ -87,6 +89,8 @@ def guarded_get(method):
         if name in STRINGS:  # PySide6 answers these before it looks at the class
             return partial(STRINGS[name], self)
         value = method(self, name)
+        if watched and isinstance(value, QtCore.SignalInstance) and ambiguous(known_class(type(self)), name):
+            raise AttributeError(f"{name} has overloads in the real application: connect it by its signature.")
         return value() if watched and name in METHODS[:2] else value
 
     return __getattribute__
@@ -121,13 +125,9 @@ def overload(instance, signature: str):
     }:
         raise ValueError(f"{real} has no signal {signature} in the real application.")
     signal = getattr(instance, name)
-    if len(kinds) == 1 and f"{name}(bool)" in members(real, "signals") and len(overloads(real, name)) > 1:
-        signal = signal[ARGUMENTS.get(kinds[0], object)]
+    if ambiguous(real, name) or kinds == ["bool"]:
+        signal = signal[tuple(ARGUMENTS.get(kind, object) for kind in kinds)]
     return signal, len(kinds)
-
-
-def overloads(real: str, name: str) -> list[str]:
-    return [each for each in members(real, "signals") if each.startswith(name + "(")]
 
 
 def connect(self, signature: str, receiver) -> bool:
@@ -168,8 +168,9 @@ def rewrite() -> None:
             if name not in METHODS and meta.indexOfProperty(name) >= 0:
                 setattr(kind, name, PropertyAttribute(name, of, getattr(kind, name, None)))
         kind.__setattr__ = guarded_set
+        if "__getattribute__" in vars(kind):
+            kind.__getattribute__ = guarded_get(vars(kind)["__getattribute__"])
     base = QtCore.QObject
-    base.__getattribute__ = guarded_get(base.__getattribute__)
     base.name = PropertyAttribute("objectName", "QString", base.objectName)
     base.objectName = PropertyAttribute("objectName", "QString", base.objectName)
     base.className = lambda self: self.metaObject().className()

@@ -14,7 +14,7 @@ from .metaobjects import FILE
 from .pythonqt import QT
 from .widgets import CUSTOM
 
-KEPT = ("superclasses", "properties", "signals", "slots", "attributes")
+KEPT = ("python", "superclasses", "properties", "signals", "slots", "attributes")
 
 
 def trim(full: dict) -> dict:
