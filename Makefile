@@ -20,8 +20,8 @@ test: $(VENV)/.test lint
 	@$(MAKE) --no-print-directory light
 
 lint: $(VENV)/.test
-	$(BIN)/ruff check MedXAI MedXAILib Testing
-	$(BIN)/ruff format --check MedXAI MedXAILib Testing
+	$(BIN)/ruff check MedXAI MedXAILib Testing Docs
+	$(BIN)/ruff format --check MedXAI MedXAILib Testing Docs
 
 # Python 3.12 is Slicer's own: where it is at hand (on the path or in pyenv), whatever needs no torch runs on it too.
 .PHONY: light

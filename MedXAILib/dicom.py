@@ -576,7 +576,13 @@ def with_pixels(path: Path):
 
 def decoded(data, frames: list[int]) -> Iterator[np.ndarray]:
     """Stored values of these frames, (row, column) or (row, column, 3) as RGB; palettes are applied."""
-    from pydicom.pixels import apply_color_lut, pixel_array
+    try:
+        from pydicom.pixels import apply_color_lut, pixel_array
+    except ImportError:  # Slicer 5.10 brings pydicom 2.4, and nothing that Slicer brings is replaced
+        raise InputError(
+            "This pydicom is too old to read DICOM pixels (3.0 or later is needed): in Slicer 5.10 load the series in Slicer "
+            "itself and save it as NRRD; elsewhere run pip install -U pydicom."
+        ) from None
 
     every = None if data.file_meta.TransferSyntaxUID in UNCOMPRESSED else decompressed(data)
     for frame in frames:

@@ -127,7 +127,7 @@ class Client:
         process.setEnvironment([f"{name}={value}" for name, value in environment().items()])
         process.readyReadStandardOutput.connect(lambda: self._read(process))
         process.readyReadStandardError.connect(lambda: self._read_log(process))
-        process.finished.connect(lambda *_: self._died(process))
+        process.connect("finished(int,QProcess::ExitStatus)", lambda *_: self._died(process))
         program = os.environ.get(PYTHON) or sys.executable
         process.start(program, ["-u", "-m", worker.__name__, str(self.folder)])
         if not process.waitForStarted(10000):

@@ -29,7 +29,7 @@ class ExplainSection:
             item.setCheckState(qt.Qt.Unchecked)
             self.ui.methods.addItem(item)
         self.ui.methods.itemChanged.connect(self.onMethods)
-        self.ui.target.activated.connect(self.onTarget)
+        self.ui.target.connect("activated(int)", self.onTarget)
         self.ui.point.markupsNodeChanged.connect(self.onPoint)
         self.ui.explainButton.clicked.connect(self.onExplain)
 

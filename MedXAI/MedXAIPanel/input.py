@@ -28,7 +28,7 @@ class InputSection:
         self.selectors: dict[str, object] = {}
 
     def connect(self) -> None:
-        self.ui.model.activated.connect(self.onModelChosen)
+        self.ui.model.connect("activated(int)", self.onModelChosen)
         self.ui.openModel.clicked.connect(self.onOpen)
         self.ui.trust.toggled.connect(self.onTrust)
         self.ui.trust.visible = False
@@ -92,7 +92,7 @@ class InputSection:
             selector.setMRMLScene(slicer.mrmlScene)
             selector.toolTip = f"The volume of the input {channel}."
             layout.addRow(f"{channel}:", selector)
-            selector.currentNodeChanged.connect(lambda node, channel=channel: self.onFurther(channel, node))
+            selector.connect("currentNodeChanged(vtkMRMLNode*)", lambda node, c=channel: self.onFurther(c, node))
             self.selectors[channel] = selector
         self.ui.furtherInputs.visible = bool(self.selectors)
 
