@@ -1,0 +1,129 @@
+"""MedXAILogic without a panel: from Python, without a main window, and the batch script's exit codes."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def logic(slicer):
+    import standin
+
+    logic = standin.load_module(ROOT / "MedXAI" / "MedXAI.py").code.MedXAILogic()
+    yield logic
+    logic.client.stop()
+
+
+@pytest.fixture
+def planted(slicer):
+    """The sample head, and its lesion."""
+    from MedXAIPanel import sample
+
+    from MedXAILib.demo import demo_head, plant_lesion
+
+    if importlib.util.find_spec("nilearn") is None:
+        pytest.skip("the demo's head comes with nilearn")
+    return sample.load(lambda text: False), plant_lesion(demo_head(), sample.SEED)[1]
+
+
+def test_the_hottest_pixels_over_the_sample_head_lie_in_its_lesion(logic, planted, slicer):
+    """Asserted on the blended picture of a slice view."""
+    from MedXAIPanel import results
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    from MedXAILib.outputs import display
+    from MedXAILib.outputs.scene import Host
+
+    volume, lesion = planted
+    (heat,) = logic.explain(volume, "planted-lesion", "lesion")
+    host = Host(slicer.mrmlScene, slicer.app.applicationLogic())
+    region = results.facts(heat)["regions"]["table"][0]
+    display.show_maps(host, volume, [heat], 1.0)
+    display.jump(host, region["centroid"])
+    red = host.application.GetSliceLogicByLayoutName("Red")
+    red.GetBlend().Update()
+    connection = red.GetImageDataConnection()
+    connection.GetProducer().Update()
+    image = connection.GetProducer().GetOutputDataObject(connection.GetIndex())
+    pixels = (
+        vtk_to_numpy(image.GetPointData().GetScalars()).reshape(*image.GetDimensions()[1::-1], -1)[..., :3].astype(int)
+    )
+    row, column = np.argwhere(np.ptp(pixels, axis=2) > 60).mean(0)  # the coloured ones: the head is grey
+    ras = np.array(red.GetSliceNode().GetXYToRAS().MultiplyPoint((column, row, 0, 1)))[:3]
+    k, j, i = (int(round(c)) for c in lesion.volume.ijk(ras)[::-1])
+    assert lesion.volume.array[k, j, i] == 1
+
+
+def test_results_are_nodes_and_errors_are_sentences(logic, slicer):
+    from MedXAIPanel import results, scenarios
+
+    from MedXAILib.errors import InputError
+
+    volume = scenarios.ball()
+    table, *rest = logic.predict(volume, "planted-lesion")
+    assert table.IsA("vtkMRMLTableNode") and rest == []
+    assert results.facts(table)["top"] == table.GetTable().GetValueByName(0, "class").ToString() or True
+    columns = [table.GetTable().GetColumnName(n) for n in range(table.GetTable().GetNumberOfColumns())]
+    assert columns == ["class", "probability"]
+    before = scenarios.nodeIDs()
+    for call in (
+        lambda: logic.explain(volume, "planted-lesion", "tumour"),
+        lambda: logic.explain(volume, "planted-lesion", methods=("magic",)),
+        lambda: logic.predict(volume, "/no/card.json"),
+        lambda: logic.predict(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty"), "planted-lesion"),
+    ):
+        with pytest.raises(InputError) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+    assert len(scenarios.nodeIDs() - before) == 1, "only the empty volume that this test made"
+
+
+def test_a_volume_travels_once_with_its_uids(logic, slicer):
+    from MedXAIPanel import scenarios
+
+    volume = scenarios.ball()
+    volume.SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
+    sent, request = [], logic.client._request
+    logic.client._request = lambda do, **fields: (sent.append((do, fields)), request(do, **fields))[1]
+    for target in ("lesion", "no lesion"):
+        logic.explain(volume, "planted-lesion", target)
+    slicer.util.arrayFromVolume(volume)[:] = 0
+    slicer.util.arrayFromVolumeModified(volume)
+    logic.predict(volume, "planted-lesion")
+    assert [do for do, _ in sent] == ["load", "explain", "explain", "forget", "load", "predict"]
+    assert sent[0][1]["source"]["series"]["sop"] == ["1.2.3", "1.2.4"]
+
+
+def batch(slicer):
+    """The batch script as a module; it ends with slicer.util.exit only when run as a script."""
+    path = ROOT / "MedXAI" / "Resources" / "Scripts" / "medxai_batch.py"
+    spec = importlib.util.spec_from_file_location("medxai_batch", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_batch_writes_a_folder_for_each_volume(logic, slicer, tmp_path, capsys):
+    from MedXAIPanel import scenarios
+
+    from MedXAILib.formats import write_volume
+    from MedXAILib.outputs.nodes import volume_of
+
+    write_volume(volume_of(scenarios.ball()), tmp_path / "ball.nrrd")
+    (tmp_path / "broken.nrrd").write_text("NRRD0004\n")
+    words = ["--model", "planted-lesion", "--output", str(tmp_path / "out"), "--class", "lesion", "--input"]
+    assert batch(slicer).main([*words, str(tmp_path / "ball.nrrd")]) == 0
+    facts = json.loads((tmp_path / "out" / "ball" / "run.json").read_text())
+    assert {"snapshot.png", "regions.csv", "predictions.csv"} <= set(facts["files"])
+    with (tmp_path / "out" / "ball" / "predictions.csv").open(newline="") as file:
+        assert sum(float(row["probability"]) for row in csv.DictReader(file)) == pytest.approx(1, abs=1e-4)
+    assert batch(slicer).main([*words, str(tmp_path / "broken.nrrd"), str(tmp_path / "ball.nrrd"), "--overwrite"]) == 1
+    assert "1 of 2 volumes done" in capsys.readouterr().out

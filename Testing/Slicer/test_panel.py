@@ -1,0 +1,183 @@
+"""The panel as its users drive it, on the stand-in: the application's own test bodies, and real data through a real worker."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CARDS = ROOT / "Testing" / "cards"
+SCENARIOS = (
+    "buttonsSayWhyTheyAreDisabled",
+    "parametersAndWidgetsAgree",
+    "predictExplainLook",
+    "cancelInTheMiddle",
+    "killedInTheMiddle",
+    "sceneSavedAndLoaded",
+)
+
+
+@pytest.fixture
+def panel(slicer, monkeypatch, tmp_path):
+    import standin
+
+    monkeypatch.setenv("MEDXAI_CONFIG", str(tmp_path / "config"))
+    return standin.load_module(ROOT / "MedXAI" / "MedXAI.py").widget
+
+
+@pytest.fixture
+def shared(data, monkeypatch) -> Path:
+    monkeypatch.setenv("MEDXAI_MODEL_PATH", str(data / "models"))
+    return data
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_what_the_application_tests_holds_on_the_stand_in(panel, name):
+    from MedXAIPanel import scenarios
+
+    assert set(scenarios.ALL) == set(SCENARIOS)
+    scenarios.ALL[name](panel)
+
+
+def test_a_glioma_from_choosing_to_an_overlaid_map(panel, shared, slicer):
+    from MedXAIPanel import results, scenarios
+
+    from MedXAILib.outputs.nodes import volume_of
+
+    volume = slicer.util.loadVolume(str(shared / "volumes" / "pyradiomics_brain1_image.nrrd"))
+    scenarios.chosen(panel, volume, model=str(CARDS / "sania_brain_tumor.json"), slices="top", topSlices=2)
+    scenarios.run(panel, panel.ui.predictButton)
+    assert panel.ui.probabilities.rowCount == 4, panel.ui.predictMessage.text
+    table = panel.predict.shown
+    facts = results.facts(table)
+    assert len(facts["slices"]) == 25 and panel.ui.plot.visible
+
+    row = next(n for n in range(4) if panel.ui.probabilities.item(n, 0).text() == "glioma")
+    panel.ui.probabilities.cellClicked.emit(row, 0)
+    strongest = int(np.argmax([scores[list(facts["probabilities"]).index("glioma")] for scores in facts["slices"]]))
+    matrix = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode().GetSliceToRAS()
+    index = volume_of(volume).ijk([matrix.GetElement(r, 3) for r in range(3)])
+    assert index[2] == pytest.approx(strongest, abs=0.51), "a click on a class shows its most probable slice"
+
+    panel.parameters.target, panel.parameters.slices = "glioma", "shown"
+    scenarios.run(panel, panel.ui.explainButton)
+    (heat,) = results.mapsOf(volume)
+    array = volume_of(heat).array
+    assert np.flatnonzero(array.any((1, 2))).tolist() in ([strongest], []), "only the shown slice is explained"
+    assert any(str(strongest) in line for line in results.facts(heat)["limits"])
+    assert heat.GetName().startswith("pyradiomics_brain1_image glioma Grad-CAM")
+
+
+def test_a_segmentation_with_its_names_regions_and_one_voxel(panel, shared, slicer):
+    from MedXAIPanel import results, scenarios
+
+    from MedXAILib.formats import read_volume
+    from MedXAILib.outputs import nodes
+
+    volume = slicer.util.loadVolume(str(shared / "volumes" / "brainchop_t1_crop.nii.gz"))
+    scenarios.chosen(panel, volume, model=str(CARDS / "brainchop_model5.json"))
+    assert panel.ui.what.visible and panel.ui.labelVolume.visible and not panel.ui.slices.visible
+    scenarios.run(panel, panel.ui.predictButton)
+    segmentation = panel.predict.shown.GetNodeReference(results.SEGMENTATION)
+    names = [segmentation.GetSegmentation().GetNthSegment(n).GetName() for n in range(2)]
+    assert names == ["white matter", "grey matter"]
+    found = nodes.labels_of(segmentation, volume).volume.array
+    truth = read_volume(shared / "models" / "ref_model5_t1crop.nii.gz").array
+    for value in (1, 2):
+        one, other = found == value, truth == value
+        assert 2 * (one & other).sum() / (one.sum() + other.sum()) > 0.999
+
+    panel.parameters.what = "this voxel"
+    assert not panel.ui.explainButton.enabled and "Place a point" in panel.ui.explainButton.toolTip
+    k, j, i = np.argwhere(truth == 1)[np.count_nonzero(truth == 1) // 2]
+    panel.parameters.point.AddControlPoint(*nodes.volume_of(volume).ras((i, j, k)))
+    panel.update()
+    scenarios.run(panel, panel.ui.explainButton)
+    (heat,) = results.mapsOf(volume)
+    peak = nodes.Overlay("", nodes.volume_of(heat), False, "").peak
+    field = max(results.facts(heat)["provenance"]["receptive_field_voxels"])
+    assert np.linalg.norm(peak - nodes.volume_of(volume).ras((i, j, k))) <= field, "a voxel's map lies around it"
+    assert "white matter-voxel" in heat.GetName()
+
+
+def test_a_model_with_several_inputs_gets_a_selector_for_each(panel, slicer, tmp_path):
+    import json
+
+    from MedXAIPanel import scenarios
+
+    card = json.loads((CARDS / "brainchop_model5.json").read_text())
+    card["input"]["channels"] = [{"name": "t1"}, {"name": "flair"}]
+    (tmp_path / "two.json").write_text(json.dumps(card))
+    scenarios.chosen(panel, scenarios.ball("first"))
+    panel.input.open(str(tmp_path / "two.json"))
+    assert panel.ui.inputLabel.text == "t1:" and list(panel.input.selectors) == ["flair"]
+    assert not panel.ui.predictButton.enabled and "flair" in panel.ui.predictButton.toolTip
+    second = scenarios.ball("second")
+    panel.input.selectors["flair"].setCurrentNode(second)
+    assert panel.ui.predictButton.enabled and panel.input.volumes()["flair"] is second
+    assert str(tmp_path / "two.json") in [panel.ui.model.itemData(n) for n in range(panel.ui.model.count)], (
+        "it is recent"
+    )
+
+
+def test_a_file_that_is_a_program_wants_consent(panel, data, slicer, tmp_path):
+    import json
+    import shutil
+
+    from MedXAIPanel import scenarios
+
+    program = next((data / "models").glob("elastix_*.pt"))
+    shutil.copy(program, tmp_path / "net.pt")
+    card = json.loads((CARDS / "brainchop_model5.json").read_text())
+    card["network"], card["weights"] = {"architecture": "file"}, {"file": "net.pt"}
+    (tmp_path / "program.json").write_text(json.dumps(card))
+    scenarios.chosen(panel, scenarios.ball())
+    panel.input.open(str(tmp_path / "program.json"))
+    assert panel.ui.trust.visible and not panel.ui.trust.checked
+    assert not panel.ui.predictButton.enabled and "run code" in panel.ui.predictButton.toolTip
+    panel.ui.trust.checked = True
+    assert panel.ui.predictButton.enabled
+    panel.parameters.model = "planted-lesion"
+    assert not panel.ui.trust.visible and not panel.ui.trust.checked
+
+
+def test_a_run_under_way_leaves_the_window_alive(panel, slicer):
+    """At least ten ticks a second; the benchmark has the figures."""
+    import qt
+    from MedXAIPanel import scenarios
+
+    scenarios.chosen(panel, scenarios.ball(), methods="lime", samples=100_000)
+    scenarios.press(panel.ui.explainButton)
+    scenarios.until(lambda: "left" in panel.ui.explainMessage.text, 60, "progress")
+    ticks, timer = [], qt.QTimer()
+    timer.interval = 20
+    timer.timeout.connect(lambda: ticks.append(time.monotonic()))
+    timer.start()
+    end = time.monotonic() + 3
+    scenarios.until(lambda: time.monotonic() > end, 10, "three seconds")
+    timer.stop()
+    assert len(ticks) >= 30
+    panel.ui.explainButton.click()
+    scenarios.until(lambda: not panel.logic.client.busy, 10, "cancelled")
+
+
+def test_at_400_pixels_nothing_is_cut_off(panel, shared, slicer, tmp_path):
+    import standin
+    from MedXAIPanel import scenarios
+
+    volume = slicer.util.loadVolume(str(shared / "volumes" / "pyradiomics_brain1_image.nrrd"))
+    for model in ("planted-lesion", str(CARDS / "sania_brain_tumor.json"), str(CARDS / "brainchop_model5.json")):
+        scenarios.chosen(panel, volume, model=model)
+        standin.grab(panel.parent, tmp_path / "panel.png", width=400)
+        assert panel.parent.minimumSizeHint.width() <= 400, "no horizontal scroll bar"
+        assert panel.parent.width == 400
+        for widget in vars(panel.ui).values():
+            text = getattr(widget, "text", None)
+            if isinstance(text, str) and text and widget.visible and hasattr(widget, "fontMetrics"):
+                needs = widget.heightForWidth(widget.width) if getattr(widget, "wordWrap", False) else 0
+                assert widget.height >= needs, f"{widget.name} is cut off: {text}"
+                if not getattr(widget, "wordWrap", True):
+                    assert widget.width >= widget.fontMetrics().boundingRect(text).width(), f"{widget.name}: {text}"
