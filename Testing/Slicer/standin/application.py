@@ -276,8 +276,7 @@ class qSlicerModuleManager(QtCore.QObject):
 class qSlicerApplication(QtWidgets.QApplication):
     startupCompleted = Signal()
     mrmlSceneChanged = Signal(object)
-    applicationVersion = "5.12.0"
-    applicationName = mainApplicationName = "Slicer"
+    mainApplicationName = "Slicer"
     majorVersion, minorVersion = 5, 12
     os = "linux"
     slicerHome = sys.prefix
@@ -286,8 +285,15 @@ class qSlicerApplication(QtWidgets.QApplication):
         super().__init__(["standin"])
         self.setStyle("Fusion")
         self.setQuitOnLastWindowClosed(False)
-        self.temporaryPath = tempfile.mkdtemp(prefix="medxai-standin-")
-        self._settings = QtCore.QSettings(f"{self.temporaryPath}/Slicer.ini", QtCore.QSettings.Format.IniFormat)
+        self._folder = tempfile.TemporaryDirectory(prefix="medxai-standin-")
+        self.temporaryPath = self._folder.name
+        self.setOrganizationName("standin")
+        self.setApplicationName("Slicer")
+        self.setApplicationVersion("5.12.0")
+        ini, user = QtCore.QSettings.Format.IniFormat, QtCore.QSettings.Scope.UserScope
+        QtCore.QSettings.setDefaultFormat(ini)
+        QtCore.QSettings.setPath(ini, user, self.temporaryPath)  # so that no test reads or writes the user's settings
+        self._settings = QtCore.QSettings()
         self._layout, self._io, self._modules = qSlicerLayoutManager(), qSlicerCoreIOManager(), qSlicerModuleManager()
         self._options = SimpleNamespace(testingEnabled=True, noMainWindow=True, runPythonAndExit=False)
 
@@ -348,16 +354,15 @@ def scene() -> None:
     """A new scene with its logics as that of the application."""
     host = private_scene()
     slicer.mrmlScene = host.scene
-    extra = []
+    logics = []
     for name, make in (("Markups", slicer.vtkSlicerMarkupsLogic), ("Plots", slicer.vtkSlicerPlotsLogic)):
         logic = make()
         logic.SetMRMLApplicationLogic(host.application)
         logic.SetMRMLScene(host.scene)
         host.application.SetModuleLogic(name, logic)
-        extra.append(logic)
-    slicer.app._extra = extra
-    slicer.modules = SimpleNamespace(medxai_modules=None)
-    del slicer.modules.medxai_modules
+        logics.append(logic)
+    slicer.app._logics = logics  # they live as long as the scene
+    slicer.modules = SimpleNamespace()
     for name in [
         "Colors",
         "Volumes",

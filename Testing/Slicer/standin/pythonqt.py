@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from types import ModuleType
+from types import MethodDescriptorType, ModuleType
 
 from PySide6 import QtCore, QtGui, QtWidgets
 
@@ -42,10 +42,10 @@ def called_by_watched() -> bool:
 class PropertyAttribute:
     """A Qt property as an attribute of the object; of the class it is the method, as ``QTimer.singleShot``."""
 
-    def __init__(self, name: str, kind: str, method):
+    def __init__(self, name: str, method):
         self.name = name
         self.method = method
-        self.by_method = callable(method) and kind.split()[0] != "bool"
+        self.by_method = isinstance(method, MethodDescriptorType)  # not where a static method has that name
 
     def __get__(self, instance, owner):
         if instance is None:
@@ -164,15 +164,15 @@ def rewrite() -> None:
         if not kind.__module__.startswith("PySide6"):
             continue
         meta = kind.staticMetaObject
-        for name, of in classes().get(kind.__name__, {}).get("properties", {}).items():
+        for name in classes().get(kind.__name__, {}).get("properties", {}):
             if name not in METHODS and meta.indexOfProperty(name) >= 0:
-                setattr(kind, name, PropertyAttribute(name, of, getattr(kind, name, None)))
+                setattr(kind, name, PropertyAttribute(name, getattr(kind, name, None)))
         kind.__setattr__ = guarded_set
         if "__getattribute__" in vars(kind):
             kind.__getattribute__ = guarded_get(vars(kind)["__getattribute__"])
     base = QtCore.QObject
-    base.name = PropertyAttribute("objectName", "QString", base.objectName)
-    base.objectName = PropertyAttribute("objectName", "QString", base.objectName)
+    base.name = PropertyAttribute("objectName", base.objectName)
+    base.objectName = PropertyAttribute("objectName", base.objectName)
     base.className = lambda self: self.metaObject().className()
 
 
