@@ -184,17 +184,29 @@ class Folder:
     def prediction(self, name: str, stem: str, prediction: Prediction, facts: dict) -> None:
         """Rows of predictions.csv; the segmentation with its volumes."""
         if prediction.card.task == "classification":
-            classes = [label.name for label in prediction.card.output.labels]
-            if prediction.tiling.mode == "slices" and len(prediction.logits) > 1:
-                for n, row in enumerate(prediction.pieces):
-                    self.rows["predictions.csv"] += [(name, n, c, p) for c, p in zip(classes, row, strict=True)]
-            self.rows["predictions.csv"] += [(name, "", c, p) for c, p in prediction.probabilities.items()]
-            return
-        volumes = prediction.labels.ml()
+            slices = prediction.tiling.mode == "slices" and len(prediction.logits) > 1
+            self.classification(name, prediction.probabilities, prediction.pieces if slices else ())
+        else:
+            self.segmentation(name, stem, prediction.labels, facts)
+
+    def classification(
+        self, name: str, probabilities: dict[str, float], pieces: Sequence[Sequence[float]] = ()
+    ) -> None:
+        """Rows of predictions.csv.
+
+        :param pieces: probabilities of each slice, in the order of the classes.
+        """
+        for n, row in enumerate(pieces):
+            self.rows["predictions.csv"] += [(name, n, c, p) for c, p in zip(probabilities, row, strict=True)]
+        self.rows["predictions.csv"] += [(name, "", c, p) for c, p in probabilities.items()]
+
+    def segmentation(self, name: str, stem: str, labels: Labels, facts: dict) -> None:
+        """The label map, and its volumes in segmentation.csv."""
+        volumes = labels.ml()
         self.rows["segmentation.csv"] += [(name, c, ml) for c, ml in volumes.items()]
         path = self._target(stem, "segmentation")
-        write_labels(prediction.labels, path, metadata=_metadata(facts))
-        self._beside(path, facts | {"volume_ml": volumes, "values": {r.name: r.value for r in prediction.labels.rows}})
+        write_labels(labels, path, metadata=_metadata(facts))
+        self._beside(path, facts | {"volume_ml": volumes, "values": {r.name: r.value for r in labels.rows}})
 
     def kept_input(self, stem: str, volume: Volume, facts: dict) -> None:
         """The preprocessed input as the network gets it."""

@@ -91,6 +91,7 @@ def add_map(scene, overlay: Overlay):
     display.SetAndObserveColorNodeID(heat_colors(scene, overlay.signed).GetID())
     display.SetAutoWindowLevel(0)
     display.SetWindowLevelMinMax(-limit if overlay.signed else 0, limit)
+    node.SetAttribute("MedXAI.Window", f"{-limit if overlay.signed else 0.0!r} {limit!r}")
     display.SetAutoThreshold(0)
     if not overlay.signed:
         display.SetThreshold(THRESHOLD * limit, max(limit, float(values.max())))

@@ -1,0 +1,465 @@
+"""The section Look: which maps are shown and how, their tables, and the views put back."""
+
+from __future__ import annotations
+
+import html
+from contextlib import contextmanager
+from math import floor, log10
+
+import numpy as np
+import qt
+import slicer
+
+from MedXAILib import NOTICE
+from MedXAILib.attribution.methods import METHODS
+from MedXAILib.errors import InputError
+from MedXAILib.outputs import display
+from MedXAILib.outputs.nodes import labels_of
+from MedXAILib.regions import anatomy_shares
+from MedXAILib.volume import resample
+
+from . import results
+from .maps import StoredMap, seenBy, storedMap
+from .running import hostScene
+
+REGIONS_TAB, SUPERPIXELS_TAB, ANATOMY_TAB = range(3)
+NO_MAP = "There is no map of this volume yet: press Explain."
+UNKNOWN = object()
+GATED = ("maps", "opacity", "range", "colors", "legend", "outlines", "rendering", "sideBySide", "anatomy")
+
+
+class LookSection:
+    """The only section that writes to the views. It remembers them before it does so for the first time."""
+
+    def __init__(self, panel):
+        self.panel, self.ui = panel, panel.ui
+        self.resting = False
+        self.forget()
+
+    def forget(self, *_) -> None:
+        """Nothing is known of the scene: it is new."""
+        self.before: dict | None = None
+        self.listed: list[str] | None = None
+        self.described: object = UNKNOWN
+        self.followed: tuple = ()
+        self.strong: str | None = None
+        self.stored: dict[str, StoredMap] = {}
+        self.shares: dict[tuple, list] = {}
+        self.filled: tuple | None = None
+
+    # What the panel calls
+
+    def connect(self) -> None:
+        ui = self.ui
+        self.tips = {name: getattr(ui, name).toolTip for name in GATED}
+        ui.maps.itemChanged.connect(self.onBox)
+        ui.maps.cellClicked.connect(self.onMap)
+        ui.range.connect("valuesChanged(double,double)", self.onRange)
+        ui.colors.connect("activated(int)", self.onColors)
+        ui.tables.currentChanged.connect(self.onTab)
+        ui.regions.cellClicked.connect(self.onRegion)
+        ui.superpixelTable.cellClicked.connect(self.onSuperpixel)
+        ui.putBack.clicked.connect(self.onPutBack)
+        for table in (ui.maps, ui.regions, ui.superpixelTable, ui.structures):
+            table.verticalHeader().visible = False
+        self.panel.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.forget)
+
+    def update(self) -> None:
+        """Show the maps of the chosen volume; the views follow where a choice of this section has changed."""
+        p, maps = self.panel.parameters, results.mapsOf(self.panel.parameters.inputVolume)
+        chosen = p.shownMap
+        if chosen not in maps:
+            with self.still():
+                p.shownMap = chosen = maps[-1] if maps else None
+            self.followed = ()
+        self.list(maps)
+        self.describe(chosen)
+        self.showAnatomy()
+        self.gate(maps)
+        choices = self.choices()
+        if self.followed and choices != self.followed and not self.resting:
+            self.apply(self.wanted(maps))
+        self.followed = choices
+
+    def show(self, mapNodes: list) -> None:
+        """The maps of a run appear: the first one over its volume, or side by side all of them."""
+        p = self.panel.parameters
+        if p is None or not mapNodes or results.sourceOf(mapNodes[0]) is not p.inputVolume:
+            return
+        first = set(results.mapsOf(p.inputVolume)) <= set(mapNodes)
+        with self.still():
+            p.shownMap = mapNodes[0]
+        self.apply(mapNodes if p.sideBySide else mapNodes[:1])
+        found = results.facts(mapNodes[0])["regions"]["table"]
+        if first and found:  # later ones appear where the user looks
+            display.jump(hostScene(), results.toWorld(mapNodes[0], found[0]["centroid"]))
+        self.panel.update()
+
+    # The views
+
+    def choices(self) -> tuple:
+        """What the views follow."""
+        p = self.panel.parameters
+        ids = [node and node.GetID() for node in (p.inputVolume, p.shownMap)]
+        return (*ids, p.opacity, p.legend, p.outlines, p.rendering, p.sideBySide)
+
+    def wanted(self, maps: list) -> list:
+        """The maps to show after a choice: side by side begins with all of them and ends with the chosen one."""
+        p, visible = self.panel.parameters, self.visible()
+        if p.sideBySide == self.followed[-1]:
+            return visible
+        if p.sideBySide:
+            return visible if len(visible) > 1 else maps
+        return [p.shownMap] if p.shownMap in visible else visible[:1]
+
+    def visible(self) -> list:
+        return display.shown_maps(hostScene(), results.mapsOf(self.panel.parameters.inputVolume))
+
+    def apply(self, visible: list) -> None:
+        """Show these maps as chosen, and no others; the views are remembered first."""
+        p, host = self.panel.parameters, hostScene()
+        covered = bool(visible or self.visible())
+        if not covered and self.before is None:
+            return
+        if self.before is None:
+            self.before = display.remember_views(host)
+        if p.sideBySide and visible:
+            display.side_by_side(host, p.inputVolume, visible, p.opacity)
+        else:
+            display.leave_side_by_side(host)
+        if covered:
+            display.show_maps(host, p.inputVolume, visible, p.opacity)
+        front = p.shownMap if p.shownMap in visible else next(iter(visible), None)
+        for node in results.mapsOf(p.inputVolume):
+            display.set_legend(node, p.legend and (node is front or p.sideBySide and node in visible))
+            display.set_rendering(host, node, p.rendering and node is front)
+            role = self.outlinedRole(node)
+            for each in (results.REGIONS, results.SUPERPIXELS):
+                segmentation = node.GetNodeReference(each)
+                if segmentation is not None:
+                    display.outlines(segmentation, p.outlines and node is front and each == role)
+                    display.emphasise(segmentation, self.strong if each == role else None)
+        self.followed = self.choices()
+        self.gate(results.mapsOf(p.inputVolume))
+
+    def outlinedRole(self, node) -> str:
+        """Superpixels while their table is open, else the hot regions."""
+        superpixels = self.ui.tables.currentIndex == SUPERPIXELS_TAB and node.GetNodeReference(results.SUPERPIXELS)
+        return results.SUPERPIXELS if superpixels else results.REGIONS
+
+    @contextmanager
+    def still(self):
+        """Inside, changed parameters and widgets leave the views alone."""
+        before, self.resting = self.resting, True
+        try:
+            yield
+        finally:
+            self.resting = before
+
+    def onPutBack(self, *_) -> None:
+        before, self.before = self.before, None
+        with self.still():
+            if before is not None:
+                display.put_back(hostScene(), before)
+            self.panel.parameters.sideBySide = False
+            self.panel.parameters.rendering = False
+            self.panel.update()
+
+    # The maps
+
+    def list(self, maps: list) -> None:
+        """A row for each map; the boxes say which are over the volume now."""
+        table, ids = self.ui.maps, [node.GetID() for node in maps]
+        with self.still():
+            if ids != self.listed:
+                self.listed = ids
+                fill(
+                    table, ["", "class", "method", "layer"], [mapRow(node) for node in maps], stretched=1, empty=NO_MAP
+                )
+            if not maps:
+                return
+            visible = self.visible()
+            for row, node in enumerate(maps):
+                state = qt.Qt.Checked if node in visible else qt.Qt.Unchecked
+                if table.item(row, 0).checkState() != state:
+                    table.item(row, 0).setCheckState(state)
+            row = maps.index(self.panel.parameters.shownMap)
+            if table.currentRow() != row:
+                table.setCurrentCell(row, 1)
+
+    def nodeOfRow(self, row: int):
+        return slicer.mrmlScene.GetNodeByID(self.listed[row]) if row < len(self.listed) else None
+
+    def onBox(self, item) -> None:
+        """A map's box was ticked or cleared."""
+        if self.resting or self.panel.parameters is None:
+            return
+        nodes = [self.nodeOfRow(row) for row in range(len(self.listed))]
+        boxes = [self.ui.maps.item(row, 0) for row in range(len(nodes))]
+        self.apply([node for node, box in zip(nodes, boxes, strict=True) if box.checkState() == qt.Qt.Checked])
+        self.panel.update()
+
+    def onMap(self, row: int, column: int) -> None:
+        """A click beside the box chooses a map; one that is not shown takes the place of those that are."""
+        node = self.nodeOfRow(row)
+        if node is None:
+            return
+        p, visible = self.panel.parameters, self.visible()
+        if column > 0 and node not in visible:
+            visible = [*visible, node] if p.sideBySide else [node]
+        with self.still():
+            p.shownMap = node
+        self.describe(node)
+        self.apply(visible)
+        self.panel.update()
+
+    def describe(self, node) -> None:
+        """Limits, range, colours and tables of the chosen map."""
+        if node is self.described:
+            return
+        self.described, self.strong = node, None
+        self.stored.clear()
+        facts = results.facts(node) if node else {}
+        self.ui.limits.text = described(facts) if node else ""
+        self.ui.limits.visible = node is not None
+        with self.still():
+            if node:
+                self.showRange(node)
+                self.ui.colors.clear()
+                self.ui.colors.addItems(display.colors_for(node))
+                self.ui.colors.setCurrentIndex(display.colors_for(node).index(display.colors_of(node)))
+            self.showRegions(node, facts)
+            self.showSuperpixels(node, facts)
+
+    def showRange(self, node) -> None:
+        """The slider over the map's own values, in steps of about a hundredth."""
+        low, high = display.bounds_of(node)
+        power = floor(log10(max(high - low, 1e-12) / 100))
+        step = 10.0**power
+        widget = self.ui.range
+        widget.decimals = max(0, -power)
+        widget.singleStep = step
+        widget.setRange(step * floor(low / step), step * -floor(-high / step))  # rounding must not cut the ends off
+        widget.setValues(*display.range_of(node))
+
+    def onRange(self, low: float, high: float) -> None:
+        if self.resting or not self.described:
+            return
+        bounds = display.bounds_of(self.described)
+        ends = low <= self.ui.range.minimum, high >= self.ui.range.maximum
+        display.set_range(
+            self.described, min(low, bounds[0]) if ends[0] else low, max(high, bounds[1]) if ends[1] else high
+        )
+
+    def onColors(self, *_) -> None:
+        if self.described:
+            display.set_colors(self.described, self.ui.colors.currentText)
+
+    # The tables
+
+    def showRegions(self, node, facts: dict) -> None:
+        rows = facts.get("regions", {}).get("table", [])
+        colors = colorsOf(node, results.REGIONS, facts.get("regions", {}))
+        cells = [
+            ((row["name"], colors.get(row["name"])), number(row["volume_ml"]), percent(row["mass_share"]), number(row["peak"]))
+            for row in rows
+        ]  # fmt: skip
+        fill(self.ui.regions, ["region", "mL", "share", "peak"], cells, empty="Nothing speaks in favour in this map." if node else NO_MAP)  # fmt: skip
+
+    def showSuperpixels(self, node, facts: dict) -> None:
+        rows = facts.get("superpixels", {}).get("table", [])
+        colors = colorsOf(node, results.SUPERPIXELS, facts.get("superpixels", {}))
+        cells = [
+            ((row["name"], colors.get(row["name"])), number(row["coefficient"]), number(row["volume_ml"]))
+            for row in sorted(rows, key=lambda row: -row["coefficient"])
+        ]
+        fill(self.ui.superpixelTable, ["superpixel", "coefficient", "mL"], cells, empty="This method has no superpixels." if node else NO_MAP)  # fmt: skip
+
+    def onRegion(self, row: int, column: int) -> None:
+        """Jump to a hot region's centre of mass."""
+        node = self.described
+        name = self.ui.regions.item(row, 0).text()
+        found = [each for each in results.facts(node)["regions"]["table"] if each["name"] == name] if node else []
+        if found:
+            self.point(results.toWorld(node, found[0]["centroid"]), name)
+
+    def onSuperpixel(self, row: int, column: int) -> None:
+        """Jump to the voxel of a superpixel that lies nearest to its centre."""
+        node = self.described
+        found = self.ofMap(node).superpixels if node else None
+        if found is None:
+            return
+        name = self.ui.superpixelTable.item(row, 0).text()
+        inside = np.argwhere(found.volume.array == {each.name: each.value for each in found.rows}[name])
+        if len(inside):
+            nearest = inside[np.argmin(np.linalg.norm(inside - inside.mean(axis=0), axis=1))]
+            self.point(results.toWorld(node, found.volume.ras(nearest[::-1])), name)
+
+    def ofMap(self, node) -> StoredMap:
+        """The chosen map's contents, read once."""
+        if node.GetID() not in self.stored:
+            self.stored[node.GetID()] = storedMap(node)
+        return self.stored[node.GetID()]
+
+    def point(self, place, name: str) -> None:
+        """Jump to a place and make the outline of this name strong, the others faint."""
+        if self.before is None:
+            self.before = display.remember_views(hostScene())
+        self.strong = name
+        display.jump(hostScene(), place)
+        self.apply(self.visible())
+
+    def onTab(self, *_) -> None:
+        self.strong = None
+        if self.panel.parameters is None:
+            return
+        self.showAnatomy()
+        visible = self.visible()
+        if visible:
+            self.apply(visible)
+
+    # The anatomy
+
+    def showAnatomy(self) -> None:
+        """Shares of the chosen map by structure, computed while their table is open."""
+        node, anatomy = self.panel.parameters.shownMap, self.panel.parameters.anatomy
+        if self.ui.tables.currentIndex != ANATOMY_TAB:
+            return
+        key = (node and node.GetID(), anatomy and (anatomy.GetSegmentation().GetMTime(), placed(anatomy), placed(node)))
+        if key == self.filled:
+            return
+        self.filled = key
+        rows, empty = [], "Choose a segmentation above." if node else NO_MAP
+        if node and anatomy:
+            try:
+                rows = self.anatomyRows(key, node, anatomy)
+            except InputError as error:
+                empty = str(error)
+            except ImportError as error:
+                empty = f"This needs the package {error.name}: run a model once, which installs it."
+        signed = any(row.negative_share for row in rows)
+        heads = ["structure", *(["for", "against"] if signed else ["map"]), "volume"]
+        cells = [
+            ((row.structure, None), percent(row.positive_share), *([percent(row.negative_share)] if signed else []), percent(row.volume_share))
+            for row in sorted(rows, key=lambda row: -row.positive_share)
+        ]  # fmt: skip
+        fill(self.ui.structures, heads, cells, empty=empty)
+
+    def anatomyRows(self, key: tuple, node, anatomy) -> list:
+        if key not in self.shares:
+            with slicer.util.WaitCursor():
+                self.shares[key] = anatomyShares(node, anatomy, self.ofMap(node))
+        return self.shares[key]
+
+    # What cannot be done, and why
+
+    def gate(self, maps: list) -> None:
+        chosen, ui = self.panel.parameters.shownMap, self.ui
+        reasons = dict.fromkeys(GATED, "" if maps else NO_MAP)
+        if chosen:
+            low, high = chosen.GetImageData().GetScalarRange()
+            if low == high:
+                reasons["range"] = "Every value of this map is the same."
+            if not any(chosen.GetNodeReference(role) for role in (results.REGIONS, results.SUPERPIXELS)):
+                reasons["outlines"] = "This map has no regions."
+        if len(maps) == 1 and not self.panel.parameters.sideBySide:
+            reasons["sideBySide"] = "There is one map only: explain another class, or by another method."
+        for name, reason in reasons.items():
+            widget = getattr(ui, name)
+            widget.enabled = not reason
+            widget.toolTip = reason or self.tips[name]
+        ui.putBack.enabled = self.before is not None
+        ui.putBack.toolTip = (
+            "The views as they were before Look changed them."
+            if self.before is not None
+            else "Look has not changed the views."
+        )
+
+
+def placed(node) -> tuple:
+    """Changes when a node is moved by its transforms."""
+    transform = node and node.GetParentTransformNode()
+    return (node and node.GetID(), transform and transform.GetTransformToWorldMTime())
+
+
+def mapRow(node) -> list:
+    facts = results.facts(node)
+    method = METHODS[facts["method"]].title if facts["method"] in METHODS else facts["method"]
+    return [False, (facts["target"], None, facts["title"]), (method, None, facts["title"]), (facts["layer"], None, facts["title"])]  # fmt: skip
+
+
+def described(facts: dict) -> str:
+    """Title, limits and notice of a map in rich text."""
+    lines = [f"<b>{html.escape(facts['title'])}</b>", *(f"&bull; {html.escape(text)}" for text in facts["limits"])]
+    return "<br>".join([*lines, f"<i>{html.escape(NOTICE)}.</i>"])
+
+
+def anatomyShares(node, anatomy, stored: StoredMap | None = None) -> list:
+    """Shares of a map by structure on its volume's grid, as MedXAILib.outputs.files writes them.
+
+    :raises InputError: for a segmentation without segments, or where the volume was removed.
+    """
+    source = results.sourceOf(node)
+    if source is None:
+        raise InputError("The volume of this map was removed from the scene.")
+    labels = labels_of(anatomy, source)
+    mass = resample((stored or storedMap(node)).mass, labels.volume.affine, labels.volume.shape)
+    return anatomy_shares(mass, labels, seenBy(source, results.facts(node)["grid"]))
+
+
+def colorsOf(node, role: str, facts: dict) -> dict[str, tuple]:
+    """Segment name -> colour, as the segments have now."""
+    colors = {name: tuple(color) for _, name, color in facts.get("rows", [])}
+    segmentation = node.GetNodeReference(role) if node else None
+    if segmentation is not None:
+        segments = segmentation.GetSegmentation()
+        each = [segments.GetNthSegment(n) for n in range(segments.GetNumberOfSegments())]
+        colors |= {segment.GetName(): segment.GetColor() for segment in each}
+    return colors
+
+
+def fill(table, heads: list[str], rows: list, *, stretched: int = 0, empty: str = "") -> None:
+    """Write rows into a table; without rows, a sentence that says so.
+
+    :param rows: of each cell a text, or (text, colour or None, perhaps a tool tip), or a truth value for a box.
+    """
+    table.clear()
+    table.clearSpans()
+    table.setRowCount(max(1, len(rows)) if empty else len(rows))
+    table.setColumnCount(len(heads))
+    table.setHorizontalHeaderLabels(heads)
+    table.horizontalHeader().visible = bool(rows)
+    for column in range(len(heads)):
+        stretch = qt.QHeaderView.Stretch if column == stretched else qt.QHeaderView.ResizeToContents
+        table.horizontalHeader().setSectionResizeMode(column, stretch)
+    for n, row in enumerate(rows):
+        for column, cell in enumerate(row):
+            table.setItem(n, column, itemOf(cell, right=column > stretched and isinstance(cell, str)))
+    if empty and not rows:
+        table.setItem(0, 0, itemOf(empty))
+        table.setSpan(0, 0, 1, len(heads))
+        table.item(0, 0).setFlags(qt.Qt.ItemIsEnabled)
+    table.resizeRowsToContents()
+
+
+def itemOf(cell, right: bool = False):
+    item = qt.QTableWidgetItem()
+    if isinstance(cell, bool):
+        item.setCheckState(qt.Qt.Checked if cell else qt.Qt.Unchecked)
+        return item
+    text, color, *tip = cell if isinstance(cell, tuple) else (cell, None)
+    item.setText(text)
+    item.setToolTip(tip[0] if tip else text)
+    if color:
+        item.setData(qt.Qt.DecorationRole, qt.QColor(*(round(255 * part) for part in color)))
+    if right:
+        item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
+    return item
+
+
+def number(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

@@ -1,0 +1,97 @@
+"""A map node's contents as the library's values: what shares, jumps and files are made of."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+
+from MedXAILib.outputs.nodes import labels_of, volume_of
+from MedXAILib.regions import foreground, spread
+from MedXAILib.volume import Label, Labels, Volume, resample
+
+from . import results
+
+
+@dataclass(frozen=True, eq=False)
+class StoredMap:
+    """What a map node keeps of its Attribution (MedXAILib.explanation), whose packages Slicer's Python may lack."""
+
+    volume: Volume
+    method: str
+    target: str
+    layer: str
+    signed: bool
+    superpixels: Labels | None
+    coefficients: dict[int, float]
+    provenance: dict
+    limits: tuple[str, ...]
+
+    def on(self, volume: Volume) -> Volume:
+        return resample(self.volume, volume.affine, volume.shape)
+
+    @property
+    def mass(self) -> Volume:
+        return self.volume if self.superpixels is None else spread(self.volume, self.superpixels)
+
+
+def storedMap(node) -> StoredMap:
+    """The map of a node, its superpixels on its own grid."""
+    facts, segmentation = results.facts(node), node.GetNodeReference(results.SUPERPIXELS)
+    table = facts.get("superpixels", {}).get("table", [])
+    superpixels = None
+    if segmentation is not None and table:
+        superpixels = renumbered(labels_of(segmentation, node), facts["superpixels"]["rows"])
+    return StoredMap(
+        volume_of(node),
+        facts["method"],
+        facts["target"],
+        facts["layer"],
+        facts["signed"],
+        superpixels,
+        {row["value"]: row["coefficient"] for row in table},
+        facts["provenance"],
+        tuple(facts["limits"]),
+    )
+
+
+def renumbered(labels: Labels, rows: list) -> Labels:
+    """Labels of a segmentation node with the values they had before; segments of other names are left out.
+
+    :param rows: (value, name, colour) as they were.
+    """
+    before = {name: value for value, name, _ in rows}
+    values = np.zeros(1 + max((row.value for row in labels.rows), default=0), np.int32)
+    for row in labels.rows:
+        values[row.value] = before.get(row.name, 0)
+    volume = labels.volume.with_array(values[labels.volume.array])
+    return Labels(volume, tuple(Label(value, name, tuple(color)) for value, name, color in rows))
+
+
+def segmentationOf(prediction) -> Labels | None:
+    """The segmentation of a prediction node on its volume's grid, from a segmentation node or a label volume."""
+    node, source = prediction.GetNodeReference(results.SEGMENTATION), results.sourceOf(prediction)
+    if node is None or source is None:
+        return None
+    rows = results.facts(prediction)["labels"]["rows"]
+    if node.IsA("vtkMRMLSegmentationNode"):
+        return renumbered(labels_of(node, source), rows) if node.GetSegmentation().GetNumberOfSegments() else None
+    return Labels(volume_of(node), tuple(Label(value, name, tuple(color)) for value, name, color in rows))
+
+
+_seen: dict[str, tuple[tuple, np.ndarray]] = {}
+
+
+def seenBy(volumeNode, grid: dict) -> np.ndarray:
+    """Bool (k, j, i) on the volume's grid: inside what the network saw, and not air. The last answer is kept.
+
+    :param grid: shape (i, j, k) and affine of what the network saw.
+    """
+    key = (volumeNode.GetID(), volumeNode.GetImageData().GetMTime(), json.dumps(grid))
+    if _seen.get("last", (None, None))[0] != key:
+        reference = volume_of(volumeNode)
+        whole = Volume(np.ones(grid["shape"][::-1], np.uint8), np.array(grid["affine"]))
+        inside = resample(whole, reference.affine, reference.shape, order=0).array > 0
+        _seen["last"] = key, foreground(reference.array) & inside
+    return _seen["last"][1]
