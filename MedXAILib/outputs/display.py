@@ -142,7 +142,7 @@ def put_layers_back(logic, state: dict) -> None:
     layers.SetLabelVolumeID(there(state["label"]))
     layers.SetForegroundOpacity(state["opacity"])
     layers.SetLabelOpacity(state["label_opacity"])
-    set_further(layers, [(there(volume), opacity) for volume, opacity in state["further"]])
+    set_further(layers, [(volume, opacity) for volume, opacity in state["further"] if there(volume)])
     layers.SetLinkedControl(state["linked"][0])
     layers.SetHotLinkedControl(state["linked"][1])
 
@@ -209,12 +209,12 @@ def set_further(layers, wanted: list[tuple]) -> None:
     """Show these as further layers, and clear the others."""
     if not hasattr(layers, "GetNumberOfAdditionalLayers"):
         return
-    count = max(len(wanted), layers.GetNumberOfAdditionalLayers())
-    for n in range(count):
-        volume, opacity = wanted[n] if n < len(wanted) else (None, 0.0)
-        if n < layers.GetNumberOfAdditionalLayers() or volume:
-            layers.SetNthLayerVolumeID(FIRST_FURTHER + n, volume)
-            layers.SetNthLayerOpacity(FIRST_FURTHER + n, opacity)
+    for n, (volume, opacity) in enumerate(wanted, FIRST_FURTHER):
+        layers.SetNthLayerVolumeID(n, volume)
+        layers.SetNthLayerOpacity(n, opacity)
+    last = FIRST_FURTHER + layers.GetNumberOfAdditionalLayers() - 1
+    for n in range(last, FIRST_FURTHER + len(wanted) - 1, -1):  # from the top: a cleared layer makes those above it sink
+        layers.SetNthLayerVolumeID(n, None)
 
 
 def shown_maps(host: Host, maps: list) -> list:
