@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from types import ModuleType
 
 import pytest
 
@@ -17,15 +16,11 @@ else:
     MISSING = ""
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _qt():
+@pytest.fixture
+def slicer():
+    """The module ``slicer`` with the stand-in's application and a fresh scene."""
     if MISSING:
         pytest.skip(f"Qt cannot be loaded: {MISSING}")
-
-
-@pytest.fixture
-def slicer(_qt) -> ModuleType:
-    """The module ``slicer`` with the stand-in's application and a fresh scene."""
     import standin
 
     module = standin.install()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -11,12 +9,12 @@ from types import SimpleNamespace
 
 import slicer
 from PySide6 import QtCore, QtWidgets
-from PySide6.QtCore import Signal
+from PySide6.QtCore import Signal, Slot
 
 from MedXAILib.outputs.scene import private_scene
 
 from . import pythonqt  # noqa: F401  (its attributes are used here)
-from .mrmlwidgets import qMRMLAbstractViewWidget, qMRMLWidget
+from .mrmlwidgets import qMRMLAbstractViewWidget
 from .widgets import widget
 
 exits: list[int] = []
@@ -25,17 +23,10 @@ exits: list[int] = []
 
 @widget
 class ctkVTKAbstractView(QtWidgets.QWidget):
-    """A view without pixels: rendering is counted."""
-
-    def __init__(self, parent=None):
-        super().__init__(parent)
-        self._rendered = 0
+    """A view that renders nothing."""
 
     def forceRender(self):
-        self._rendered += 1
-
-    def scheduleRender(self):
-        self._rendered += 1
+        pass
 
 
 @widget
@@ -44,47 +35,15 @@ class qMRMLSliceView(ctkVTKAbstractView):
 
 
 @widget
-class ctkVTKRenderView(ctkVTKAbstractView):
-    def resetFocalPoint(self):
-        pass
-
-
-@widget
-class qMRMLThreeDView(ctkVTKRenderView):
-    def mrmlViewNode(self):
-        return slicer.mrmlScene.GetNthNodeByClass(0, "vtkMRMLViewNode")
-
-
-@widget
-class qMRMLSliceControllerWidget(qMRMLWidget):
-    def __init__(self, logic):
-        super().__init__()
-        self._logic = logic
-
-    def sliceLogic(self):
-        return self._logic
-
-    def mrmlSliceNode(self):
-        return self._logic.GetSliceNode()
-
-    def setSliceLink(self, on):
-        self._logic.GetSliceCompositeNode().SetLinkedControl(on)
-
-    def fitSliceToBackground(self):
-        self._logic.FitSliceToBackground()
-
-    def setSliceVisible(self, on):
-        self.mrmlSliceNode().SetSliceVisible(on)
-
-    def setSliceOffsetValue(self, offset):
-        self._logic.SetSliceOffset(offset)
+class qMRMLThreeDView(ctkVTKAbstractView):
+    pass
 
 
 @widget
 class qMRMLSliceWidget(qMRMLAbstractViewWidget):
     def __init__(self, logic):
         super().__init__()
-        self._logic, self._view, self._controller = logic, qMRMLSliceView(self), qMRMLSliceControllerWidget(logic)
+        self._logic, self._view = logic, qMRMLSliceView(self)
 
     def sliceLogic(self):
         return self._logic
@@ -98,9 +57,7 @@ class qMRMLSliceWidget(qMRMLAbstractViewWidget):
     def sliceView(self):
         return self._view
 
-    def sliceController(self):
-        return self._controller
-
+    @Slot()
     def fitSliceToBackground(self):
         self._logic.FitSliceToBackground()
 
@@ -115,14 +72,13 @@ class qMRMLThreeDWidget(qMRMLAbstractViewWidget):
         return self._view
 
     def mrmlViewNode(self):
-        return self._view.mrmlViewNode()
+        return slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLViewNode")
 
 
 @widget
 class qSlicerLayoutManager(QtCore.QObject):
-    """Slice views for every slice node that the layouts bring into the scene."""
+    """A slice view for every slice node that a layout brings into the scene."""
 
-    layoutChanged = Signal(int)
     threeDViewCount = 1
     plotViewCount = tableViewCount = 0
 
@@ -130,37 +86,37 @@ class qSlicerLayoutManager(QtCore.QObject):
         super().__init__()
         self._widgets, self._threeD, self._making = {}, qMRMLThreeDWidget(), False
 
-    def _take(self, scene, application):
+    def _take(self, host):
         """Serve this scene."""
         self._widgets.clear()
-        self._scene, self._application = scene, application
-        logics = application.GetSliceLogics()
-        for i in range(logics.GetNumberOfItems()):
-            self._add(logics.GetItemAsObject(i))
+        self._scene, self._application = host.scene, host.application
         self._logic = slicer.vtkMRMLLayoutLogic()
-        self._logic.SetMRMLApplicationLogic(application)
-        self._logic.SetMRMLScene(scene)
-        scene.AddObserver(scene.NodeAddedEvent, lambda *_: self._make())
-        scene.AddObserver(scene.EndBatchProcessEvent, lambda *_: self._make())
+        self._logic.SetMRMLApplicationLogic(self._application)
+        self._logic.SetMRMLScene(self._scene)
+        for event in (self._scene.NodeAddedEvent, self._scene.EndBatchProcessEvent):
+            self._scene.AddObserver(event, lambda *_: self._make())
         self._make()
 
-    def _add(self, logic):
-        self._widgets[logic.GetSliceNode().GetLayoutName()] = qMRMLSliceWidget(logic)
-
     def _make(self):
-        """A logic for every slice node that has none yet; making it adds nodes too."""
+        """A widget, and where it lacks one a logic, for every slice node; making it adds nodes too."""
         if self._making or self._scene.IsBatchProcessing():
             return
         self._making = True
         for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
-            if node.GetLayoutName() not in self._widgets:
-                logic = slicer.vtkMRMLSliceLogic()
-                logic.SetMRMLApplicationLogic(self._application)
-                logic.SetMRMLScene(self._scene)
-                logic.SetSliceNode(node)
-                self._application.GetSliceLogics().AddItem(logic)
-                self._add(logic)
+            name = node.GetLayoutName()
+            if name not in self._widgets:
+                logic = self._application.GetSliceLogicByLayoutName(name)
+                self._widgets[name] = qMRMLSliceWidget(logic or self._logic_of(node))
         self._making = False
+
+    def _logic_of(self, node):
+        logic = slicer.vtkMRMLSliceLogic()
+        logic.SetMRMLApplicationLogic(self._application)
+        logic.SetMRMLScene(self._scene)
+        logic.SetSliceNode(node)
+        node.SetDimensions(400, 400, 1)  # as a widget of that size would
+        self._application.GetSliceLogics().AddItem(logic)
+        return logic
 
     def sliceViewNames(self):
         return list(self._widgets)
@@ -185,23 +141,14 @@ class qSlicerLayoutManager(QtCore.QObject):
     def layout(self, layout):
         self.setLayout(layout)
 
+    @Slot(int)
     def setLayout(self, layout):
         self._logic.GetLayoutNode().SetViewArrangement(layout)
-        self._make()
-        self.layoutChanged.emit(layout)
 
+    @Slot()
     def resetSliceViews(self):
         for view in self._widgets.values():
             view.fitSliceToBackground()
-
-    def resetThreeDViews(self):
-        pass
-
-    def pauseRender(self):
-        pass
-
-    def resumeRender(self):
-        pass
 
 
 @widget
@@ -261,49 +208,24 @@ class qSlicerCoreIOManager(QtCore.QObject):
         return bool(scene.WriteToMRB(path) if path.endswith(".mrb") else scene.Commit(path))
 
 
-@widget
-class qSlicerModuleManager(QtCore.QObject):
-    moduleLoaded = Signal(str)
-    moduleAboutToBeUnloaded = Signal(str)
-
-    def module(self, name):
-        return getattr(slicer.modules, name.lower(), None)
-
-    def modulesNames(self):
-        return [module.name for module in vars(slicer.modules).values() if hasattr(module, "name")]
-
-
 class qSlicerApplication(QtWidgets.QApplication):
     startupCompleted = Signal()
-    mrmlSceneChanged = Signal(object)
-    mainApplicationName = "Slicer"
     majorVersion, minorVersion = 5, 12
-    os = "linux"
-    slicerHome = sys.prefix
 
     def __init__(self):
         super().__init__(["standin"])
         self.setStyle("Fusion")
         self.setQuitOnLastWindowClosed(False)
         self._folder = tempfile.TemporaryDirectory(prefix="medxai-standin-")
-        self.temporaryPath = self._folder.name
+        self.temporaryPath = self.cachePath = self._folder.name
         self.setOrganizationName("standin")
         self.setApplicationName("Slicer")
         self.setApplicationVersion("5.12.0")
-        ini, user = QtCore.QSettings.Format.IniFormat, QtCore.QSettings.Scope.UserScope
-        QtCore.QSettings.setDefaultFormat(ini)
-        QtCore.QSettings.setPath(ini, user, self.temporaryPath)  # so that no test reads or writes the user's settings
-        self._settings = QtCore.QSettings()
-        self._layout, self._io, self._modules = qSlicerLayoutManager(), qSlicerCoreIOManager(), qSlicerModuleManager()
+        ini = QtCore.QSettings.Format.IniFormat
+        QtCore.QSettings.setDefaultFormat(ini)  # nobody's own settings are read or written
+        QtCore.QSettings.setPath(ini, QtCore.QSettings.Scope.UserScope, self.temporaryPath)
+        self._settings, self._layout, self._io = QtCore.QSettings(), qSlicerLayoutManager(), qSlicerCoreIOManager()
         self._options = SimpleNamespace(testingEnabled=True, noMainWindow=True, runPythonAndExit=False)
-
-    def _take(self, host):
-        self._host = host
-        self._layout._take(host.scene, host.application)
-        self.mrmlSceneChanged.emit(host.scene)
-
-    def mrmlScene(self):
-        return slicer.mrmlScene
 
     def applicationLogic(self):
         return self._host.application
@@ -314,15 +236,8 @@ class qSlicerApplication(QtWidgets.QApplication):
     def coreIOManager(self):
         return self._io
 
-    ioManager = coreIOManager
-
-    def moduleManager(self):
-        return self._modules
-
-    def settings(self):
+    def userSettings(self):
         return self._settings
-
-    userSettings = revisionUserSettings = settings
 
     def testingEnabled(self):
         return self._options.testingEnabled
@@ -331,26 +246,13 @@ class qSlicerApplication(QtWidgets.QApplication):
         return self._options
 
     def startupEnvironment(self):
-        environment = QtCore.QProcessEnvironment()
-        for name, value in os.environ.items():
-            environment.insert(name, value)
-        return environment
-
-    def pauseRender(self):
-        pass
-
-    def resumeRender(self):
-        pass
+        return QtCore.QProcessEnvironment.systemEnvironment()
 
     def exit(self, status=0):
         exits.append(status)
 
 
-def module(name: str, logic):
-    return SimpleNamespace(name=name, title=name, path=f"{name}.so", logic=lambda: logic)
-
-
-def scene() -> None:
+def new_scene() -> None:
     """A new scene with its logics as that of the application."""
     host = private_scene()
     slicer.mrmlScene = host.scene
@@ -361,17 +263,9 @@ def scene() -> None:
         logic.SetMRMLScene(host.scene)
         host.application.SetModuleLogic(name, logic)
         logics.append(logic)
-    slicer.app._logics = logics  # they live as long as the scene
+    slicer.app._host, slicer.app._logics = host, logics  # they live as long as the scene
     slicer.modules = SimpleNamespace()
-    for name in [
-        "Colors",
-        "Volumes",
-        "Segmentations",
-        "SubjectHierarchy",
-        "Texts",
-        "VolumeRendering",
-        "Markups",
-        "Plots",
-    ]:
-        setattr(slicer.modules, name.lower(), module(name, host.application.GetModuleLogic(name)))
-    slicer.app._take(host)
+    for name in ("Colors", "Volumes", "Segmentations", "SubjectHierarchy", "VolumeRendering", "Markups", "Plots"):
+        logic = host.application.GetModuleLogic(name)
+        setattr(slicer.modules, name.lower(), SimpleNamespace(name=name, logic=lambda logic=logic: logic))
+    slicer.app.layoutManager()._take(host)

@@ -36,16 +36,12 @@ class Follower:
 
 
 @widget
-class qMRMLWidget(Follower, QtWidgets.QWidget):
+class qMRMLWidget(QtWidgets.QWidget):
     mrmlSceneChanged = Signal(object)
 
     @Slot(object)
     def setMRMLScene(self, scene):
-        self._scene = scene
         self.mrmlSceneChanged.emit(scene)
-
-    def mrmlScene(self):
-        return self.__dict__.get("_scene")
 
 
 @widget
@@ -59,26 +55,20 @@ class qSlicerWidget(QtWidgets.QWidget):
 
 @widget
 class qMRMLNodeComboBox(Follower, QtWidgets.QWidget):
+    """Of adding, renaming and removing by the user it only keeps whether they are offered."""
+
     currentNodeChanged = Signal((object,), (bool,))
-    currentNodeIDChanged = Signal(str)
-    nodeAddedByUser = Signal(object)
     nodeTypes = stored("QStringList", "nodeTypes", [], "_update")
-    hideChildNodeTypes = stored("QStringList", "hideChildNodeTypes", [], "_update")
     showChildNodeTypes = stored("bool", "showChildNodeTypes", True, "_update")
-    showHidden = stored("bool", "showHidden", False, "_update")
     noneEnabled = stored("bool", "noneEnabled", False, "_update")
-    noneDisplay = stored("QString", "noneDisplay", "None", "_update")
     addEnabled = stored("bool", "addEnabled", True)
     removeEnabled = stored("bool", "removeEnabled", True)
-    editEnabled = stored("bool", "editEnabled", False)
     renameEnabled = stored("bool", "renameEnabled", False)
-    selectNodeUponCreation = stored("bool", "selectNodeUponCreation", True)
-    baseName = stored("QString", "baseName", "")
     currentNodeID = Property("QString", lambda self: self._id, lambda self, id_: self.setCurrentNodeID(id_))
 
     def __init__(self, parent=None):
         super().__init__(parent)
-        self._id, self._asked, self._scene, self._attributes = "", None, None, []
+        self._id, self._asked, self._scene = "", None, None
         self._box = QtWidgets.QComboBox()
         self._box.setSizePolicy(QtWidgets.QSizePolicy.Policy.Expanding, QtWidgets.QSizePolicy.Policy.Fixed)
         self._box.setSizeAdjustPolicy(QtWidgets.QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
@@ -94,27 +84,9 @@ class qMRMLNodeComboBox(Follower, QtWidgets.QWidget):
         self._follow("scene", [scene] if scene else [], *SCENE_EVENTS)
         self._update()
 
-    def addAttribute(self, nodeType, name, value=None):
-        self._attributes.append((nodeType, name, value))
-        self._update()
-
-    def removeAttribute(self, nodeType, name):
-        self._attributes = [each for each in self._attributes if each[:2] != (nodeType, name)]
-        self._update()
-
     def _shown(self, node) -> bool:
-        kind = node.GetClassName()
-        fits = node.IsA if self.showChildNodeTypes else kind.__eq__
-        return (
-            any(fits(each) for each in self.nodeTypes)
-            and not (self.showChildNodeTypes and any(node.IsA(each) for each in self.hideChildNodeTypes))
-            and (self.showHidden or not node.GetHideFromEditors())
-            and all(
-                node.GetAttribute(name) == value if value is not None else node.GetAttribute(name) is not None
-                for of, name, value in self._attributes
-                if node.IsA(of)
-            )
-        )
+        fits = node.IsA if self.showChildNodeTypes else node.GetClassName().__eq__
+        return any(map(fits, self.nodeTypes)) and not node.GetHideFromEditors()
 
     def _nodes(self) -> list:
         if self._scene is None:
@@ -127,7 +99,7 @@ class qMRMLNodeComboBox(Follower, QtWidgets.QWidget):
         if self._scene is not None and self._scene.IsBatchProcessing():
             return
         nodes = self._nodes()
-        rows = [(self.noneDisplay, "")] if self.noneEnabled or not nodes else []
+        rows = [("None", "")] if self.noneEnabled or not nodes else []
         rows += [(node.GetName(), node.GetID()) for node in nodes]
         if rows != [(self._box.itemText(i), self._box.itemData(i)) for i in range(self._box.count)]:
             self._follow("nodes", nodes, vtk.vtkCommand.ModifiedEvent)
@@ -147,7 +119,6 @@ class qMRMLNodeComboBox(Follower, QtWidgets.QWidget):
             node = self.currentNode()
             self.currentNodeChanged[object].emit(node)
             self.currentNodeChanged[bool].emit(node is not None)
-            self.currentNodeIDChanged.emit(id_)
 
     def currentNode(self):
         return self._scene.GetNodeByID(self._id) if self._scene and self._id else None
@@ -171,39 +142,15 @@ class qMRMLNodeComboBox(Follower, QtWidgets.QWidget):
         elif self.noneEnabled:
             self._choose("")
 
-    @Slot(int)
-    def setCurrentNodeIndex(self, index):
-        self.setCurrentNode(self.nodeFromIndex(index))
-
-    @Slot()
-    def addNode(self):
-        node = self._scene.AddNewNodeByClass(self.nodeTypes[0], self.baseName)
-        if self.selectNodeUponCreation:
-            self.setCurrentNode(node)
-        self.nodeAddedByUser.emit(node)
-        return node
-
 
 @widget
-class ctkVTKChartView(QtWidgets.QWidget):
-    pass
-
-
-@widget
-class qMRMLPlotView(Follower, ctkVTKChartView):
+class qMRMLPlotView(Follower, QtWidgets.QWidget):
     """Draws the lines of the chart."""
-
-    mrmlSceneChanged = Signal(object)
 
     def __init__(self, parent=None):
         super().__init__(parent)
-        self._view = self._scene = None
+        self._view = None
         self.setMinimumHeight(120)
-
-    @Slot(object)
-    def setMRMLScene(self, scene):
-        self._scene = scene
-        self.mrmlSceneChanged.emit(scene)
 
     @Slot(object)
     def setMRMLPlotViewNode(self, node):
@@ -213,10 +160,6 @@ class qMRMLPlotView(Follower, ctkVTKChartView):
 
     def _update(self):
         self._follow("chart", self._parts(), vtk.vtkCommand.ModifiedEvent)
-        self.update()
-
-    @Slot()
-    def fitToContent(self):
         self.update()
 
     def _chart(self):
@@ -266,7 +209,6 @@ class qMRMLPlotWidget(qMRMLAbstractViewWidget):
         super().__init__(parent)
         self._plot = qMRMLPlotView()
         row(self, self._plot)
-        self.mrmlSceneChanged.connect(self._plot.setMRMLScene)
 
     def plotView(self):
         return self._plot
@@ -281,15 +223,7 @@ class qMRMLPlotWidget(qMRMLAbstractViewWidget):
 
 @widget
 class qSlicerMarkupsPlaceWidget(qSlicerWidget):
-    activeMarkupsPlaceModeChanged = Signal(bool)
-    activeMarkupsFiducialPlaceModeChanged = Signal(bool)
-    placeModeEnabled = Property(
-        "bool", lambda self: self._button.checked, lambda self, on: self.setPlaceModeEnabled(on)
-    )
-    placeModePersistency = stored("bool", "placeModePersistency", False)
-    buttonsVisible = stored("bool", "buttonsVisible", True)
-    deleteAllControlPointsOptionVisible = stored("bool", "deleteAllControlPointsOptionVisible", True)
-    unsetLastControlPointOptionVisible = stored("bool", "unsetLastControlPointOptionVisible", False)
+    """The button only: in tests, points are placed in the node."""
 
     def __init__(self, parent=None):
         super().__init__(parent)
@@ -297,61 +231,32 @@ class qSlicerMarkupsPlaceWidget(qSlicerWidget):
         self._button.setText("Place a point")
         self._button.setCheckable(True)
         row(self, self._button)
-        self._button.toggled.connect(self.activeMarkupsPlaceModeChanged)
-        self._button.toggled.connect(self.activeMarkupsFiducialPlaceModeChanged)
 
     @Slot(object)
     def setCurrentNode(self, node):
         self._node = node
-        self._button.enabled = node is not None
+        self._button.setEnabled(node is not None)
 
     def currentNode(self):
         return self._node
-
-    def placeButton(self):
-        return self._button
-
-    @Slot(bool)
-    def setPlaceModeEnabled(self, on):
-        self._button.setChecked(on)
-
-    @Slot(bool)
-    def setPlaceModePersistency(self, on):
-        self.placeModePersistency = on
 
 
 @widget
 class qSlicerSimpleMarkupsWidget(Follower, qSlicerWidget):
     markupsNodeChanged = Signal()
-    markupsFiducialNodeChanged = Signal()
-    activeMarkupsPlaceModeChanged = Signal(bool)
     updateFinished = Signal()
-    nodeSelectorVisible = stored("bool", "nodeSelectorVisible", True, "_arrange")
-    optionsVisible = stored("bool", "optionsVisible", True)
-    jumpToSliceEnabled = stored("bool", "jumpToSliceEnabled", False)
-    enterPlaceModeOnNodeChange = stored("bool", "enterPlaceModeOnNodeChange", True)
-    positionStatusColumnVisible = stored("bool", "positionStatusColumnVisible", False)
-    defaultNodeColor = stored("QColor", "defaultNodeColor", QtGui.QColor())
-    viewGroup = stored("int", "viewGroup", -1)
 
     def __init__(self, parent=None):
         super().__init__(parent)
-        self._selector, self._place, self._table = (
-            qMRMLNodeComboBox(),
-            qSlicerMarkupsPlaceWidget(),
-            QtWidgets.QTableWidget(0, 4),
-        )
+        self._selector, self._place = qMRMLNodeComboBox(), qSlicerMarkupsPlaceWidget()
         self._selector.nodeTypes, self._selector.noneEnabled = ["vtkMRMLMarkupsFiducialNode"], True
+        self._table = QtWidgets.QTableWidget(0, 4)
         self._table.setHorizontalHeaderLabels(["Label", "R", "A", "S"])
         self._table.horizontalHeader().setSectionResizeMode(QtWidgets.QHeaderView.ResizeMode.Stretch)
         row(self, self._selector, self._place, self._table, vertical=True)
         self._selector.currentNodeChanged.connect(self._take)
-        self._place.activeMarkupsPlaceModeChanged.connect(self.activeMarkupsPlaceModeChanged)
         self.mrmlSceneChanged.connect(self._selector.setMRMLScene)
-        self._take(None)
-
-    def _arrange(self):
-        self._selector.setVisible(self.nodeSelectorVisible)
+        self._place.setCurrentNode(None)
 
     def _take(self, node):
         self._place.setCurrentNode(node)
@@ -371,22 +276,9 @@ class qSlicerSimpleMarkupsWidget(Follower, qSlicerWidget):
     def currentNode(self):
         return self._selector.currentNode()
 
-    def getCurrentNode(self):
-        return self.currentNode()
-
     @Slot(object)
     def setCurrentNode(self, node):
         self._selector.setCurrentNode(node)
 
-    @Slot(str)
-    def setNodeBaseName(self, name):
-        self._selector.baseName = name
-
-    def markupsSelectorComboBox(self):
-        return self._selector
-
     def markupsPlaceWidget(self):
         return self._place
-
-    def tableWidget(self):
-        return self._table

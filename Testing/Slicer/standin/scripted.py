@@ -24,11 +24,8 @@ class qSlicerScriptedLoadableModule(QtCore.QObject):
     categories = stored("QStringList", "categories", [])
     contributors = stored("QStringList", "contributors", [])
     dependencies = stored("QStringList", "dependencies", [])
-    associatedNodeTypes = stored("QStringList", "associatedNodeTypes", [])
     helpText = stored("QString", "helpText", "")
     acknowledgementText = stored("QString", "acknowledgementText", "")
-    hidden = stored("bool", "hidden", False)
-    index = stored("int", "index", -1)
     icon = stored("QIcon", "icon", None)
     path = stored("QString", "path", "")
 
@@ -53,9 +50,6 @@ class ScriptedLoadableModule:
         self.parent = parent
         self.moduleName = type(self).__name__
         parent.title, parent.categories, parent.dependencies = self.moduleName, [], []
-
-    def getDefaultModuleDocumentationLink(self, docPage=None):
-        return ""
 
 
 class ScriptedLoadableModuleWidget:

@@ -50,158 +50,97 @@ def row(parent, *children, vertical: bool = False):
 
 
 class Foldable:
-    """Hides its children while it is collapsed; for classes with ``checked`` as the opposite."""
+    """Checked while it is open; hides its children while it is not."""
 
-    def _fold(self, folded: bool) -> None:
-        hidden = self.__dict__.setdefault("_hidden", [])
-        if folded:
-            now = [
-                child
-                for child in self.children()
-                if isinstance(child, QtWidgets.QWidget) and not child.isHidden() and child not in hidden
-            ]
-            hidden += now
-            for child in now:
-                child.hide()
-        else:
-            for child in hidden:
-                child.show()
-            hidden.clear()
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self._hidden: list = []
+        self.setCheckable(True)
+        self.setChecked(True)
+        self.toggled.connect(self._fold)
+
+    def _fold(self, opened: bool) -> None:
+        if not opened:
+            children = [child for child in self.children() if isinstance(child, QtWidgets.QWidget)]
+            self._hidden += [child for child in children if not child.isHidden()]
+        for child in self._hidden:
+            child.setVisible(opened)
+        if opened:
+            self._hidden.clear()
 
     def showEvent(self, event):
+        """A .ui collapses before the children are there."""
         super().showEvent(event)
         if not self.isChecked():
-            self._fold(True)
+            self._fold(False)
+
+
+def collapsed():
+    return Property("bool", lambda self: not self.isChecked(), lambda self, on: self.setChecked(not on))
 
 
 @widget
 class ctkCollapsibleButton(Foldable, QtWidgets.QAbstractButton):
     contentsCollapsed = Signal(bool)
-    collapsedHeight = stored("int", "collapsedHeight", 10)
-    flat = stored("bool", "flat", False)
-    contentsLineWidth = stored("int", "contentsLineWidth", 1)
+    collapsed = collapsed()
 
-    def __init__(self, text="", parent=None):
-        text, parent = ("", text) if not isinstance(text, str) else (text, parent)
+    def __init__(self, parent=None):
         super().__init__(parent)
-        self.setText(text)
-        self.setCheckable(True)
-        self.setChecked(True)
         self.setContentsMargins(0, self._header(), 0, 0)
         self.setSizePolicy(QtWidgets.QSizePolicy.Policy.Preferred, QtWidgets.QSizePolicy.Policy.Preferred)
-        self.toggled.connect(self._toggle)
+        self.toggled.connect(lambda opened: self.contentsCollapsed.emit(not opened))
 
     def _header(self) -> int:
         return self.fontMetrics().height() + 8
 
-    def _toggle(self, open_: bool):
-        self._fold(not open_)
-        self.contentsCollapsed.emit(not open_)
-
-    @Property("bool")
-    def collapsed(self):
-        return not self.isChecked()
-
-    @collapsed.setter
-    def collapsed(self, value):
-        self.setChecked(not value)
-
     def hitButton(self, point):
         return point.y() < self._header()
-
-    def minimumSizeHint(self):
-        return super().minimumSizeHint().expandedTo(QtCore.QSize(0, self._header()))
 
     def paintEvent(self, event):
         painter = QtGui.QPainter(self)
         header = QtCore.QRect(0, 0, self.width, self._header())
         painter.fillRect(header, self.palette.mid())
-        arrow = "\u25be" if self.isChecked() else "\u25b8"
-        centre = QtCore.Qt.AlignmentFlag.AlignVCenter
-        painter.drawText(header.adjusted(6, 0, 0, 0), centre, f"{arrow}  {self.property('text')}")
+        text = ("\u25be  " if self.isChecked() else "\u25b8  ") + self.text
+        painter.drawText(header.adjusted(6, 0, 0, 0), QtCore.Qt.AlignmentFlag.AlignVCenter, text)
         painter.setPen(self.palette.mid().color())
         painter.drawRect(self.rect.adjusted(0, 0, -1, -1))
 
 
 @widget
 class ctkCollapsibleGroupBox(Foldable, QtWidgets.QGroupBox):
-    collapsedHeight = stored("int", "collapsedHeight", 10)
-
-    def __init__(self, title="", parent=None):
-        title, parent = ("", title) if not isinstance(title, str) else (title, parent)
-        super().__init__(title, parent)
-        self.setCheckable(True)
-        self.setChecked(True)
-        self.toggled.connect(lambda on: self._fold(not on))
-
-    @Property("bool")
-    def collapsed(self):
-        return not self.isChecked()
-
-    @collapsed.setter
-    def collapsed(self, value):
-        self.setChecked(not value)
-
-
-class Steps:
-    """A slider's integer steps for a spin box of doubles."""
-
-    COUNT = 1000
-
-    def _place(self):
-        """Put the slider where the spin box is."""
-        span = (self._box.maximum - self._box.minimum) or 1.0
-        with QtCore.QSignalBlocker(self._slider):
-            self._slider.setValue(round(self.COUNT * (self._box.value - self._box.minimum) / span))
-
-    def _slide(self, step):
-        span = self._box.maximum - self._box.minimum
-        self._box.setValue(self._box.minimum + span * step / self.COUNT)
+    collapsed = collapsed()
 
 
 @widget
-class ctkSliderWidget(Steps, QtWidgets.QWidget):
+class ctkSliderWidget(QtWidgets.QWidget):
+    STEPS = 1000
     valueChanged = Signal(float)
-    valueIsChanging = Signal(float)
     value = passed("double", "value", "_box")
-    decimals = passed("int", "decimals", "_box")
+    minimum = passed("double", "minimum", "_box")
+    maximum = passed("double", "maximum", "_box")
     singleStep = passed("double", "singleStep", "_box")
-    prefix = passed("QString", "prefix", "_box")
-    suffix = passed("QString", "suffix", "_box")
-    pageStep = stored("double", "pageStep", 10.0)
-    tracking = stored("bool", "tracking", True)
-    tickInterval = stored("double", "tickInterval", 0.0)
-    minimum = Property("double", lambda self: self._box.minimum, lambda self, low: self._range(low, self._box.maximum))
-    maximum = Property(
-        "double", lambda self: self._box.maximum, lambda self, high: self._range(self._box.minimum, high)
-    )
+    decimals = passed("int", "decimals", "_box")
 
     def __init__(self, parent=None):
         super().__init__(parent)
-        self._slider = QtWidgets.QSlider(QtCore.Qt.Orientation.Horizontal)
-        self._slider.setRange(0, self.COUNT)
-        self._box = QtWidgets.QDoubleSpinBox()
+        self._slider, self._box = QtWidgets.QSlider(QtCore.Qt.Orientation.Horizontal), QtWidgets.QDoubleSpinBox()
+        self._slider.setRange(0, self.STEPS)
         self._box.setRange(0.0, 100.0)
         row(self, self._slider, self._box)
         self._slider.valueChanged.connect(self._slide)
-        self._box.valueChanged.connect(lambda _: self._place())
+        self._box.valueChanged.connect(self._place)
         self._box.valueChanged.connect(self.valueChanged)
 
-    def _range(self, low, high):
-        self._box.setRange(low, high)
-        self._place()
+    def _slide(self, step):
+        self._box.setValue(self.minimum + (self.maximum - self.minimum) * step / self.STEPS)
+
+    def _place(self, value):
+        with QtCore.QSignalBlocker(self._slider):
+            self._slider.setValue(round(self.STEPS * (value - self.minimum) / (self.maximum - self.minimum)))
 
     @Slot(float)
     def setValue(self, value):
         self._box.setValue(value)
-
-    @Slot(int)
-    def setDecimals(self, decimals):
-        self._box.setDecimals(decimals)
-
-    @Slot(bool)
-    def setSpinBoxVisible(self, visible):
-        self._box.setVisible(visible)
 
 
 class Bar(QtWidgets.QWidget):
@@ -220,53 +159,44 @@ class Bar(QtWidgets.QWidget):
 
 @widget
 class ctkRangeWidget(QtWidgets.QWidget):
-    minimumValueChanged = Signal(float)
-    maximumValueChanged = Signal(float)
     valuesChanged = Signal(float, float)
-    rangeChanged = Signal(float, float)
     minimumValue = Property("double", lambda self: self._low.value, lambda self, low: self.setMinimumValue(low))
     maximumValue = Property("double", lambda self: self._high.value, lambda self, high: self.setMaximumValue(high))
     minimum = Property("double", lambda self: self._low.minimum, lambda self, low: self.setRange(low, self.maximum))
     maximum = Property("double", lambda self: self._low.maximum, lambda self, high: self.setRange(self.minimum, high))
-    decimals = Property("int", lambda self: self._low.decimals, lambda self, value: self.setDecimals(value))
-    singleStep = Property("double", lambda self: self._low.singleStep, lambda self, value: self._step(value))
-    tracking = stored("bool", "tracking", True)
-    tickInterval = stored("double", "tickInterval", 0.0)
+    decimals = Property("int", lambda self: self._low.decimals, lambda self, count: self.setDecimals(count))
+    singleStep = Property("double", lambda self: self._low.singleStep, lambda self, step: self._step(step))
 
     def __init__(self, parent=None):
         super().__init__(parent)
-        self._low, self._high, self._bar = QtWidgets.QDoubleSpinBox(), QtWidgets.QDoubleSpinBox(), Bar()
-        layout = row(self, self._low, self._bar, self._high)
-        layout.setStretch(1, 1)
-        self.setRange(0.0, 99.0)
+        self._low, self._bar, self._high = QtWidgets.QDoubleSpinBox(), Bar(), QtWidgets.QDoubleSpinBox()
+        row(self, self._low, self._bar, self._high).setStretch(1, 1)
         self._high.setValue(99.0)
-        self._low.valueChanged.connect(lambda value: self._moved(self._high, max(value, self._high.value), "minimum"))
-        self._high.valueChanged.connect(lambda value: self._moved(self._low, min(value, self._low.value), "maximum"))
+        self._low.valueChanged.connect(lambda low: self.setValues(low, max(low, self.maximumValue), moved=True))
+        self._high.valueChanged.connect(lambda high: self.setValues(min(high, self.minimumValue), high, moved=True))
 
-    def _moved(self, other, value, which):
-        with QtCore.QSignalBlocker(other):
-            other.setValue(value)
+    @Slot(float, float)
+    def setValues(self, low, high, moved=False):
+        before = self.minimumValue, self.maximumValue
+        with QtCore.QSignalBlocker(self._low), QtCore.QSignalBlocker(self._high):
+            self._low.setValue(low)
+            self._high.setValue(high)
         self._bar.update()
-        getattr(self, which + "ValueChanged").emit(getattr(self, which + "Value"))
-        self.valuesChanged.emit(self.minimumValue, self.maximumValue)
-
-    def _step(self, value):
-        for box in (self._low, self._high):
-            box.setSingleStep(value)
+        if moved or before != (self.minimumValue, self.maximumValue):
+            self.valuesChanged.emit(self.minimumValue, self.maximumValue)
 
     def setRange(self, low, high):
         for box in (self._low, self._high):
             box.setRange(low, high)
-        self.rangeChanged.emit(low, high)
 
-    @Slot(float, float)
-    def setValues(self, low, high):
-        if (low, high) != (self.minimumValue, self.maximumValue):
-            with QtCore.QSignalBlocker(self._low), QtCore.QSignalBlocker(self._high):
-                self._low.setValue(low)
-                self._high.setValue(high)
-            self._bar.update()
-            self.valuesChanged.emit(self.minimumValue, self.maximumValue)
+    def _step(self, step):
+        for box in (self._low, self._high):
+            box.setSingleStep(step)
+
+    @Slot(int)
+    def setDecimals(self, count):
+        for box in (self._low, self._high):
+            box.setDecimals(count)
 
     @Slot(float)
     def setMinimumValue(self, low):
@@ -275,8 +205,3 @@ class ctkRangeWidget(QtWidgets.QWidget):
     @Slot(float)
     def setMaximumValue(self, high):
         self._high.setValue(high)
-
-    @Slot(int)
-    def setDecimals(self, decimals):
-        for box in (self._low, self._high):
-            box.setDecimals(decimals)
