@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from pathlib import Path
 from types import MethodDescriptorType, ModuleType
 
 from PySide6 import QtCore, QtGui, QtWidgets
@@ -23,6 +24,7 @@ METHODS = ("sizeHint", "minimumSizeHint", "layout", "parent")
 """Properties that Qt itself calls as methods: they stay methods here."""
 ARGUMENTS = {"bool": bool, "int": int, "double": float, "QString": str}
 
+HERE = str(Path(__file__).parent)
 _watched: list[str] = []
 _receivers: dict = {}
 
@@ -33,10 +35,14 @@ def watch(folder) -> None:
         _watched.append(str(folder))
 
 
-def called_by_watched() -> bool:
-    """Whether the attribute is asked for, two calls up, by code in a watched folder."""
+def asking(name: str) -> str:
+    """The file of the code that asks for the attribute, two calls up.
+
+    Empty where that code does not name it: then Qt itself looks for a method that Python overrides.
+    """
     frame = sys._getframe(1).f_back
-    return frame is not None and frame.f_code.co_filename.startswith(tuple(_watched))
+    named = frame is not None and (name in frame.f_code.co_names or name in frame.f_code.co_consts)
+    return frame.f_code.co_filename if named else ""
 
 
 class PropertyAttribute:
@@ -83,7 +89,8 @@ def check(instance, name: str) -> None:
 
 def guarded_get(method):
     def __getattribute__(self, name):
-        watched = called_by_watched()
+        file = asking(name)
+        watched = file.startswith(tuple(_watched))
         if watched and not (is_own(type(self)) and name in method(self, "__dict__")):
             check(self, name)
         if name in STRINGS:  # PySide6 answers these before it looks at the class
@@ -91,7 +98,7 @@ def guarded_get(method):
         value = method(self, name)
         if watched and isinstance(value, QtCore.SignalInstance) and ambiguous(known_class(type(self)), name):
             raise AttributeError(f"{name} has overloads in the real application: connect it by its signature.")
-        return value() if watched and name in METHODS[:2] else value
+        return value() if name in METHODS[:2] and file and not file.startswith(HERE) else value
 
     return __getattribute__
 
@@ -99,7 +106,7 @@ def guarded_get(method):
 def guarded_set(self, name, value):
     """Set an attribute; Python does not let PySide6's own way be called once it was replaced."""
     kind = type(self)
-    if called_by_watched() and not is_own(kind):
+    if asking(name).startswith(tuple(_watched)) and not is_own(kind):
         real = known_class(kind)
         if name not in writable(real) | {"name"}:
             raise AttributeError(f"{real} has no property {name!r} to set in the real application.")
