@@ -202,9 +202,7 @@ def asPython(job: Job, volumes: dict) -> str:
         words += [repr(job.classes[0] if job.classes else None), repr(list(job.methods))]
     skipped = ("task", "inputs", "model", "classes", "methods")
     words += [f"{name}={value!r}" for name, value in given.items() if name not in skipped]
-    return (
-        f"from MedXAI import MedXAILogic\n\nvolume = {volume}\nnodes = MedXAILogic().{job.task}({', '.join(words)})\n"
-    )
+    return f"from MedXAI import MedXAILogic\n\nlogic = MedXAILogic()\nvolume = {volume}\nnodes = logic.{job.task}({', '.join(words)})\n"
 
 
 def asCommand(job: Job, volumes: dict) -> str:

@@ -240,15 +240,20 @@ class LookSection:
         widget.decimals = max(0, -power)
         widget.singleStep = step
         widget.setRange(step * floor(low / step), step * -floor(-high / step))  # rounding must not cut the ends off
-        widget.setValues(*display.range_of(node))
+        chosen = display.range_of(node)
+        widget.setValues(
+            widget.minimum if chosen[0] <= low else chosen[0], widget.maximum if chosen[1] >= high else chosen[1]
+        )
 
     def onRange(self, low: float, high: float) -> None:
         if self.resting or not self.described:
             return
-        bounds = display.bounds_of(self.described)
-        ends = low <= self.ui.range.minimum, high >= self.ui.range.maximum
+        widget, (least, most) = self.ui.range, display.bounds_of(self.described)
+        half = widget.singleStep / 2
         display.set_range(
-            self.described, min(low, bounds[0]) if ends[0] else low, max(high, bounds[1]) if ends[1] else high
+            self.described,
+            min(low, least) if low < widget.minimum + half else low,
+            max(high, most) if high > widget.maximum - half else high,
         )
 
     def onColors(self, *_) -> None:
