@@ -65,7 +65,7 @@ class TinyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.node.disconnectGui(self.tag)
         self.begin()
 
-    def onApply(self, checked=False):
+    def onApply(self):
         self.clicks += 1
 
     def tellUnknown(self):

@@ -89,6 +89,7 @@ def load_module(path):
     widget.setup()
     parent.setMRMLScene(slicer.mrmlScene)
     parent.show()
+    widget.enter()
     slicer.app.processEvents()
     _open.append(SimpleNamespace(code=code, module=module, widget=widget))
     return _open[-1]

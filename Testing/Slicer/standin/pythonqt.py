@@ -6,6 +6,7 @@ of a QObject that the application's Python does not have.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from functools import partial
 from pathlib import Path
@@ -124,12 +125,7 @@ def overload(instance, signature: str):
     name, _, kinds = signature.rstrip(")").partition("(")
     kinds = [kind.strip() for kind in kinds.split(",") if kind.strip()]
     real = known_class(type(instance))
-    if real and f"{name}({','.join(kinds)})" not in {
-        *members(real, "signals"),
-        "clicked()",
-        "triggered()",
-        "toggled()",
-    }:
+    if f"{name}({','.join(kinds)})" not in members(real, "signals"):
         raise ValueError(f"{real} has no signal {signature} in the real application.")
     signal = getattr(instance, name)
     if ambiguous(real, name) or kinds == ["bool"]:
@@ -138,8 +134,11 @@ def overload(instance, signature: str):
 
 
 def connect(self, signature: str, receiver) -> bool:
-    """PythonQt's connect: the receiver gets the arguments of the signature."""
+    """PythonQt's connect: the receiver gets the arguments of the signature, as many as it takes."""
     signal, count = overload(self, signature)
+    taken = [each.kind for each in inspect.signature(receiver).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in taken:
+        count = min(count, len(taken) - taken.count(inspect.Parameter.KEYWORD_ONLY))
 
     def receive(*arguments):
         receiver(*arguments[:count])
