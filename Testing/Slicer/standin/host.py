@@ -5,6 +5,7 @@ in the application, offscreen. What this cannot show, the tests in the real appl
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import time
 from pathlib import Path
@@ -33,6 +34,7 @@ def install():
         for module in (scripted.MODULE, scripted.I18N, parameternodes.MODULE):
             sys.modules[module.__name__] = module
             setattr(slicer, module.__name__.partition(".")[2], module)
+        os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
         slicer.app = application.qSlicerApplication()
         slicer.util._messageDisplay = note_box
         for ask in ("getOpenFileName", "getSaveFileName", "getExistingDirectory"):
