@@ -5,6 +5,7 @@ The panel's sections stand in MedXAIPanel/, one file each; whatever computes run
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,12 @@ from typing import Annotated
 
 import slicer
 import vtk
-from slicer import vtkMRMLMarkupsFiducialNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLVolumeNode
+from slicer import (
+    vtkMRMLMarkupsFiducialNode,
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLSegmentationNode,
+    vtkMRMLVectorVolumeNode,
+)
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
@@ -31,7 +37,7 @@ for folder in (HERE, HERE if (HERE / "MedXAILib").is_dir() else HERE.parent):
         sys.path.append(str(folder))
 
 from MedXAIPanel import packages, results, sample  # noqa: E402
-from MedXAIPanel.client import PYTHON, Client  # noqa: E402
+from MedXAIPanel.client import PYTHON, Client, failure  # noqa: E402
 
 from MedXAILib import NOTICE, __version__  # noqa: E402
 from MedXAILib.errors import InputError  # noqa: E402
@@ -72,7 +78,7 @@ class MedXAIParameterNode:
     samples, superpixels: 0 is automatic. Volumes of a model's further inputs are node references "MedXAI.Input.<channel>".
     """
 
-    inputVolume: vtkMRMLVolumeNode
+    inputVolume: vtkMRMLScalarVolumeNode | vtkMRMLVectorVolumeNode | None
     model: str = "planted-lesion"
     device: Annotated[str, Choice(["auto", "cpu", "cuda"])] = "auto"
     labelVolume: bool = False
@@ -195,7 +201,12 @@ class MedXAILogic(ScriptedLoadableModuleLogic):
                     made += results.addMaps(source, event, folder)
             return made, event
         except InputError as error:
-            return [], {"event": "error", "kind": "input", "message": str(error), "details": ""}
+            return [], failure("input", str(error))
+        except Exception as error:  # the panel must come back whatever a result does to it
+            self.client.log.extend(traceback.format_exc().splitlines())
+            return [], failure(
+                "failure", f"The result could not be put into the scene ({error}); the log has the details."
+            )
         finally:
             self.client.discard(event)
 

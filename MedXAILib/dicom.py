@@ -686,7 +686,10 @@ def quiet() -> Iterator[None]:
 
 def require_memory(path: Path, needed: int) -> None:
     """:raises InputError: for a volume that no memory of this machine could hold (often a forged header)."""
-    import psutil
+    try:
+        import psutil
+    except ImportError:  # Slicer's own Python, while another one computes
+        return
 
     if needed > psutil.virtual_memory().total:
         raise InputError(
