@@ -159,7 +159,8 @@ def export(volumeNode, folder: str | Path, overwrite: bool = False, anatomy=None
             summary[name]["maps"].append(
                 {"class": stored.target, "method": stored.method, "layer": stored.layer, "limits": list(stored.limits)}
             )
-        snapshot(reference, shown, staged / "snapshot.png", heading=volumeNode.GetName(), segmentation=segmentation)
+        heading = " · ".join([*dict.fromkeys(map(modelOf, [*predictions, *maps])), volumeNode.GetName()])
+        snapshot(reference, shown, staged / "snapshot.png", heading=heading, segmentation=segmentation)
         jobs = [Job.from_json(results.facts(node)["job"]).described() for node in [*predictions, *maps]]
         run = {
             "jobs": [job for n, job in enumerate(jobs) if job not in jobs[:n]],
@@ -174,8 +175,7 @@ def caseNames(base: str, nodes: list) -> dict[str, str]:
     """Node ID -> name of its case: the volume's; a further model, and a result made once more, are cases of their own."""
     names, models_, taken = {}, [], set()
     for node in nodes:
-        facts = results.facts(node)
-        model = facts["model"] if "model" in facts else facts["provenance"]["model"]
+        facts, model = results.facts(node), modelOf(node)
         models_ += [] if model in models_ else [model]
         name = base if model == models_[0] else f"{base} {model}"
         what = tuple(facts.get(key) for key in ("target", "method", "layer"))
@@ -185,6 +185,12 @@ def caseNames(base: str, nodes: list) -> dict[str, str]:
         taken.add((name, number, what))
         names[node.GetID()] = name if number == 1 else f"{name} {number}"
     return names
+
+
+def modelOf(node) -> str:
+    """The name of the model that a result comes from."""
+    facts = results.facts(node)
+    return facts["model"] if "model" in facts else facts["provenance"]["model"]
 
 
 def asPython(job: Job, volumes: dict) -> str:

@@ -62,6 +62,8 @@ class LookSection:
         ui.putBack.clicked.connect(self.onPutBack)
         for table in (ui.maps, ui.regions, ui.superpixelTable, ui.structures):
             table.verticalHeader().visible = False
+            table.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+            table.horizontalHeader().highlightSections = False
         self.panel.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.forget)
 
     def update(self) -> None:
@@ -444,7 +446,6 @@ def fill(table, heads: list[str], rows: list, *, stretched: int = 0, empty: str 
         table.setItem(0, 0, itemOf(empty))
         table.setSpan(0, 0, 1, len(heads))
         table.item(0, 0).setFlags(qt.Qt.ItemIsEnabled)
-    table.resizeRowsToContents()
 
 
 def itemOf(cell, right: bool = False):
