@@ -120,6 +120,7 @@ class LookSection:
     def apply(self, visible: list) -> None:
         """Show these maps as chosen, and no others; the views are remembered first."""
         p, host = self.panel.parameters, hostScene()
+        visible = visible[: display.MOST_VIEWS] if p.sideBySide else visible
         covered = bool(visible or self.visible())
         if not covered and self.before is None:
             return
@@ -176,7 +177,11 @@ class LookSection:
             if ids != self.listed:
                 self.listed = ids
                 fill(
-                    table, ["", "class", "method", "layer"], [mapRow(node) for node in maps], stretched=1, empty=NO_MAP
+                    table,
+                    ["", "class", "method", "layer"],
+                    [mapRow(node) for node in maps],
+                    stretched=(1, 3),
+                    empty=NO_MAP,
                 )
             if not maps:
                 return
@@ -425,7 +430,7 @@ def colorsOf(node, role: str, facts: dict) -> dict[str, tuple]:
     return colors
 
 
-def fill(table, heads: list[str], rows: list, *, stretched: int = 0, empty: str = "") -> None:
+def fill(table, heads: list[str], rows: list, *, stretched: tuple[int, ...] = (0,), empty: str = "") -> None:
     """Write rows into a table; without rows, a sentence that says so.
 
     :param rows: of each cell a text, or (text, colour or None, perhaps a tool tip), or a truth value for a box.
@@ -437,11 +442,11 @@ def fill(table, heads: list[str], rows: list, *, stretched: int = 0, empty: str 
     table.setHorizontalHeaderLabels(heads)
     table.horizontalHeader().visible = bool(rows)
     for column in range(len(heads)):
-        stretch = qt.QHeaderView.Stretch if column == stretched else qt.QHeaderView.ResizeToContents
+        stretch = qt.QHeaderView.Stretch if column in stretched else qt.QHeaderView.ResizeToContents
         table.horizontalHeader().setSectionResizeMode(column, stretch)
     for n, row in enumerate(rows):
         for column, cell in enumerate(row):
-            table.setItem(n, column, itemOf(cell, right=column > stretched and isinstance(cell, str)))
+            table.setItem(n, column, itemOf(cell, right=column not in stretched and isinstance(cell, str)))
     if empty and not rows:
         table.setItem(0, 0, itemOf(empty))
         table.setSpan(0, 0, 1, len(heads))
