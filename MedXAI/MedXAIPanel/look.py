@@ -133,7 +133,7 @@ class LookSection:
         if covered:
             display.show_maps(host, p.inputVolume, visible, p.opacity)
         front = p.shownMap if p.shownMap in visible else next(iter(visible), None)
-        for node in results.mapsOf(p.inputVolume):
+        for node in allMaps():
             display.set_legend(node, p.legend and (node is front or p.sideBySide and node in visible))
             display.set_rendering(host, node, p.rendering and node is front)
             role = self.outlinedRole(node)
@@ -386,6 +386,12 @@ class LookSection:
             if self.before is not None
             else "Look has not changed the views."
         )
+
+
+def allMaps() -> list:
+    """The maps of every volume: what another one's left in the views goes too."""
+    listed = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    return [node for node in listed if node.GetAttribute(results.KIND) == "map"]
 
 
 def placed(node) -> tuple:

@@ -148,6 +148,23 @@ def test_only_look_changes_the_views_and_puts_them_back(explained, slicer):
     assert views(slicer) == before
 
 
+def test_the_outlines_of_another_volume_go_when_this_one_is_shown(explained, computed, slicer):
+    from MedXAIPanel import results
+
+    from MedXAILib.outputs import nodes
+
+    explained.panel.look.show(explained.maps)
+    outlined = explained.maps[0].GetNodeReference(results.REGIONS).GetDisplayNode()
+    assert outlined.GetVisibility()
+    second = nodes.add_volume(slicer.mrmlScene, computed.volume, "second")
+    maps = results.addMaps(second, computed.event, computed.folder / computed.event["folder"])
+    explained.p.inputVolume = second
+    assert outlined.GetVisibility(), "choosing a volume is no look at it"
+    explained.panel.look.show(maps)
+    assert not outlined.GetVisibility()
+    assert maps[0].GetNodeReference(results.REGIONS).GetDisplayNode().GetVisibility()
+
+
 def test_side_by_side_begins_with_all_maps_and_ends_with_the_chosen_one(explained, slicer):
     explained.panel.look.show(explained.maps)
     layout = slicer.app.layoutManager().layout
