@@ -17,7 +17,7 @@ from MedXAILib import NOTICE
 from MedXAILib.attribution.methods import METHODS
 from MedXAILib.formats import read_volume
 from MedXAILib.outputs import nodes
-from MedXAILib.volume import Label, Labels
+from MedXAILib.volume import Label, Labels, label_colors
 
 KIND, FACTS = "MedXAI.Kind", "MedXAI.Facts"
 SOURCE, SEGMENTATION, REGIONS, SUPERPIXELS = (
@@ -151,7 +151,7 @@ def addPlot(table, columns: list[str], title: str) -> list:
         node.SetYColumnName(column)
         node.SetPlotType(node.PlotTypeScatter)
         node.SetMarkerStyle(node.MarkerStyleNone)
-        node.SetColor(*nodes.label_colors(len(columns))[index])
+        node.SetColor(*label_colors(len(columns))[index])
         chart.AddAndObservePlotSeriesNodeID(node.GetID())
         series.append(node)
     chart.SetTitle("")

@@ -8,7 +8,8 @@ from pathlib import Path
 import slicer
 
 from MedXAILib.errors import InputError
-from MedXAILib.outputs import nodes
+from MedXAILib.formats import write_volume
+from MedXAILib.volume import Volume
 
 NAME = "HeadWithPlantedLesion"
 SEED = 0
@@ -26,7 +27,7 @@ def register() -> None:
         uris=["https://pypi.org/project/nilearn/"],
         fileNames=[f"{NAME}.nrrd"],
         nodeNames=[NAME],
-        thumbnailFileName=str(Path(__file__).resolve().parents[1] / "Resources" / "Icons" / f"{NAME}.png"),
+        thumbnailFileName=str(Path(__file__).resolve().parents[1] / "Resources" / "Icons" / "MedXAI.png"),
         customDownloader=onDownload,
     )
 
@@ -42,11 +43,27 @@ def onDownload(source=None) -> list:
 
 
 def load(ask):
-    """The head as a volume node.
+    """The head as a volume node; it is made once and then lies in Slicer's cache.
 
     :param ask: asked before the package with the head is downloaded.
     :raises InputError: where it is not there and may not be fetched.
     """
+    path = cached()
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_volume(planted(ask), path)
+    node = slicer.util.loadVolume(str(path), {"name": NAME, "show": False})
+    if slicer.app.layoutManager():
+        slicer.util.setSliceViewerLayers(background=node, fit=True)
+    return node
+
+
+def cached() -> Path:
+    """Where the head lies once it was made."""
+    return Path(slicer.app.cachePath) / f"{NAME}.nrrd"
+
+
+def planted(ask) -> Volume:
     from MedXAILib.demo import demo_head, plant_lesion
 
     if find_spec("nilearn") is None:
@@ -57,8 +74,4 @@ def load(ask):
                 "The sample head needs the package nilearn: install it with PythonSlicer -m pip install --no-deps nilearn."
             )
         slicer.util.pip_install(f"--no-deps {HEAD_PACKAGE}")
-    head, _, _ = plant_lesion(demo_head(), SEED)
-    node = nodes.add_volume(slicer.mrmlScene, head, NAME)
-    if slicer.app.layoutManager():
-        slicer.util.setSliceViewerLayers(background=node, fit=True)
-    return node
+    return plant_lesion(demo_head(), SEED)[0]

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import qt
 import slicer
 import vtk
 
@@ -99,10 +100,10 @@ def parametersAndWidgetsAgree(panel) -> None:
     p.samples, p.layers, p.opacity, p.slices = 0, "", 0.75, "all"
     assert (ui.samples.value, ui.layers.text, ui.opacity.value, ui.slices.currentText) == (0, "", 0.75, "all")
     item = ui.methods.item(1)
-    item.setCheckState(2)
+    item.setCheckState(qt.Qt.Checked)
     assert p.methods.split() == ["gradcam", "lime"]
     p.methods = "lime"
-    assert ui.methods.item(0).checkState() == 0 and item.checkState() != 0
+    assert ui.methods.item(0).checkState() == qt.Qt.Unchecked and item.checkState() == qt.Qt.Checked
     p.methods = "gradcam"
 
 

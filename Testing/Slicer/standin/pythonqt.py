@@ -133,8 +133,10 @@ def overload(instance, signature: str):
     return signal, len(kinds)
 
 
-def connect(self, signature: str, receiver) -> bool:
+def connect(self, signature: str, receiver, *more) -> bool:
     """PythonQt's connect: the receiver gets the arguments of the signature, as many as it takes."""
+    if more:  # PySide6's own way, as QTimer.singleShot goes inside
+        return QtCore.QObject.connect(signature, receiver, *more)
     signal, count = overload(self, signature)
     taken = [each.kind for each in inspect.signature(receiver).parameters.values()]
     if inspect.Parameter.VAR_POSITIONAL not in taken:
