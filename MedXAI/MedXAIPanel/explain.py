@@ -25,7 +25,7 @@ class ExplainSection:
         for method in METHODS.values():
             item = qt.QListWidgetItem(method.title)
             item.setData(qt.Qt.UserRole, method.name)
-            item.setToolTip(f"{method.family}; needs {method.needs}. {method.reference}.")
+            item.setToolTip(f"{method.family}; needs {method.needs}; {method.cost}. {method.reference}.")
             item.setCheckState(qt.Qt.Unchecked)
             self.ui.methods.addItem(item)
         self.ui.methods.itemChanged.connect(self.onMethods)
@@ -74,14 +74,14 @@ class ExplainSection:
         self.ui.target.setCurrentIndex(max(0, self.ui.target.findData(wanted)) if wanted else 0)
 
     def showCost(self, item) -> None:
-        """A method's name and cost: in passes, and once the network has run, in time."""
+        """A method's name and cost: in passes, or once the network has run, in time."""
         method = METHODS[item.data(qt.Qt.UserRole)]
         text, table = f"{method.title}: {method.cost}", self.panel.predict.latest()
         if table:
             facts = results.facts(table)
             samples = self.panel.parameters.samples if method.kind == "query" else 0
             seconds = facts["pass_seconds"] * (samples or facts["evaluations"][method.name])
-            text += f"; {duration(seconds)}" + (" a slice" if facts["mode"] == "slices" else "")
+            text = f"{method.title}: {duration(seconds)}" + (" a slice" if facts["mode"] == "slices" else "")
         if item.text() != text:
             item.setText(text)
 

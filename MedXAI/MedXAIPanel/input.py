@@ -100,10 +100,12 @@ class InputSection:
         return [name for name, _ in self.card.channels] if self.card else [""]
 
     def volumes(self) -> dict:
-        """Channel name -> volume node."""
+        """Channel name -> volume node; a single one needs no name."""
         first, *further = self.channels()
         node = self.panel.parameters.parameterNode
-        return {first: self.panel.parameters.inputVolume} | {c: node.GetNodeReference(CHANNEL + c) for c in further}
+        return {first if further else "": self.panel.parameters.inputVolume} | {
+            c: node.GetNodeReference(CHANNEL + c) for c in further
+        }
 
     def obstacle(self) -> str:
         """Why nothing can be computed, in a sentence; empty where it can."""

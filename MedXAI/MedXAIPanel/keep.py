@@ -160,7 +160,8 @@ def export(volumeNode, folder: str | Path, overwrite: bool = False, anatomy=None
                 {"class": stored.target, "method": stored.method, "layer": stored.layer, "limits": list(stored.limits)}
             )
         heading = " · ".join([*dict.fromkeys(map(modelOf, [*predictions, *maps])), volumeNode.GetName()])
-        snapshot(reference, shown, staged / "snapshot.png", heading=heading, segmentation=segmentation)
+        # slices only: a child process draws the 3D view, and PythonSlicer has no scene of its own
+        snapshot(reference, shown, staged / "snapshot.png", heading=heading, segmentation=segmentation, solid=False)
         jobs = [Job.from_json(results.facts(node)["job"]).described() for node in [*predictions, *maps]]
         run = {
             "jobs": [job for n, job in enumerate(jobs) if job not in jobs[:n]],

@@ -127,7 +127,9 @@ class LookSection:
         if self.before is None:
             self.before = display.remember_views(host)
         if p.sideBySide and visible:
-            display.side_by_side(host, p.inputVolume, visible, p.opacity)
+            if display.side_by_side(host, p.inputVolume, visible, p.opacity):
+                slicer.app.processEvents()  # the new views get their size
+                display.align(host)
         else:
             display.leave_side_by_side(host)
         if covered:

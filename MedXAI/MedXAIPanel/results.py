@@ -85,6 +85,8 @@ def addMaps(volumeNode, event: dict, files: Path) -> list:
             name, read_volume(files / found["file"]), found["signed"], found["title"], tuple(found["limits"])
         )
         node = nodes.add_map(slicer.mrmlScene, overlay)
+        legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(node.GetDisplayNode())
+        legend.SetTitleText(f"{found['target']}\n{title}")
         facts = {key: value for key, value in found.items() if key != "file"}
         keep(node, "map", volumeNode, facts | {"grid": event["prediction"]["grid"], "job": event["job"]})
         parts = [node]

@@ -213,7 +213,9 @@ def set_further(layers, wanted: list[tuple]) -> None:
         layers.SetNthLayerVolumeID(n, volume)
         layers.SetNthLayerOpacity(n, opacity)
     last = FIRST_FURTHER + layers.GetNumberOfAdditionalLayers() - 1
-    for n in range(last, FIRST_FURTHER + len(wanted) - 1, -1):  # from the top: a cleared layer makes those above it sink
+    for n in range(
+        last, FIRST_FURTHER + len(wanted) - 1, -1
+    ):  # from the top: a cleared layer makes those above it sink
         layers.SetNthLayerVolumeID(n, None)
 
 
@@ -229,16 +231,19 @@ def shown_maps(host: Host, maps: list) -> list:
 # Side by side
 
 
-def side_by_side(host: Host, volume, maps: list, opacity: float) -> None:
-    """One linked slice view for each map over its volume, the same slice in all."""
+def side_by_side(host: Host, volume, maps: list, opacity: float) -> bool:
+    """One slice view for each map over its volume.
+
+    :return: whether the layout has changed: :func:`align` is wanted once the new windows have their size.
+    """
     maps = maps[:MOST_VIEWS]
     layout, number = layout_node(host) or add_layout_node(host), LAYOUT + len(maps)
     if not is_side_by_side(host):
         layout.SetAttribute(BEFORE, str(layout.GetViewArrangement()))
     if not layout.IsLayoutDescription(number):
         layout.AddLayoutDescription(number, layout_description(len(maps)))
+    changed = layout.GetViewArrangement() != number
     layout.SetViewArrangement(number)
-    model = host.application.GetSliceLogicByLayoutName("Red")
     for n in range(1, MOST_VIEWS + 1):
         logic = host.application.GetSliceLogicByLayoutName(f"{VIEW}{n}")
         if n > len(maps):
@@ -248,15 +253,26 @@ def side_by_side(host: Host, volume, maps: list, opacity: float) -> None:
         if logic is None:  # no layout manager has made it
             logic = add_slice_view(host.scene, host.application, f"{VIEW}{n}")
             host.application.GetSliceLogics().AddItem(logic)
-        new = logic.GetSliceCompositeNode().GetBackgroundVolumeID() != volume.GetID()
-        if new and model:
-            logic.GetSliceNode().GetSliceToRAS().DeepCopy(model.GetSliceNode().GetSliceToRAS())
-            logic.GetSliceNode().UpdateMatrices()
         lay(logic, volume, [maps[n - 1]], opacity)
-        if new and model:
-            logic.GetSliceNode().SetSliceOffset(model.GetSliceNode().GetSliceOffset())
-        logic.GetSliceCompositeNode().SetLinkedControl(True)
-        logic.GetSliceCompositeNode().SetHotLinkedControl(False)
+    return changed
+
+
+def align(host: Host) -> None:
+    """Fit the views of side by side to their windows, at the slice of Red, and link them.
+
+    To be called when the windows have their size; linked earlier, they would move Red while they get it.
+    """
+    model = host.application.GetSliceLogicByLayoutName("Red")
+    for logic in slice_logics(host, own=True):
+        layers, node = logic.GetSliceCompositeNode(), logic.GetSliceNode()
+        if model is None or not layers.GetBackgroundVolumeID():
+            continue
+        node.GetSliceToRAS().DeepCopy(model.GetSliceNode().GetSliceToRAS())
+        node.UpdateMatrices()
+        logic.FitSliceToBackground()
+        node.SetSliceOffset(model.GetSliceNode().GetSliceOffset())
+        layers.SetLinkedControl(True)
+        layers.SetHotLinkedControl(False)
 
 
 def leave_side_by_side(host: Host) -> None:
@@ -455,11 +471,11 @@ def rendering_rows(map_node) -> list[tuple[float, float, float, float, float]]:
     else:
         table = ramp(RAMPS[colors_of(map_node)], 256)
     beyond = signed and high >= limit
-    step = max(high - low, 1e-6 * limit)
+    step = max(high - low, limit / 100)  # finer ones would not fit into a graphics card's tables
     inside = low + step * np.linspace(0, 1, 21)
     rows = []
     for sign in (1, -1) if signed else (1,):
-        ends = [] if beyond else [(high + 1e-6 * limit, 0.0)]
+        ends = [] if beyond else [(high + limit / 1000, 0.0)]
         for value, alpha in [*((v, 0.5 * (v - low) / step) for v in inside), *ends]:
             place = np.clip((sign * value - first) / (limit - first), 0, 1)
             rows.append((float(sign * value), float(alpha), *table[round(place * 255)]))

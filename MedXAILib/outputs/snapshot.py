@@ -32,7 +32,13 @@ GROUND, LINE, DIM, PALE, ACCENT = (15, 17, 21), (58, 62, 70), (158, 164, 174), (
 
 
 def snapshot(
-    volume: Volume, overlays: list[Overlay], path: str | Path, *, heading: str = "", segmentation: Labels | None = None
+    volume: Volume,
+    overlays: list[Overlay],
+    path: str | Path,
+    *,
+    heading: str = "",
+    segmentation: Labels | None = None,
+    solid: bool = True,
 ) -> Path:
     """Write the picture as PNG: whole or not at all.
 
@@ -43,6 +49,7 @@ def snapshot(
     :param volume: one channel or RGB.
     :param heading: model and input, the first line.
     :param segmentation: drawn as thin outlines.
+    :param solid: add the view in 3D.
     :raises InputError: for another suffix, where the file cannot be written, without slicer-core.
     """
     from PIL.PngImagePlugin import PngInfo
@@ -50,7 +57,7 @@ def snapshot(
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise InputError(f"{path}: a snapshot is saved as .png; give it that suffix.")
-    picture = compose(volume, overlays, heading, segmentation)
+    picture = compose(volume, overlays, heading, segmentation, solid)
     notes = PngInfo()
     notes.add_text("Title", heading)
     notes.add_text("Disclaimer", FOOTER)
@@ -59,11 +66,11 @@ def snapshot(
     return path
 
 
-def compose(volume: Volume, overlays: list[Overlay], heading: str, segmentation: Labels | None):
+def compose(volume: Volume, overlays: list[Overlay], heading: str, segmentation: Labels | None, solid: bool = True):
     """The picture itself, a PIL image."""
     flat = min(volume.shape) == 1
     shown = overlays[:ROWS]
-    rendering = None if flat or not shown else Rendering(volume, shown, PANEL)  # draws meanwhile
+    rendering = None if flat or not shown or not solid else Rendering(volume, shown, PANEL)  # draws meanwhile
     stage = set_stage(volume, segmentation)
     panels = flat_panels if flat else plane_panels
     rows = [panels(stage, overlay) for overlay in shown or [None]]

@@ -150,6 +150,7 @@ def test_the_views_come_back_as_they_were_to_the_last_pixel(host, volume):
     maps = [add_map(host, ramp, True, "one"), add_map(host, np.abs(ramp), False, "two")]
     display.show_maps(host, volume, maps, 0.7)
     display.side_by_side(host, volume, maps, 0.7)
+    display.align(host)
     display.set_legend(maps[0], True)
     display.set_rendering(host, maps[1], True)
     display.jump(host, (3, 30, 8))
@@ -175,6 +176,7 @@ def test_views_of_another_size_come_back_at_the_same_scale(host, volume):
 def test_a_jump_shows_the_place_in_every_view(host, volume):
     display.show_maps(host, volume, [], 0.5)
     display.side_by_side(host, volume, [add_map(host, ramp, True)], 0.5)
+    display.align(host)
     zoomed = host.application.GetSliceLogicByLayoutName("Red").GetSliceNode()
     zoomed.SetFieldOfView(4, 4, 1)
     place = np.array([9.0, 31.0, 25.0])
@@ -193,6 +195,7 @@ def test_side_by_side_gives_each_map_a_view_of_the_same_slice(host, volume):
     display.show_maps(host, volume, maps[:1], 1.0)
     red.SetSliceOffset(27.0)
     display.side_by_side(host, volume, maps, 0.5)
+    display.align(host)
     layout = display.layout_node(host)
     description = layout.GetLayoutDescription(layout.GetViewArrangement())
     assert description.count("<view ") == 4 and layout.ParseLayout(description) is not None
@@ -203,6 +206,7 @@ def test_side_by_side_gives_each_map_a_view_of_the_same_slice(host, volume):
         assert shown == (volume.GetID(), heat.GetID(), 1)
         assert logic.GetSliceOffset() == pytest.approx(27.0)
     display.side_by_side(host, volume, maps[:2], 0.5)
+    display.align(host)
     assert host.application.GetSliceLogicByLayoutName("MedXAI3").GetSliceCompositeNode().GetForegroundVolumeID() is None
     display.leave_side_by_side(host)
     assert layout.GetViewArrangement() == 3 and not display.is_side_by_side(host)
