@@ -110,12 +110,12 @@ def carry_out(
             say(remark)
         say_memory(memory_estimate(opened.found, layers), say)
     if opened.prediction is None:
-        first, both = time.perf_counter(), job.task == "explain"
+        both = job.task == "explain"
         opened.prediction = predict(
             model, opened.prepared, tapes=opened.tapes, progress=portion(progress, 0, 2) if both else progress
         )
         pieces = opened.prepared.shape[0] if opened.prediction.tiling.mode == "slices" else 1
-        opened.pass_seconds = (time.perf_counter() - first) / pieces
+        opened.pass_seconds = opened.tapes.seconds / pieces
         if both:
             say_cost(job, opened, say)
             progress = portion(progress, 1, 2)

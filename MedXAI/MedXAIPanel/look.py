@@ -20,7 +20,7 @@ from MedXAILib.volume import resample
 
 from . import results
 from .maps import StoredMap, seenBy, storedMap
-from .running import hostScene
+from .running import fitHeight, hostScene
 
 REGIONS_TAB, SUPERPIXELS_TAB, ANATOMY_TAB = range(3)
 NO_MAP = "There is no map of this volume yet: press Explain."
@@ -81,6 +81,7 @@ class LookSection:
         choices = self.choices()
         if self.followed and choices != self.followed and not self.resting:
             self.apply(self.wanted(maps))
+            self.list(maps)
         self.followed = choices
 
     def show(self, mapNodes: list) -> None:
@@ -185,6 +186,7 @@ class LookSection:
                     stretched=(1, 3),
                     empty=NO_MAP,
                 )
+                fitHeight(table)
             if not maps:
                 return
             visible = self.visible()

@@ -87,7 +87,8 @@ def duration(seconds: float) -> str:
 
 def fitHeight(table, most: int = 180) -> None:
     """A table as high as its rows, but no higher than ``most`` pixels."""
-    height = table.horizontalHeader().height + sum(table.rowHeight(row) for row in range(table.rowCount)) + 4
+    header = table.horizontalHeader()
+    height = (header.height if header.visible else 0) + sum(table.rowHeight(row) for row in range(table.rowCount)) + 4
     table.setFixedHeight(min(height, most))
 
 

@@ -8,6 +8,7 @@ is changed: gradients come from ``torch.autograd.grad`` (parameters' ``.grad`` s
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -142,7 +143,7 @@ class TapeCache:
     """Tapes of the tiles of one input, kept within a limit of bytes; the others are recorded again when asked for.
 
     :param limit: bytes; a single tile is always kept, so that prediction and explanation share one forward pass.
-    :ivar recorded: forward passes so far.
+    :ivar recorded: forward passes so far; ``seconds``: how long they took together.
     """
 
     def __init__(
@@ -150,14 +151,15 @@ class TapeCache:
     ):
         self.network, self.layers, self.progress, self.limit = network, tuple(layers), progress, limit
         self.tapes: dict = {}
-        self.recorded = 0
+        self.recorded, self.seconds = 0, 0.0
 
     def tape(self, key, x: torch.Tensor) -> Tape:
         """The tape of the tile ``key``; recorded from ``x`` where it is not at hand."""
         if key not in self.tapes:
+            began = time.perf_counter()
             # looked up at each step: a pass backwards may belong to a later request than the recording did
             tape = record(self.network, x, self.layers, lambda *step: self.progress(*step))
-            self.recorded += 1
+            self.recorded, self.seconds = self.recorded + 1, self.seconds + time.perf_counter() - began
             if self.tapes and tape.bytes + sum(t.bytes for t in self.tapes.values()) > self.limit:
                 return tape
             self.tapes[key] = tape

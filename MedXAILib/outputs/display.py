@@ -271,6 +271,9 @@ def align(host: Host) -> None:
         node.UpdateMatrices()
         logic.FitSliceToBackground()
         node.SetSliceOffset(model.GetSliceNode().GetSliceOffset())
+        layers.SetInteractionFlags(layers.ForegroundVolumeFlag)  # only then does a new view draw legends
+        layers.Modified()
+        layers.SetInteractionFlags(0)
         layers.SetLinkedControl(True)
         layers.SetHotLinkedControl(False)
 

@@ -314,6 +314,7 @@ def render_volume(host: Host, node, volume: Volume, rows: list[tuple[float, floa
     look = host.scene.AddNewNodeByClass("vtkMRMLVolumePropertyNode", f"{node.GetName()} rendering")
     look.SetScalarOpacity(opacity)
     look.SetColor(color)
+    look.GetVolumeProperty().SetInterpolationTypeToLinear()
     diagonal = np.linalg.norm(volume.spacing * volume.shape)
     look.GetVolumeProperty().SetScalarOpacityUnitDistance(diagonal / 250)  # the same look for a mouse and a man
     display = host.scene.AddNewNodeByClass("vtkMRMLGPURayCastVolumeRenderingDisplayNode")
