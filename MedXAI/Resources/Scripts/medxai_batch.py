@@ -43,11 +43,15 @@ def one(logic, path: str, a: argparse.Namespace) -> None:
     """One volume: load, explain, export."""
     from MedXAIPanel import keep
 
+    from MedXAILib.errors import InputError
+
+    folder = a.output / Path(path).name.split(".")[0]
+    if (folder / "run.json").exists() and not a.overwrite:
+        raise InputError(f"{folder} holds an earlier run; give another --output, or add --overwrite.")
     slicer.mrmlScene.Clear()
     volume = slicer.util.loadVolume(path, {"show": False})
     options = {"layers": a.layer, "slices": a.slices, "samples": a.samples, "weights": a.weights}
     logic.explain(volume, a.model, a.target, a.method, trust=a.trust, device=a.device, **options)
-    folder = a.output / Path(path).name.split(".")[0]
     files = keep.export(volume, folder, overwrite=a.overwrite)
     if a.scene and not slicer.util.saveScene(str(folder / f"{folder.name}.mrb")):
         raise OSError(f"{folder / folder.name}.mrb: the scene could not be saved.")
