@@ -201,3 +201,5 @@ ALL = {
         sceneSavedAndLoaded,
     )
 }
+WITHOUT_WORKER = (buttonsSayWhyTheyAreDisabled, parametersAndWidgetsAgree)
+"""They need no package beyond what Slicer brings."""
