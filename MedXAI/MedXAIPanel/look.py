@@ -319,11 +319,16 @@ class LookSection:
 
     def point(self, place, name: str) -> None:
         """Jump to a place and make the outline of this name strong, the others faint."""
+        self.strong = name
+        self.jump(place)
+        self.apply(self.visible())
+
+    def jump(self, place) -> None:
+        """Put the slice views through a world RAS point."""
         if self.before is None:
             self.before = display.remember_views(hostScene())
-        self.strong = name
         display.jump(hostScene(), place)
-        self.apply(self.visible())
+        self.gate(results.mapsOf(self.panel.parameters.inputVolume))
 
     def onTab(self, *_) -> None:
         self.strong = None

@@ -6,10 +6,9 @@ import qt
 import slicer
 
 from MedXAILib.job import Job
-from MedXAILib.outputs import display
 
 from . import results
-from .running import RunButton, fitHeight, hostScene
+from .running import RunButton, fitHeight
 
 
 class PredictSection:
@@ -97,7 +96,7 @@ class PredictSection:
         table = self.shown
         place = whereOf(table, self.ui.probabilities.item(row, 0).text()) if table else None
         if place is not None:
-            display.jump(hostScene(), place)
+            self.panel.look.jump(place)
 
 
 def whereOf(table, name: str):

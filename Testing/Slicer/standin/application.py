@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import tempfile
 import zipfile
 from pathlib import Path
@@ -225,6 +226,7 @@ class qSlicerApplication(QtWidgets.QApplication):
         QtCore.QSettings.setDefaultFormat(ini)  # nobody's own settings are read or written
         QtCore.QSettings.setPath(ini, QtCore.QSettings.Scope.UserScope, self.temporaryPath)
         self._settings, self._layout, self._io = QtCore.QSettings(), qSlicerLayoutManager(), qSlicerCoreIOManager()
+        atexit.register(self._settings.sync)  # written later, it would bring the folder back
         self._options = SimpleNamespace(testingEnabled=True, noMainWindow=True, runPythonAndExit=False)
 
     def applicationLogic(self):

@@ -58,6 +58,8 @@ def new_scene():
         close(_open.pop())
     for record in (boxes, exits, samples):
         record.clear()
+    for path in Path(slicer.app.cachePath).glob("*.nrrd"):
+        path.unlink()
     application.new_scene()
     return slicer.mrmlScene
 

@@ -188,13 +188,13 @@ class qMRMLPlotView(Follower, QtWidgets.QWidget):
             low, high = min(values, default=0), max(values, default=1)
             painter.setPen(QtGui.QPen(QtGui.QColor.fromRgbF(*series.GetColor()), 2))
             painter.drawPolyline(
-                QtGui.QPolygonF(
+                [
                     QtCore.QPointF(
                         frame.left() + frame.width() * i / max(1, count - 1),
                         frame.bottom() - frame.height() * (value - low) / ((high - low) or 1),
                     )
                     for i, value in enumerate(values)
-                )
+                ]
             )
 
 
