@@ -54,7 +54,7 @@ def tutorial() -> None:
     panel.ui.sideBySide.checked = True
     window("side_by_side.png")
     panel.ui.sideBySide.checked = False
-    panel.ui.putBack.click()
+    settle()
     body = panel.ui.MedXAI if hasattr(panel.ui, "MedXAI") else panel.ui.inputSection.parent()
     body.resize(400, body.sizeHint.height())
     body.grab().save(str(DOCS / "panel.png"))

@@ -114,8 +114,7 @@ def carry_out(
         opened.prediction = predict(
             model, opened.prepared, tapes=opened.tapes, progress=portion(progress, 0, 2) if both else progress
         )
-        pieces = opened.prepared.shape[0] if opened.prediction.tiling.mode == "slices" else 1
-        opened.pass_seconds = opened.tapes.seconds / pieces
+        opened.pass_seconds = pass_seconds(model, opened)
         if both:
             say_cost(job, opened, say)
             progress = portion(progress, 1, 2)
@@ -146,6 +145,24 @@ def open_inputs(model: Model, volumes: dict[str, Volume]) -> Opened:
     prepared = prepare(model.card, volumes.get("", volumes))
     # without layers a tape is a bare forward pass; a limit of 0 keeps only the first tile's output
     return Opened(prepared, lay_out(model, prepared)[1], TapeCache(model.network, (), limit=0))
+
+
+def pass_seconds(model: Model, opened: Opened) -> float:
+    """How long one evaluation takes: of the whole, or of one slice. A short first pass is mostly PyTorch's warming up, so
+    another one is timed."""
+    from .explanation import first_output
+
+    tiling = opened.prediction.tiling
+    pieces = opened.prepared.shape[0] if tiling.mode == "slices" else 1
+    if opened.tapes.seconds > 1:
+        return opened.tapes.seconds / pieces
+    import torch
+
+    _, x = next(iter(tiling.pieces(opened.prepared.tensor[None])))
+    began = time.perf_counter()
+    with torch.inference_mode():
+        first_output(model, x)
+    return (time.perf_counter() - began) * len(tiling.tiles) / pieces
 
 
 def record_layers(job: Job, model: Model, opened: Opened, keep: bool, say: Notes) -> list[str]:

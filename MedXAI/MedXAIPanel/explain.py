@@ -81,7 +81,7 @@ class ExplainSection:
             facts = results.facts(table)
             samples = self.panel.parameters.samples if method.kind == "query" else 0
             seconds = facts["pass_seconds"] * (samples or facts["evaluations"][method.name])
-            text = f"{method.title}: up to {duration(seconds)}" + (" a slice" if facts["mode"] == "slices" else "")
+            text = f"{method.title}: {duration(seconds)}" + (" a slice" if facts["mode"] == "slices" else "")
         if item.text() != text:
             item.setText(text)
 
