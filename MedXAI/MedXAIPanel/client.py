@@ -86,6 +86,8 @@ class Client:
             raise InputError("A run is under way: wait for its end, or cancel it.")
         self._wake()
         first = self.number + 1
+        for gone in [node for node in self.handles if slicer.mrmlScene.GetNodeByID(node) is None]:
+            self._request("forget", handle=self.handles.pop(gone)[1])
         handles = {channel: self._send(node) for channel, node in volumes.items()}
         number = self._request(job.task, job=asdict(replace(job, inputs=handles)))
         self.run = Run(number, done, progress, first)
