@@ -274,6 +274,13 @@ def _common_limits(score: Score, values: np.ndarray, kept: set | None, case: _Ca
         limits.append(f"The map is empty: nothing here raises the score of {score.label}.")
     if kept is not None and len(kept) < case.prepared.shape[0]:
         limits.append(f"Slices explained: {_ranges(sorted(kept))}; the others are 0.")
+    if kept is not None and len(kept) == 1 and case.model.card.task == "classification":
+        row = case.prediction.pieces[min(kept)]
+        if row.argmax() != score.index:
+            best = case.model.card.output.labels[int(row.argmax())].name
+            limits.append(
+                f"In this slice the model says {best} (p {row.max():.3f}), not {score.label} (p {row[score.index]:.3f})."
+            )
     return limits
 
 
@@ -304,7 +311,23 @@ def _provenance(case: _Case, m: Method, score: Score, kept: set | None) -> dict:
         "normalisation": "none: raw values",
         "input": case.prepared.reference.source.name,
         "device": str(case.model.device),
+        "fact": _fact(case, score, kept),
     } | ({} if kept is None else {"slices": _ranges(sorted(kept))})
+
+
+def _fact(case: _Case, score: Score, kept: set | None) -> str:
+    """What the model says of the very thing that is explained: a probability, or the size of a region."""
+    prediction = case.prediction
+    if case.model.card.task == "classification":
+        if kept is None:
+            return f"p {prediction.probabilities[score.label]:.3f}"
+        strongest = max(prediction.pieces[n, score.index] for n in kept)
+        return f"slice {_ranges(sorted(kept))}: p {strongest:.3f}" if len(kept) == 1 else f"highest p {strongest:.3f}"
+    if score.weights.sum() == 1:
+        return f"p {float(prediction.probability(score.index)[score.weights > 0][0]):.3f}"
+    if score.name == score.label:
+        return f"{prediction.labels.ml().get(score.label, 0):.1f} mL"
+    return f"{float((score.weights > 0).sum() * case.prepared.volume(score.weights).voxel_ml):.1f} mL"
 
 
 def query_maps(

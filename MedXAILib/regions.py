@@ -139,6 +139,22 @@ def superpixel_rows(labels: Labels, coefficients: dict[int, float]) -> list[Supe
     return sorted(rows, key=lambda row: -row.coefficient)
 
 
+def inner_points(labels: Volume) -> dict[int, list[float]]:
+    """RAS mm of one voxel of each label value, the one nearest to the label's middle (which may lie outside of it).
+
+    :param labels: integer array (k, j, i).
+    """
+    from scipy import ndimage
+
+    points = {}
+    for value, box in enumerate(ndimage.find_objects(labels.array.astype(np.int32)), 1):
+        if box is not None:
+            inside = np.argwhere(labels.array[box] == value)
+            nearest = inside[np.argmin(np.linalg.norm(inside - inside.mean(0), axis=1))]
+            points[value] = labels.ras((nearest + [part.start for part in box])[::-1]).tolist()
+    return points
+
+
 def anatomy_shares(heat: Volume, anatomy: Labels, seen: np.ndarray) -> list[StructureShare]:
     """Which structure a map lies in, beside what chance would give: the structure's share of the volume seen.
 
@@ -184,7 +200,6 @@ def foreground(array: np.ndarray) -> np.ndarray:
 def _not_air(channel: np.ndarray) -> np.ndarray | None:
     """What is brighter than air in one channel (k, j, i), or None where no air can be told from the rest."""
     from scipy import ndimage
-    from skimage.filters import threshold_otsu
 
     values = np.nan_to_num(channel.astype(np.float32), nan=np.nanmin(channel))
     rest = values[values > values.min()]
@@ -202,7 +217,7 @@ def _not_air(channel: np.ndarray) -> np.ndarray | None:
     smooth = ndimage.gaussian_filter(np.clip(values, low, high), 0.7)
     darker = smooth[inside]
     for _ in range(3):  # dark from bright tissue first, perhaps, and then air from dark tissue
-        otsu = threshold_otsu(darker)
+        otsu = otsu_threshold(darker)
         dark = darker <= otsu
         if dark.all():
             break
@@ -211,6 +226,20 @@ def _not_air(channel: np.ndarray) -> np.ndarray | None:
             return smooth > air + 0.4 * (otsu - air)
         darker = darker[dark]
     return without_air
+
+
+def otsu_threshold(values: np.ndarray) -> float:
+    """The threshold between two classes with the largest variance between them (Otsu 1979, IEEE SMC 9:62), by 256 bins.
+
+    skimage has it too, but Slicer's Python may lack skimage where shares by structure are looked at.
+    """
+    counts, edges = np.histogram(values, 256)
+    centres = (edges[:-1] + edges[1:]) / 2
+    below, above = np.cumsum(counts), np.cumsum(counts[::-1])[::-1]
+    mean_below = np.cumsum(counts * centres) / below
+    mean_above = (np.cumsum((counts * centres)[::-1]) / above[::-1])[::-1]
+    between = below[:-1].astype(float) * above[1:] * (mean_below[:-1] - mean_above[1:]) ** 2
+    return float(centres[np.argmax(between)])
 
 
 def _border_value(values: np.ndarray) -> tuple[float, bool]:

@@ -384,9 +384,7 @@ def _show(model, case: Case, result: Result, regions, scene_path, snapshot_path,
     progress(0.99, 1, "Drawing")
     prediction = result.prediction
     shown = [
-        nodes.Overlay(
-            f"{a.target} {a.method} {a.layer}".strip(), a.volume, a.signed, title(prediction, a), a.limits, labels
-        )
+        nodes.Overlay(f"{a.target} {a.method} {a.layer}".strip(), a.volume, a.signed, title(a), a.limits, labels)
         for a, labels in zip(result.attributions, regions, strict=True)
     ]
     heading = f"{model.card.name} · {case.name}"
@@ -425,12 +423,8 @@ def check_card(job: Job, picture: Path, progress: Progress = silent) -> list[str
     return lines + say.lines
 
 
-def title(prediction: Prediction, a: Attribution) -> str:
-    """Class, probability or volume, method and layer of a map, for pictures."""
+def title(a: Attribution) -> str:
+    """What is explained and what the model says of it, method and layer of a map, for pictures."""
     from .attribution.methods import method
 
-    if prediction.card.task == "classification":
-        fact = f"p {prediction.probabilities[a.label]:.3f}"
-    else:
-        fact = f"{prediction.labels.ml().get(a.label, 0):.1f} mL"
-    return " · ".join(part for part in (a.target, fact, method(a.method).title, a.layer) if part)
+    return " · ".join(part for part in (a.target, a.provenance["fact"], method(a.method).title, a.layer) if part)

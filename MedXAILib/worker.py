@@ -16,7 +16,7 @@ quit
 Events ``{"event": ..., "id": 1}``:
 
 =========  =============================================================================================
-ready      ``pid``, ``version``: once, at the start
+ready      ``pid``, ``versions``: once, at the start
 progress   ``done``, ``total``, ``text``
 log        ``text``
 result     what was asked for; volumes as file names in FOLDER
@@ -41,10 +41,10 @@ from collections.abc import Callable
 from dataclasses import asdict, astuple, replace
 from pathlib import Path
 
-from . import __version__
 from .errors import InputError
 from .job import Job
 from .progress import Cancelled
+from .provenance import versions
 
 WARM_BYTES = 4 << 30
 """Most memory, estimated, that tapes may hold between two requests; never more than half of what is free."""
@@ -228,7 +228,7 @@ def prediction_facts(prediction, folder: Path) -> dict:
 def map_facts(result, a, folder: Path, name: str, share: float) -> dict:
     """A map on its own grid, its hot regions and superpixels, and what limits belief in it."""
     from .formats import write_volume
-    from .regions import hot_regions, superpixel_rows
+    from .regions import hot_regions, inner_points, superpixel_rows
     from .run import title
     from .volume import resample
 
@@ -243,13 +243,14 @@ def map_facts(result, a, folder: Path, name: str, share: float) -> dict:
         "method": a.method,
         "layer": a.layer,
         "signed": a.signed,
-        "title": title(result.prediction, a),
+        "title": title(a),
         "limits": a.limits,
         "provenance": a.provenance,
         "regions": labels_facts(labels, folder, f"{name}-regions") | {"table": [asdict(row) for row in rows]},
     }
     if a.superpixels is not None:
-        table = [asdict(row) for row in superpixel_rows(a.superpixels, a.coefficients)]
+        places = inner_points(a.superpixels.volume)
+        table = [asdict(row) | {"place": places[row.value]} for row in superpixel_rows(a.superpixels, a.coefficients)]
         facts["superpixels"] = labels_facts(a.superpixels, folder, f"{name}-superpixels") | {"table": table}
     return facts
 
@@ -291,7 +292,7 @@ def main() -> None:
         os._exit(0)
 
     threading.Thread(target=listen, daemon=True).start()
-    send({"event": "ready", "id": 0, "pid": os.getpid(), "version": __version__})
+    send({"event": "ready", "id": 0, "pid": os.getpid(), "versions": versions()})
     while True:
         worker.handle(requests.get())
 

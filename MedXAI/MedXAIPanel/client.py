@@ -58,6 +58,7 @@ class Client:
         self.pid = 0
         self.number = 0
         self.run: Run | None = None
+        self.versions: dict[str, str] = {}
         self.handles: dict[str, tuple[tuple, str]] = {}
         self.pieces = b""
         self.errors = b""
@@ -174,7 +175,8 @@ class Client:
         run, kind = self.run, event["event"]
         if kind == "ready":
             self.pid = event["pid"]
-            self.log.append(f"worker {event['version']} ready")
+            self.versions = event["versions"]
+            self.log.append("worker ready: " + ", ".join(f"{name} {number}" for name, number in self.versions.items()))
         elif kind == "log":
             self.log.append(event["text"])
         elif run is None or event["id"] not in range(run.first, run.last + 1):

@@ -62,12 +62,16 @@ class ExplainSection:
     def listTargets(self) -> None:
         """The predicted class first, then all; the background of an exclusive segmentation is not asked for."""
         card, table = self.panel.input.card, self.panel.predict.latest()
-        names = card.labels if card else ()
+        names = tuple(name for name in card.labels if name != card.background) if card else ()
         top = results.facts(table)["top"] if table else None
+        if card and card.task == "segmentation" and self.panel.parameters.what == VOXEL:
+            top = "the voxel's class"
         if (names, top) != self.listed:
             self.listed = (names, top)
             self.ui.target.clear()
-            self.ui.target.addItem(f"predicted: {top}" if top else "the predicted class", "")
+            self.ui.target.addItem(
+                top if top == "the voxel's class" else f"predicted: {top}" if top else "the predicted class", ""
+            )
             for name in names:
                 self.ui.target.addItem(name, name)
         wanted = self.panel.parameters.target

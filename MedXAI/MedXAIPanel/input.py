@@ -11,6 +11,8 @@ import slicer
 from MedXAILib.errors import InputError
 from MedXAILib.models import listing
 
+from . import results
+
 RECENT = "MedXAI/RecentModels"
 """Key of the application's settings: paths of cards used last, the newest first."""
 MOST_RECENT = 8
@@ -48,7 +50,9 @@ class InputSection:
         self.shown, self.card, self.fault, self.consent = model, None, "", False
         try:
             self.card = listing.brief(model)
-            self.consent = listing.needs_consent(self.card.weights)
+            self.consent = self.card.weights is not None and listing.needs_consent(self.card.weights)
+            if self.card.weights is None:
+                self.fault = f"{self.card.weights_name}: the weights of {self.card.name} are not beside its card; put the file there, or its folder into the environment variable {listing.SEARCH_PATH}."
         except InputError as error:
             self.fault = str(error)
         self.list(model)
@@ -64,7 +68,7 @@ class InputSection:
         """Show the box that lets a file run code."""
         self.ui.trust.visible = needed
         if needed and self.card:
-            name = self.card.weights.name
+            name = self.card.weights_name
             self.ui.trust.text = "I trust this file: it may run code"
             self.ui.trust.toolTip = f"{name} is a program, not only numbers: opening it can do anything that you can. Consent is remembered for this very file."
 
@@ -118,6 +122,8 @@ class InputSection:
                 if len(self.channels()) == 1
                 else f"Choose a volume for {', '.join(missing)} first."
             )
+        if any(node.GetAttribute(results.KIND) for node in self.volumes().values()):
+            return "This is a result of MedXAI's: choose the volume that it is about."
         if self.consent and not self.ui.trust.checked:
             return "This model's file can run code: tick the box if you trust it."
         return ""

@@ -8,13 +8,15 @@ from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import qt
 import slicer
 
 from MedXAILib import NOTICE, __version__
 from MedXAILib.errors import InputError
+from MedXAILib.formats import read_volume
 from MedXAILib.job import Job
-from MedXAILib.models import trust
+from MedXAILib.models import listing, trust
 from MedXAILib.outputs import files
 from MedXAILib.outputs.nodes import Overlay, labels_of, volume_of
 from MedXAILib.outputs.snapshot import snapshot
@@ -75,7 +77,7 @@ class KeepSection:
             with slicer.util.WaitCursor():
                 written = export(volume, folder, overwrite=earlier, anatomy=self.panel.parameters.anatomy)
             self.say(f"{len(written)} files are in {folder}.")
-        except InputError as error:
+        except (InputError, OSError) as error:
             self.say(str(error), failed=True)
 
     def onCopyPython(self, *_) -> None:
@@ -145,7 +147,7 @@ def export(volumeNode, folder: str | Path, overwrite: bool = False, anatomy=None
         for node in predictions:
             name, facts = cases[node.GetID()], results.facts(node)
             if facts["task"] == "classification":
-                out.classification(name, facts["probabilities"], facts.get("slices", ()))
+                out.classification(name, facts["probabilities"], piecesInFile(facts, volumeNode))
                 summary[name] |= {key: facts[key] for key in ("model", "probabilities", "aggregation")}
             elif (found := segmentationOf(node)) is not None:
                 segmentation = found
@@ -217,7 +219,39 @@ def asCommand(job: Job, volumes: dict) -> str:
 
     :raises InputError: for a volume that is in no file.
     """
-    return replace(job, inputs={name: fileOf(node) for name, node in volumes.items()}).command()
+    files_ = {name: fileOf(node) for name, node in volumes.items()}
+    first = next(iter(volumes))
+    slices = slicesInFile(job.slices, volumes[first], files_[first], listing.brief(job.model).axis)
+    return replace(job, inputs=files_, slices=slices).command()
+
+
+def slicesInFile(slices: str | None, node, path: str, axis: str) -> str | None:
+    """Slices of a node as the file numbers them: Slicer turns the array of a left-handed file around.
+
+    :param slices: ``a:b`` in the node's own array; anything else stays as it is.
+    :raises InputError: for a file that cannot be read.
+    """
+    found = re.fullmatch(r"(\d+):(\d+)", slices or "")
+    if not found:
+        return slices
+    volume, file = volume_of(node), read_volume(path)
+    index, other = volume.axis_index(axis), file.axis_index(axis)
+    numbers = []
+    for number in (int(found[1]), int(found[2]) - 1):
+        middle = (np.array(volume.shape) - 1) / 2
+        middle[index] = number
+        numbers.append(round(float(file.ijk(volume.ras(middle))[other])))
+    return f"{min(numbers)}:{max(numbers) + 1}"
+
+
+def piecesInFile(facts: dict, node) -> list:
+    """The probabilities by slice in the order of the file that the volume comes from."""
+    pieces = facts.get("slices", [])
+    try:
+        turned = slicesInFile("0:1", node, fileOf(node), listing.brief(facts["job"]["model"]).axis) != "0:1"
+    except InputError:  # in no file, or its card is gone: the node's own order
+        turned = False
+    return pieces[::-1] if pieces and turned else pieces
 
 
 def fileOf(node) -> str:

@@ -6,6 +6,9 @@ import qt
 import slicer
 
 from MedXAILib.job import Job
+from MedXAILib.outputs.nodes import volume_of
+from MedXAILib.regions import inner_points
+from MedXAILib.volume import label_colors
 
 from . import results
 from .running import RunButton, fitHeight
@@ -65,9 +68,13 @@ class PredictSection:
         grid = self.ui.probabilities
         grid.setRowCount(len(values))
         grid.setColumnCount(2)
-        grid.setHorizontalHeaderLabels(["class", "probability" if "probabilities" in facts or not values else "volume"])
+        grid.setHorizontalHeaderLabels(["class", heading(facts)])
+        colors = dict(zip(values, label_colors(len(values)), strict=True)) if "slices" in facts else {}
         for row, (name, value) in enumerate(sorted(values.items(), key=lambda pair: -pair[1])):
-            grid.setItem(row, 0, qt.QTableWidgetItem(name))
+            item = qt.QTableWidgetItem(name)
+            if name in colors:  # those of the curves in the plot
+                item.setData(qt.Qt.DecorationRole, qt.QColor(*(round(255 * part) for part in colors[name])))
+            grid.setItem(row, 0, item)
             bar = qt.QProgressBar()
             bar.maximum = 1000
             bar.value = round(1000 * value / whole)
@@ -99,6 +106,15 @@ class PredictSection:
             self.panel.look.jump(place)
 
 
+def heading(facts: dict) -> str:
+    """What the numbers of a prediction are."""
+    if "volume_ml" in facts:
+        return "volume"
+    if "slices" in facts:
+        return {"max": "highest", "mean": "mean"}[facts["aggregation"]] + f" of {len(facts['slices'])} slices"
+    return "probability"
+
+
 def whereOf(table, name: str):
     """World RAS of the slice where a class is most probable, or of a segment's middle; None where there is no such place."""
     facts = results.facts(table)
@@ -107,8 +123,12 @@ def whereOf(table, name: str):
         strongest = max(range(len(facts["slices"])), key=lambda n: facts["slices"][n][column])
         return results.toWorld(results.sourceOf(table), facts["centres"][strongest])
     node = table.GetNodeReference(results.SEGMENTATION)
-    if node is None or not node.IsA("vtkMRMLSegmentationNode"):
+    if node is None:
         return None
+    if not node.IsA("vtkMRMLSegmentationNode"):
+        values = {label: value for value, label, _ in facts["labels"]["rows"]}
+        place = inner_points(volume_of(node)).get(values[name])
+        return None if place is None else results.toWorld(node, place)
     found = node.GetSegmentation().GetSegmentIdBySegmentName(name)
     centre = node.GetSegmentCenterRAS(found) if found else None
     return None if centre is None else results.toWorld(node, centre)

@@ -77,16 +77,16 @@ def addMaps(volumeNode, event: dict, files: Path) -> list:
     """
     made = []
     for found in event["maps"]:
-        title = METHODS[found["method"]].title
-        name = slicer.mrmlScene.GenerateUniqueName(
-            f"{volumeNode.GetName()} {found['target']} {title} {found['layer']}".strip()
-        )
+        title, target = METHODS[found["method"]].title, found["target"]
+        if point := event["job"]["voxel"]:
+            target = f"{found['class']} at {point[0]:.0f} {point[1]:.0f} {point[2]:.0f}"
+        name = slicer.mrmlScene.GenerateUniqueName(f"{volumeNode.GetName()} {target} {title} {found['layer']}".strip())
         overlay = nodes.Overlay(
             name, read_volume(files / found["file"]), found["signed"], found["title"], tuple(found["limits"])
         )
         node = nodes.add_map(slicer.mrmlScene, overlay)
         legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(node.GetDisplayNode())
-        legend.SetTitleText(f"{found['target']}\n{title}")
+        legend.SetTitleText(f"{target}\n{title}")
         facts = {key: value for key, value in found.items() if key != "file"}
         keep(node, "map", volumeNode, facts | {"grid": event["prediction"]["grid"], "job": event["job"]})
         parts = [node]
@@ -157,6 +157,7 @@ def addPlot(table, columns: list[str], title: str) -> list:
         chart.AddAndObservePlotSeriesNodeID(node.GetID())
         series.append(node)
     chart.SetTitle("")
+    chart.SetLegendVisibility(False)  # it covers the curves; the table beside has the colours
     chart.SetXAxisTitle("slice")
     chart.SetYAxisTitle("probability")
     table.SetNodeReferenceID("MedXAI.Chart", chart.GetID())

@@ -22,6 +22,7 @@ class RunButton:
         self.bar = getattr(panel.ui, f"{name}Progress")
         self.message = getattr(panel.ui, f"{name}Message")
         self.running = False
+        self.about: tuple | None = None
         self.bar.visible = False
         self.message.visible = False
 
@@ -32,6 +33,8 @@ class RunButton:
         :param hint: what the button does.
         """
         busy = self.panel.logic.client.busy
+        if self.about not in (None, self.context()) and not self.running:
+            self.say("")  # it was about another volume or model
         self.button.text = "Cancel" if self.running else self.text
         if busy and not self.running:
             obstacle = "Another run is under way."
@@ -46,7 +49,7 @@ class RunButton:
             self.panel.logic.client.cancel()
             return
         self.say("")
-        began = time.monotonic()
+        began, volume = time.monotonic(), self.panel.parameters.inputVolume
 
         def finished(made: list, event: dict) -> None:
             self.running = False
@@ -54,7 +57,9 @@ class RunButton:
             if event["event"] == "error":
                 self.say(event["message"], failed=event["kind"] != "cancelled")
             else:
-                self.say(f"Done in {time.monotonic() - began:.1f} s. " + " ".join(event["remarks"]))
+                chosen = self.panel.parameters and self.panel.parameters.inputVolume
+                whose = "" if volume is chosen else f" The results belong to {volume.GetName()}."
+                self.say(f"Done in {time.monotonic() - began:.1f} s.{whose} " + " ".join(event["remarks"]))
                 done(made, event)
             self.panel.update()
 
@@ -72,7 +77,13 @@ class RunButton:
         self.bar.value = round(1000 * share)
         self.say(text + ("" if left is None else f", {duration(left)} left"))
 
+    def context(self) -> tuple:
+        """What a message is about: it goes when another volume or model is chosen."""
+        p = self.panel.parameters
+        return (p.inputVolume and p.inputVolume.GetID(), p.model) if p else ()
+
     def say(self, text: str, failed: bool = False) -> None:
+        self.about = self.context() if text else None
         self.message.text = text
         self.message.setStyleSheet("color: #c0392b" if failed else "")
         self.message.visible = bool(text)
@@ -88,7 +99,11 @@ def duration(seconds: float) -> str:
 def fitHeight(table, most: int = 180) -> None:
     """A table as high as its rows, but no higher than ``most`` pixels."""
     header = table.horizontalHeader()
-    height = (header.height if header.visible else 0) + sum(table.rowHeight(row) for row in range(table.rowCount)) + 4
+    height = (
+        (0 if header.isHidden() else header.sizeHint.height())
+        + sum(table.rowHeight(row) for row in range(table.rowCount))
+        + 4
+    )
     table.setFixedHeight(min(height, most))
 
 

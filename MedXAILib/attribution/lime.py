@@ -49,12 +49,14 @@ class Surrogate:
         count = self.coefficients.shape[1]
         if not self.coefficients[target].any():
             return ("Hiding superpixels never changed the score: LIME has nothing to show.",)
+        if self.samples <= count:
+            return (
+                f"{self.samples} samples for {count} superpixels: the surrogate fits by itself, and its R2 says nothing; give more samples.",
+            )
         r2 = self.r2[target]
         sentences = [f"LIME's surrogate explains R2 = {r2:.2f} of the score's variance."]
         if r2 < FAIR_R2:
             sentences.append("The linear surrogate describes the network poorly: read its map with caution.")
-        if self.samples < count:
-            sentences.append(f"The budget of {self.samples} samples is below the number of superpixels ({count}).")
         return tuple(sentences)
 
 

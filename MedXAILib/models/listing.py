@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
 from . import trust
 
+SEARCH_PATH = "MEDXAI_MODEL_PATH"
+"""Environment variable: folders in which weights are looked for, separated as in PATH."""
 ZOO = Path(__file__).parent / "zoo"
 
 
@@ -24,6 +27,8 @@ class Brief:
     :ivar axis: of slices: axial, coronal, sagittal, i, j or k.
     :ivar channels: (name, modality) of each input.
     :ivar spacing: mm along i, j, k; None is the file's own.
+    :ivar background: the first class of an exclusive segmentation, which is no structure.
+    :ivar weights: where the weights file lies; None where it is not found.
     """
 
     name: str
@@ -36,7 +41,9 @@ class Brief:
     spacing: tuple[float, ...] | None
     licence: str
     weaknesses: tuple[str, ...]
-    weights: Path
+    background: str | None
+    weights: Path | None
+    weights_name: str
 
 
 def zoo_cards() -> list[str]:
@@ -70,7 +77,9 @@ def brief(model: str) -> Brief:
             tuple(inputs["spacing"]) if inputs.get("spacing") else None,
             card.get("licence", ""),
             tuple(card.get("weaknesses", ())),
-            path.parent / card["weights"]["file"],
+            background(card),
+            weights_beside(path.parent, card["weights"]["file"]),
+            card["weights"]["file"],
         )
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such model card; choose another one.") from None
@@ -80,13 +89,22 @@ def brief(model: str) -> Brief:
         ) from None
 
 
+def background(card: dict) -> str | None:
+    exclusive = card["output"].get("activation", "softmax") == "softmax"
+    return card["output"]["labels"][0]["name"] if card["task"] == "segmentation" and exclusive else None
+
+
+def weights_beside(folder: Path, name: str) -> Path | None:
+    """The weights file beside its card, else in a folder of MEDXAI_MODEL_PATH."""
+    folders = [folder, *(Path(part) for part in os.environ.get(SEARCH_PATH, "").split(os.pathsep) if part)]
+    return next((place / name for place in folders if (place / name).is_file()), None)
+
+
 def needs_consent(weights: Path) -> bool:
     """Whether opening a weights file may run code that nobody has consented to; told from its content, never by opening.
 
     :raises InputError: for a file that is refused even with consent, or that is no weights file.
     """
-    if not weights.is_file():
-        return False
     found = trust.inspect(weights)
     found.refuse()
     if found.kind == trust.SAFETENSORS or (found.kind == trust.CHECKPOINT and plain(found)):

@@ -16,15 +16,13 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from .card import FROM_FILE, ModelCard, read_card
-from .listing import ZOO, zoo_cards
+from .listing import SEARCH_PATH, ZOO, zoo_cards
 from .networks import architecture
 from .trust import CHECKPOINT, EXPORTED, PICKLE, SAFETENSORS, SCRIPT, Findings, consent, guarded, inspect, repacked
 
 if TYPE_CHECKING:
     import torch
 
-SEARCH_PATH = "MEDXAI_MODEL_PATH"
-"""Environment variable: folders in which weights are looked for, separated as in PATH."""
 WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "weights")
 """Where checkpoints keep the state dict, by custom."""
 

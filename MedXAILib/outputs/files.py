@@ -7,6 +7,7 @@ leaves nothing, and what was there before stays.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import re
@@ -60,6 +61,9 @@ TABLES = {
         "volume_share",
     ),
 }
+
+LONGEST_NAME = 80
+"""A file's name has three such parts and must stay below 255 characters."""
 
 unfinished: set[Path] = set()
 """Folders of runs under way: whoever ends the process at once removes them first."""
@@ -143,8 +147,11 @@ def _listed(path: Path) -> list[str]:
 
 
 def safe(name: str) -> str:
-    """A name reduced to letters, digits, ``.`` and ``-``."""
-    return re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-") or "unnamed"
+    """A name reduced to letters, digits, ``.`` and ``-``; a very long one is cut and gets a mark of its own."""
+    reduced = re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-") or "unnamed"
+    if len(reduced) <= LONGEST_NAME:
+        return reduced
+    return f"{reduced[: LONGEST_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def stems(names: Sequence[str]) -> dict[str, str]:

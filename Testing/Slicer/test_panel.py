@@ -43,8 +43,9 @@ def test_what_the_application_tests_holds_on_the_stand_in(panel, name):
 
 
 def test_a_glioma_from_choosing_to_an_overlaid_map(panel, shared, slicer):
-    from MedXAIPanel import results, scenarios
+    from MedXAIPanel import keep, results, scenarios
 
+    from MedXAILib.formats import read_volume
     from MedXAILib.outputs.nodes import volume_of
 
     volume = slicer.util.loadVolume(str(shared / "volumes" / "pyradiomics_brain1_image.nrrd"))
@@ -69,6 +70,15 @@ def test_a_glioma_from_choosing_to_an_overlaid_map(panel, shared, slicer):
     assert np.flatnonzero(array.any((1, 2))).tolist() in ([strongest], []), "only the shown slice is explained"
     assert any(str(strongest) in line for line in results.facts(heat)["limits"])
     assert heat.GetName().startswith("pyradiomics_brain1_image glioma Grad-CAM")
+    assert f"slice {strongest}: p " in results.facts(heat)["title"], "its own probability, not the volume's"
+
+    words = keep.asCommand(panel.lastJob, panel.lastVolumes).split()
+    number = int(next(word for word in words if word.startswith("--slices=")).split("=")[1].split(":")[0])
+    file = read_volume(shared / "volumes" / "pyradiomics_brain1_image.nrrd")
+    assert number != strongest, "the file is left-handed, and Slicer has turned it around"
+    assert file.ras((0, 0, number))[2] == pytest.approx(volume_of(volume).ras((0, 0, strongest))[2], abs=0.01)
+    pieces = keep.piecesInFile(facts, volume)
+    assert pieces[number] == facts["slices"][strongest]
 
 
 def test_a_segmentation_with_its_names_regions_and_one_voxel(panel, shared, slicer):
@@ -103,7 +113,7 @@ def test_a_segmentation_with_its_names_regions_and_one_voxel(panel, shared, slic
     peak = nodes.Overlay("", nodes.volume_of(heat), False, "").peak
     field = max(results.facts(heat)["provenance"]["receptive_field_voxels"])
     assert np.linalg.norm(peak - nodes.volume_of(volume).ras((i, j, k))) <= field, "a voxel's map lies around it"
-    assert "white matter-voxel" in heat.GetName()
+    assert "white matter at " in heat.GetName()
 
 
 def test_a_model_with_several_inputs_gets_a_selector_for_each(panel, slicer, tmp_path):
@@ -111,10 +121,16 @@ def test_a_model_with_several_inputs_gets_a_selector_for_each(panel, slicer, tmp
 
     from MedXAIPanel import scenarios
 
-    card = json.loads((CARDS / "brainchop_model5.json").read_text())
+    from MedXAILib.models.listing import ZOO
+
+    card = json.loads((ZOO / "planted-lesion.json").read_text())
     card["input"]["channels"] = [{"name": "t1"}, {"name": "flair"}]
     (tmp_path / "two.json").write_text(json.dumps(card))
     scenarios.chosen(panel, scenarios.ball("first"))
+    panel.input.open(str(tmp_path / "two.json"))
+    assert "not beside its card" in panel.ui.predictButton.toolTip, "missing weights are told at once"
+    panel.parameters.model = "planted-lesion"
+    (tmp_path / "planted-lesion.safetensors").write_bytes((ZOO / "planted-lesion.safetensors").read_bytes())
     panel.input.open(str(tmp_path / "two.json"))
     assert panel.ui.inputLabel.text == "t1:" and list(panel.input.selectors) == ["flair"]
     assert not panel.ui.predictButton.enabled and "flair" in panel.ui.predictButton.toolTip
