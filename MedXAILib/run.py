@@ -184,8 +184,10 @@ def record_layers(job: Job, model: Model, opened: Opened, keep: bool, say: Notes
 
 
 def say_memory(need: int, say: Notes) -> None:
-    """The estimate, and a warning where it exceeds what is free."""
+    """The estimate where it is worth a word, and a warning where it exceeds what is free."""
     free = available_memory()
+    if need < free / 20:
+        return
     say(f"Memory for one pass: about {need / 2**30:.2g} GiB beside the program; {free / 2**30:.3g} GiB are free.")
     if need > free:
         say("This may not fit: give the card windows (spatial.mode), or choose a deeper layer.")

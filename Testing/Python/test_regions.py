@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from MedXAILib.regions import anatomy_shares, foreground, hot_regions, superpixel_rows
+from MedXAILib.regions import anatomy_shares, foreground, hot_regions, inner_points, otsu_threshold, superpixel_rows
 from MedXAILib.volume import Label, Labels, Volume, apply
 
 
@@ -250,3 +250,26 @@ def test_foreground_holds_the_brain_and_every_organ(data):
     assert foreground(array("TCGA-FG-6692_t1c.nii.gz"))[brain].mean() > 0.999
     organs = array("ts_example_seg.nii.gz") > 0
     assert foreground(array("ts_example_ct_sm.nii.gz"))[organs].mean() > 0.995
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_otsu_threshold_is_skimages(seed):
+    from skimage.filters import threshold_otsu
+
+    random = np.random.default_rng(seed)
+    values = np.concatenate(
+        [random.normal(0, 1, random.integers(20, 500)), random.normal(random.uniform(1, 8), 1, 300)]
+    )
+    assert otsu_threshold(values) == pytest.approx(threshold_otsu(values), abs=1e-9)
+
+
+def test_a_point_of_a_label_lies_in_it_even_if_its_middle_does_not():
+    k, j, i = np.indices((5, 21, 21))
+    ring = (abs(np.hypot(j - 10, i - 10) - 8) < 1).astype(np.int32)
+    ring[4] = 3 * (i[4] == 2)
+    volume = Volume(ring, np.diag([2.0, 3.0, 4.0, 1.0]))
+    found = inner_points(volume)
+    assert set(found) == {1, 3}
+    for value, point in found.items():
+        at = tuple(int(round(c)) for c in volume.ijk(point)[::-1])
+        assert ring[at] == value
