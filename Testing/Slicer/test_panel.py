@@ -183,14 +183,17 @@ def test_a_run_under_way_leaves_the_window_alive(panel, slicer):
     scenarios.until(lambda: not panel.logic.client.busy, 10, "cancelled")
 
 
-def test_at_400_pixels_nothing_is_cut_off(panel, shared, slicer, tmp_path):
+def test_at_400_pixels_nothing_is_cut_off(panel, shared, slicer):
+    """Its pictures are written into build/, to be looked at."""
     import standin
     from MedXAIPanel import scenarios
 
     volume = slicer.util.loadVolume(str(shared / "volumes" / "pyradiomics_brain1_image.nrrd"))
+    pictures = ROOT / "build"
+    pictures.mkdir(exist_ok=True)
     for model in ("planted-lesion", str(CARDS / "sania_brain_tumor.json"), str(CARDS / "brainchop_model5.json")):
         scenarios.chosen(panel, volume, model=model)
-        standin.grab(panel.parent, tmp_path / "panel.png", width=400)
+        standin.grab(panel.parent, pictures / f"panel-{Path(model).stem}.png", width=400)
         assert panel.parent.minimumSizeHint.width() <= 400, "no horizontal scroll bar"
         assert panel.parent.width == 400
         for widget in vars(panel.ui).values():
