@@ -122,6 +122,7 @@ class Worker:
         mode = result.prediction.tiling.mode
         return {
             "job": asdict(job),
+            "versions": versions(),
             "pass_seconds": result.opened.pass_seconds,
             "evaluations": {name: evaluations(name, Job("explain", {}, ""), mode) for name in METHODS},
             "forward_passes": result.opened.tapes.recorded - (passes if result.opened is opened else 0),

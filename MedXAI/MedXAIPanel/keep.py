@@ -20,7 +20,6 @@ from MedXAILib.models import listing, trust
 from MedXAILib.outputs import files
 from MedXAILib.outputs.nodes import Overlay, labels_of, volume_of
 from MedXAILib.outputs.snapshot import snapshot
-from MedXAILib.provenance import versions
 
 from . import input as models
 from . import results, sample
@@ -108,7 +107,13 @@ class KeepSection:
     def report(self) -> str:
         """What a report of a fault needs."""
         job, card = self.panel.lastJob, self.panel.input.card
-        return logText(self.panel.log, job, card.name if card else "none", list(self.panel.lastVolumes.values()))
+        return logText(
+            self.panel.log,
+            job,
+            card.name if card else "none",
+            list(self.panel.lastVolumes.values()),
+            self.panel.logic.client.versions,
+        )
 
     def onRemoveStored(self, *_) -> None:
         found = storedThings()
@@ -151,7 +156,9 @@ def export(volumeNode, folder: str | Path, overwrite: bool = False, anatomy=None
                 summary[name] |= {key: facts[key] for key in ("model", "probabilities", "aggregation")}
             elif (found := segmentationOf(node)) is not None:
                 segmentation = found
-                out.segmentation(name, stems[name], found, {"model": facts["model"], "input": name, **versions()})
+                out.segmentation(
+                    name, stems[name], found, {"model": facts["model"], "input": name, **facts["versions"]}
+                )
                 summary[name] |= {key: facts[key] for key in ("model", "volume_ml")}
         for node in maps:
             name, facts, stored = cases[node.GetID()], results.facts(node), storedMap(node)
@@ -165,9 +172,10 @@ def export(volumeNode, folder: str | Path, overwrite: bool = False, anatomy=None
         # slices only: a child process draws the 3D view, and PythonSlicer has no scene of its own
         snapshot(reference, shown, staged / "snapshot.png", heading=heading, segmentation=segmentation, solid=False)
         jobs = [Job.from_json(results.facts(node)["job"]).described() for node in [*predictions, *maps]]
+        made = next((results.facts(node)["versions"] for node in predictions), {})
         run = {
             "jobs": [job for n, job in enumerate(jobs) if job not in jobs[:n]],
-            "versions": {"slicer": slicer.app.applicationVersion, **versions()},
+            "versions": {"slicer": slicer.app.applicationVersion, **made},
             "exported": datetime.now(UTC).isoformat(timespec="seconds"),
             "cases": list(summary.values()),
         }
@@ -266,9 +274,12 @@ def fileOf(node) -> str:
     return str(Path(path).parent) if storage.GetNumberOfFileNames() > 1 else path
 
 
-def logText(lines, job: Job | None, card: str, volumes: list) -> str:
-    """Versions, platform, the last run and the log, without names of volumes or of the user's folder."""
-    found = {"slicer": slicer.app.applicationVersion, **versions()}
+def logText(lines, job: Job | None, card: str, volumes: list, worker: dict[str, str]) -> str:
+    """Versions, platform, the last run and the log, without names of volumes or of the user's folder.
+
+    :param worker: the versions of what computed; empty where nothing did.
+    """
+    found = {"slicer": slicer.app.applicationVersion, "medxai": __version__, **worker}
     plain = {key: value for key, value in job.described().items() if key != "inputs"} if job else "none"
     head = [
         f"MedXAI {__version__}. {NOTICE}.",

@@ -46,7 +46,7 @@ def addPrediction(volumeNode, event: dict, files: Path, *, labelVolume: bool = F
         table,
         "prediction",
         volumeNode,
-        found | {key: event[key] for key in ("job", "remarks", "seconds", "pass_seconds", "evaluations")},
+        found | {key: event[key] for key in ("job", "versions", "remarks", "seconds", "pass_seconds", "evaluations")},
     )
     made = [table]
     if "slices" in found:
