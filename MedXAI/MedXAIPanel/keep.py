@@ -279,7 +279,8 @@ def logText(lines, job: Job | None, card: str, volumes: list, worker: dict[str, 
 
     :param worker: the versions of what computed; empty where nothing did.
     """
-    found = {"slicer": slicer.app.applicationVersion, "medxai": __version__, **worker}
+    slicers = {"slicer": slicer.app.applicationVersion, "its python": platform.python_version()}
+    found = {**slicers, "medxai": __version__, **worker}
     plain = {key: value for key, value in job.described().items() if key != "inputs"} if job else "none"
     head = [
         f"MedXAI {__version__}. {NOTICE}.",
