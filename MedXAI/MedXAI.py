@@ -99,6 +99,7 @@ class MedXAIParameterNode:
     opacity: Annotated[float, WithinRange(0, 1)] = 0.5
     legend: bool = True
     outlines: bool = True
+    segmentation: bool = True
     rendering: bool = False
     sideBySide: bool = False
     anatomy: vtkMRMLSegmentationNode
@@ -308,6 +309,8 @@ class MedXAIWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeRemoved(self, caller, event, node):
+        if node.IsA("vtkMRMLVolumeNode"):
+            self.look.onVolumeRemoved()
         if self.parameters and node.IsA("vtkMRMLDisplayableNode"):
             self.update()
 

@@ -9,6 +9,7 @@ from math import floor, log10
 import numpy as np
 import qt
 import slicer
+import vtk
 
 from MedXAILib import NOTICE
 from MedXAILib.attribution.methods import METHODS
@@ -25,7 +26,18 @@ from .running import fitHeight, hostScene
 REGIONS_TAB, SUPERPIXELS_TAB, ANATOMY_TAB = range(3)
 NO_MAP = "There is no map of this volume yet: press Explain."
 UNKNOWN = object()
-GATED = ("maps", "opacity", "range", "colors", "legend", "outlines", "rendering", "sideBySide", "anatomy")
+GATED = (
+    "maps",
+    "opacity",
+    "range",
+    "colors",
+    "legend",
+    "outlines",
+    "segmentation",
+    "rendering",
+    "sideBySide",
+    "anatomy",
+)
 
 
 class LookSection:
@@ -39,6 +51,8 @@ class LookSection:
     def forget(self, *_) -> None:
         """Nothing is known of the scene: it is new."""
         self.before: dict | None = None
+        self.left: dict = {}
+        self.volume: object = UNKNOWN
         self.listed: list[str] | None = None
         self.described: object = UNKNOWN
         self.followed: tuple = ()
@@ -64,11 +78,22 @@ class LookSection:
             table.verticalHeader().visible = False
             table.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
             table.horizontalHeader().highlightSections = False
-        self.panel.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.forget)
+        scene, host = slicer.mrmlScene, hostScene()
+        self.panel.addObserver(scene, scene.StartCloseEvent, self.onStartClose)
+        self.panel.addObserver(scene, scene.EndCloseEvent, self.forget)
+        self.panel.addObserver(scene, scene.StartImportEvent, self.onStartImport)
+        display.add_layouts(host)
+        layout = display.layout_node(host)
+        if layout is not None:
+            self.panel.addObserver(layout, vtk.vtkCommand.ModifiedEvent, self.onLayout)
 
     def update(self) -> None:
         """Show the maps of the chosen volume; the views follow where a choice of this section has changed."""
+        if slicer.mrmlScene.IsImporting():
+            return
         p, maps = self.panel.parameters, results.mapsOf(self.panel.parameters.inputVolume)
+        ended = self.sideBySideEnded()
+        showing = self.volumeChanged() and self.withdraw([node for node in allMaps() if node not in maps])
         chosen = p.shownMap
         if chosen not in maps:
             with self.still():
@@ -79,10 +104,28 @@ class LookSection:
         self.showAnatomy()
         self.gate(maps)
         choices = self.choices()
-        if self.followed and choices != self.followed and not self.resting:
+        if showing and maps:
+            self.apply([chosen])
+            self.list(maps)
+        elif (ended or self.followed and choices != self.followed) and not self.resting:
             self.apply(self.wanted(maps))
             self.list(maps)
         self.followed = choices
+
+    def volumeChanged(self) -> bool:
+        """Whether another volume was chosen than at the last update."""
+        before, volume = self.volume, self.panel.parameters.inputVolume
+        self.volume = volume and volume.GetID()
+        return self.volume != before and before is not UNKNOWN
+
+    def sideBySideEnded(self) -> bool:
+        """Whether the layout was left by another way than the box, which is cleared then."""
+        p, ticked = self.panel.parameters, not self.followed or self.followed[-1]
+        if not (p.sideBySide and ticked) or display.is_side_by_side(hostScene()):
+            return False
+        with self.still():
+            p.sideBySide = False
+        return True
 
     def show(self, mapNodes: list) -> None:
         """The maps of a run appear: the first one over its volume, or side by side all of them."""
@@ -103,13 +146,13 @@ class LookSection:
     def choices(self) -> tuple:
         """What the views follow."""
         p = self.panel.parameters
-        ids = [node and node.GetID() for node in (p.inputVolume, p.shownMap)]
-        return (*ids, p.opacity, p.legend, p.outlines, p.rendering, p.sideBySide)
+        ids = [node and node.GetID() for node in (p.inputVolume, p.shownMap, *segmentationsOf(p.inputVolume))]
+        return (*ids, p.opacity, p.legend, p.outlines, p.segmentation, p.rendering, p.sideBySide)
 
     def wanted(self, maps: list) -> list:
         """The maps to show after a choice: side by side begins with all of them and ends with the chosen one."""
         p, visible = self.panel.parameters, self.visible()
-        if p.sideBySide == self.followed[-1]:
+        if self.followed and p.sideBySide == self.followed[-1]:
             return visible
         if p.sideBySide:
             return visible if len(visible) > 1 else maps
@@ -120,33 +163,70 @@ class LookSection:
 
     def apply(self, visible: list) -> None:
         """Show these maps as chosen, and no others; the views are remembered first."""
-        p, host = self.panel.parameters, hostScene()
+        p = self.panel.parameters
         visible = visible[: display.MOST_VIEWS] if p.sideBySide else visible
         covered = bool(visible or self.visible())
-        if not covered and self.before is None:
+        if not covered and self.before is None and p.segmentation:
             return
-        if self.before is None:
-            self.before = display.remember_views(host)
-        if p.sideBySide and visible:
-            if display.side_by_side(host, p.inputVolume, visible, p.opacity):
-                slicer.app.processEvents()  # the new views get their size
-                display.align(host)
-        else:
-            display.leave_side_by_side(host)
-        if covered:
-            display.show_maps(host, p.inputVolume, visible, p.opacity)
-        front = p.shownMap if p.shownMap in visible else next(iter(visible), None)
-        for node in allMaps():
-            display.set_legend(node, p.legend and (node is front or p.sideBySide and node in visible))
-            display.set_rendering(host, node, p.rendering and node is front)
-            role = self.outlinedRole(node)
-            for each in (results.REGIONS, results.SUPERPIXELS):
-                segmentation = node.GetNodeReference(each)
-                if segmentation is not None:
-                    display.outlines(segmentation, p.outlines and node is front and each == role)
-                    display.emphasise(segmentation, self.strong if each == role else None)
+        with self.writing() as host:
+            if p.sideBySide and visible:
+                if display.side_by_side(host, p.inputVolume, visible, p.opacity):
+                    slicer.app.processEvents()  # the new views get their size
+                    display.align(host)
+            else:
+                display.leave_side_by_side(host)
+            front = p.shownMap if p.shownMap in visible else next(iter(visible), None)
+            if covered:
+                over = [front] if p.sideBySide and visible else visible  # beside each other, not over each other
+                display.show_maps(host, p.inputVolume, over, p.opacity)
+            for node in allMaps():
+                self.accompany(host, node, node in visible and (node is front or p.sideBySide), node is front)
+            for node in segmentationsOf(p.inputVolume):
+                display.set_visible(node, p.segmentation)
+            self.fillSegmentations(p.inputVolume if visible else None)
         self.followed = self.choices()
         self.gate(results.mapsOf(p.inputVolume))
+
+    def accompany(self, host, node, seen: bool, front: bool) -> None:
+        """Legend, rendering and outlines of a map."""
+        p, role = self.panel.parameters, self.outlinedRole(node)
+        display.set_legend(node, seen and p.legend)
+        display.set_rendering(host, node, front and p.rendering)
+        for each, segmentation in partsOf(node).items():
+            display.outlines(segmentation, seen and p.outlines and each == role, display.view_of(host, node))
+            display.emphasise(segmentation, self.strong if node is self.described and each == role else None)
+
+    def withdraw(self, maps: list) -> bool:
+        """Take maps out of the views, with what belongs to them, and leave side by side.
+
+        :return: whether anything of them was to be seen.
+        """
+        host = hostScene()
+        below, above = display.backgrounds(host), display.shown_maps(host, maps)
+        if not any(
+            node in above or node.GetID() in below or display.is_accompanied(node, partsOf(node)) for node in maps
+        ):
+            return False
+        with self.writing():
+            display.take_away(host, maps, self.before)
+            display.leave_side_by_side(host)
+            if self.panel.parameters:
+                self.panel.parameters.sideBySide = False
+            for node in maps:
+                display.set_legend(node, False)
+                display.set_rendering(host, node, False)
+                for segmentation in partsOf(node).values():
+                    display.outlines(segmentation, False)
+            self.fillSegmentations(None)
+        return True
+
+    def fillSegmentations(self, covered) -> None:
+        """Predicted segmentations are filled as before, but for those of a volume that maps lie over."""
+        looks = self.before["looks"]
+        for node in allSegmentations():
+            shown = node.GetDisplayNode()
+            filled = looks.get(shown.GetID(), display.as_made(shown))[1]
+            display.fill(node, filled and (covered is None or results.sourceOf(node) is not covered))
 
     def outlinedRole(self, node) -> str:
         """Superpixels while their table is open, else the hot regions."""
@@ -162,14 +242,50 @@ class LookSection:
         finally:
             self.resting = before
 
+    @contextmanager
+    def writing(self):
+        """Inside, the views are written to. What others have changed in them since the last time is kept in mind."""
+        host = hostScene()
+        self.before = self.toPutBack(host) or display.remember_views(host)
+        with self.still():
+            yield host
+        self.left = display.remember_views(host)
+
+    def toPutBack(self, host) -> dict | None:
+        return self.before and display.kept_up(host, self.before, self.left)
+
     def onPutBack(self, *_) -> None:
-        before, self.before = self.before, None
+        host = hostScene()
+        before, self.before = self.toPutBack(host), None
         with self.still():
             if before is not None:
-                display.put_back(hostScene(), before)
+                display.put_back(host, before)
             self.panel.parameters.sideBySide = False
             self.panel.parameters.rendering = False
             self.panel.update()
+
+    def onStartClose(self, *_) -> None:
+        with self.still():
+            display.leave_side_by_side(hostScene())
+
+    def onStartImport(self, *_) -> None:
+        """No choice in an opened scene has just been made."""
+        self.followed = ()
+
+    def onLayout(self, *_) -> None:
+        """Another layout was chosen in the toolbar, perhaps."""
+        p = self.panel.parameters
+        if p and p.sideBySide and not self.resting and not display.is_side_by_side(hostScene()):
+            self.panel.update()
+
+    def onVolumeRemoved(self) -> None:
+        """Maps whose volume is gone leave the views: they would lie over another one."""
+        if not slicer.mrmlScene.IsClosing():
+            self.withdrawOrphans()
+            qt.QTimer.singleShot(0, self.withdrawOrphans)  # a view's selector puts another volume in the gap: a map?
+
+    def withdrawOrphans(self) -> None:
+        self.withdraw([node for node in allMaps() if results.sourceOf(node) is None])
 
     # The maps
 
@@ -186,7 +302,7 @@ class LookSection:
                     stretched=(1, 3),
                     empty=NO_MAP,
                 )
-                fitHeight(table)
+            fitHeight(table)
             if not maps:
                 return
             visible = self.visible()
@@ -217,7 +333,7 @@ class LookSection:
             return
         p, visible = self.panel.parameters, self.visible()
         if column > 0 and node not in visible:
-            visible = [*visible, node] if p.sideBySide else [node]
+            visible = [*visible[: display.MOST_VIEWS - 1], node] if p.sideBySide else [node]
         with self.still():
             p.shownMap = node
         self.describe(node)
@@ -244,14 +360,16 @@ class LookSection:
 
     def showRange(self, node) -> None:
         """The slider over the map's own values, in steps of about a hundredth."""
-        low, high = display.bounds_of(node)
-        power = floor(log10(max(high - low, 1e-12) / 100))
+        self.unit, widget = unitOf(node), self.ui.range
+        low, high = (value / self.unit for value in display.bounds_of(node))
+        power = floor(log10((high - low) / 100)) if high > low else -2
         step = 10.0**power
-        widget = self.ui.range
+        widget.setRange(0, 0)  # a step that does not fit the range of the map before is refused
         widget.decimals = max(0, -power)
         widget.singleStep = step
+        widget.suffix = "" if self.unit == 1 else f"e{round(log10(self.unit))}"
         widget.setRange(step * floor(low / step), step * -floor(-high / step))  # rounding must not cut the ends off
-        chosen = display.range_of(node)
+        chosen = [value / self.unit for value in display.range_of(node)]
         widget.setValues(
             widget.minimum if chosen[0] <= low else chosen[0], widget.maximum if chosen[1] >= high else chosen[1]
         )
@@ -263,8 +381,8 @@ class LookSection:
         half = widget.singleStep / 2
         display.set_range(
             self.described,
-            min(low, least) if low < widget.minimum + half else low,
-            max(high, most) if high > widget.maximum - half else high,
+            min(low * self.unit, least) if low < widget.minimum + half else low * self.unit,
+            max(high * self.unit, most) if high > widget.maximum - half else high * self.unit,
         )
 
     def onColors(self, *_) -> None:
@@ -302,14 +420,21 @@ class LookSection:
     def onSuperpixel(self, row: int, column: int) -> None:
         """Jump to the voxel of a superpixel that lies nearest to its centre."""
         node = self.described
-        found = self.ofMap(node).superpixels if node else None
-        if found is None:
+        if not node or not partsOf(node).get(results.SUPERPIXELS):
             return
         name = self.ui.superpixelTable.item(row, 0).text()
-        inside = np.argwhere(found.volume.array == {each.name: each.value for each in found.rows}[name])
-        if len(inside):
-            nearest = inside[np.argmin(np.linalg.norm(inside - inside.mean(axis=0), axis=1))]
-            self.point(results.toWorld(node, found.volume.ras(nearest[::-1])), name)
+        found = [each for each in results.facts(node)["superpixels"]["table"] if each["name"] == name]
+        place = found and (found[0].get("place") or self.placeOf(found[0]["value"]))
+        if place:
+            self.point(results.toWorld(node, place), name)
+
+    def placeOf(self, value: int) -> list | None:
+        """The place of a superpixel of a map that does not tell it."""
+        volume = self.ofMap(self.described).superpixels.volume
+        inside = np.argwhere(volume.array == value)
+        if not len(inside):
+            return None
+        return list(volume.ras(inside[np.argmin(np.linalg.norm(inside - inside.mean(axis=0), axis=1))][::-1]))
 
     def ofMap(self, node) -> StoredMap:
         """The chosen map's contents, read once."""
@@ -325,9 +450,8 @@ class LookSection:
 
     def jump(self, place) -> None:
         """Put the slice views through a world RAS point."""
-        if self.before is None:
-            self.before = display.remember_views(hostScene())
-        display.jump(hostScene(), place)
+        with self.writing() as host:
+            display.jump(host, place)
         self.gate(results.mapsOf(self.panel.parameters.inputVolume))
 
     def onTab(self, *_) -> None:
@@ -356,8 +480,6 @@ class LookSection:
                 rows = self.anatomyRows(key, node, anatomy)
             except InputError as error:
                 empty = str(error)
-            except ImportError as error:
-                empty = f"This needs the package {error.name}: run a model once, which installs it."
         signed = any(row.negative_share for row in rows)
         heads = ["structure", *(["for", "against"] if signed else ["map"]), "volume"]
         cells = [
@@ -385,10 +507,19 @@ class LookSection:
                 reasons["outlines"] = "This map has no regions."
         if len(maps) == 1 and not self.panel.parameters.sideBySide:
             reasons["sideBySide"] = "There is one map only: explain another class, or by another method."
+        reasons["segmentation"] = (
+            ""
+            if segmentationsOf(self.panel.parameters.inputVolume)
+            else "No segmentation of this volume was predicted."
+        )
         for name, reason in reasons.items():
             widget = getattr(ui, name)
             widget.enabled = not reason
             widget.toolTip = reason or self.tips[name]
+        if len(maps) > display.MOST_VIEWS:
+            ui.sideBySide.toolTip += (
+                f" There is room for {display.MOST_VIEWS} of the {len(maps)} maps: the ticked ones."
+            )
         ui.putBack.enabled = self.before is not None
         ui.putBack.toolTip = (
             "The views as they were before Look changed them."
@@ -401,6 +532,29 @@ def allMaps() -> list:
     """The maps of every volume: what another one's left in the views goes too."""
     listed = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
     return [node for node in listed if node.GetAttribute(results.KIND) == "map"]
+
+
+def allSegmentations() -> list:
+    """The predicted segmentations of every volume."""
+    listed = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    return [node for node in listed if node.GetAttribute(results.KIND) == "segmentation" and node.GetDisplayNode()]
+
+
+def segmentationsOf(volume) -> list:
+    return [node for node in allSegmentations() if volume and results.sourceOf(node) is volume]
+
+
+def partsOf(node) -> dict:
+    """Role -> segmentation of a map's hot regions and superpixels, where it has them."""
+    found = {role: node.GetNodeReference(role) for role in (results.REGIONS, results.SUPERPIXELS)}
+    return {role: part for role, part in found.items() if part is not None and part.GetDisplayNode()}
+
+
+def unitOf(node) -> float:
+    """The power of ten that a map's values are told in, so that they have few digits."""
+    largest = max(abs(value) for value in display.bounds_of(node))
+    power = floor(log10(largest)) if largest else 0
+    return 1.0 if -3 <= power < 4 else 10.0**power
 
 
 def placed(node) -> tuple:

@@ -12,7 +12,7 @@ from .nodes import add_color_table, volume_of
 from .scene import Host, add_slice_view, render_volume
 
 KIND = "MedXAI.Kind"
-OURS = ("map", "regions", "superpixels")
+OURS = ("map", "regions", "superpixels", "segmentation")
 """Kinds of nodes whose visibility is changed here."""
 WINDOW, RANGE, COLORS, TABLE = "MedXAI.Window", "MedXAI.Range", "MedXAI.Colors", "MedXAI.ColorTable"
 RAMPS = {
@@ -60,7 +60,7 @@ def layout_node(host: Host):
 
 
 def our_displays(host: Host) -> list:
-    """Display nodes of maps, regions and superpixels that can be shown or hidden: legends, renderings, outlines."""
+    """Display nodes that can be shown or hidden: legends, renderings, outlines, predicted segmentations."""
     found = host.scene.GetNodesByClass("vtkMRMLDisplayNode")
     found.UnRegister(None)
     displays = [found.GetItemAsObject(n) for n in range(found.GetNumberOfItems())]
@@ -73,15 +73,66 @@ def our_displays(host: Host) -> list:
     ]
 
 
+def look_of(display) -> tuple[bool, bool]:
+    """Whether a display node shows anything, and whether it fills the inside of its outlines."""
+    fills = display.IsA("vtkMRMLSegmentationDisplayNode") and display.GetVisibility2DFill()
+    return bool(display.GetVisibility()), bool(fills)
+
+
+def as_made(display) -> tuple[bool, bool]:
+    """Its look when it was new: only a predicted segmentation is seen at once, filled."""
+    new = display.GetDisplayableNode().GetAttribute(KIND) == "segmentation"
+    return new, new
+
+
 def remember_views(host: Host) -> dict:
     """What the views show and from where, in plain values for :func:`put_back`."""
+    logics = {logic.GetSliceNode().GetLayoutName(): logic for logic in slice_logics(host, own=False)}
+    looks = {node.GetID(): look_of(node) for node in our_displays(host) if look_of(node) != as_made(node)}
     return {
         "layout": arrangement(host),
-        "slices": {
-            logic.GetSliceNode().GetLayoutName(): layers_of(logic) | place_of(logic)
-            for logic in slice_logics(host, own=False)
-        },
-        "visible": [node.GetID() for node in our_displays(host) if node.GetVisibility()],
+        "slices": {name: layers_of(logic) for name, logic in logics.items()},
+        "places": {name: place_of(logic) for name, logic in logics.items()},
+        "looks": looks,
+    }
+
+
+def kept_up(host: Host, before: dict, left: dict) -> dict:
+    """What :func:`put_back` is to bring: ``before``, but where something was changed by others, what they made of it.
+
+    :param left: the views as they were left here the last time. Positions are kept as in ``before``.
+    """
+    now = remember_views(host)
+
+    def newest(then, last, today):
+        return then if today == last else today
+
+    slices = {}
+    for name, today in now["slices"].items():
+        last = still_there(host, left["slices"].get(name, today))
+        then = before["slices"].get(name, today)
+        slices[name] = {key: newest(then[key], last[key], value) for key, value in today.items()}
+    keys = before["looks"].keys() | now["looks"].keys() | left["looks"].keys()
+    looks = {key: newest(*(state["looks"].get(key) for state in (before, left, now))) for key in keys}
+    return {
+        "layout": newest(before["layout"], left["layout"], now["layout"]),
+        "slices": slices,
+        "places": now["places"] | before["places"],
+        "looks": {key: look for key, look in looks.items() if look is not None},
+    }
+
+
+def still_there(host: Host, state: dict) -> dict:
+    """Layers without those whose volume was removed from the scene."""
+
+    def found(volume):
+        return volume if volume and host.scene.GetNodeByID(volume) else None
+
+    further = [(volume, opacity) for volume, opacity in state["further"] if found(volume)]
+    return state | {
+        "background": found(state["background"]),
+        "foreground": found(state["foreground"]),
+        "further": further,
     }
 
 
@@ -98,10 +149,7 @@ def layers_of(logic) -> dict:
     return {
         "background": layers.GetBackgroundVolumeID(),
         "foreground": layers.GetForegroundVolumeID(),
-        "label": layers.GetLabelVolumeID(),
         "opacity": layers.GetForegroundOpacity(),
-        "label_opacity": layers.GetLabelOpacity(),
-        "linked": (layers.GetLinkedControl(), layers.GetHotLinkedControl()),
         "further": further(layers),
     }
 
@@ -123,28 +171,25 @@ def put_back(host: Host, before: dict) -> None:
     if before["layout"] is not None:
         layout_node(host).SetViewArrangement(before["layout"])
     for logic in slice_logics(host, own=False):
-        state = before["slices"].get(logic.GetSliceNode().GetLayoutName())
-        if state:
-            put_layers_back(logic, state)
-            put_place_back(logic, state)
+        name = logic.GetSliceNode().GetLayoutName()
+        if name in before["slices"]:
+            put_layers_back(logic, before["slices"][name], still_there(host, before["slices"][name]))
+            put_place_back(logic, before["places"][name])
     for node in our_displays(host):
-        node.SetVisibility(node.GetID() in before["visible"])
+        visible, filled = before["looks"].get(node.GetID(), as_made(node))
+        node.SetVisibility(visible)
+        if node.IsA("vtkMRMLSegmentationDisplayNode"):
+            node.SetVisibility2DFill(filled)
 
 
-def put_layers_back(logic, state: dict) -> None:
-    layers, scene = logic.GetSliceCompositeNode(), logic.GetMRMLScene()
-
-    def there(volume):
-        return volume if volume and scene.GetNodeByID(volume) else None
-
-    layers.SetBackgroundVolumeID(there(state["background"]))
-    layers.SetForegroundVolumeID(there(state["foreground"]))
-    layers.SetLabelVolumeID(there(state["label"]))
+def put_layers_back(logic, before: dict, state: dict) -> None:
+    """The layers that are still there; in place of a removed background, the one shown now stays."""
+    layers = logic.GetSliceCompositeNode()
+    if state["background"] == before["background"]:
+        layers.SetBackgroundVolumeID(state["background"])
+    layers.SetForegroundVolumeID(state["foreground"])
     layers.SetForegroundOpacity(state["opacity"])
-    layers.SetLabelOpacity(state["label_opacity"])
-    set_further(layers, [(volume, opacity) for volume, opacity in state["further"] if there(volume)])
-    layers.SetLinkedControl(state["linked"][0])
-    layers.SetHotLinkedControl(state["linked"][1])
+    set_further(layers, state["further"])
 
 
 def put_place_back(logic, state: dict) -> None:
@@ -219,6 +264,21 @@ def set_further(layers, wanted: list[tuple]) -> None:
         layers.SetNthLayerVolumeID(n, None)
 
 
+def take_away(host: Host, maps: list, before: dict) -> None:
+    """Leave these maps out of every slice view, and of what :func:`put_back` is to bring."""
+    taken = {node.GetID() for node in maps}
+    for logic in slice_logics(host):
+        layers = logic.GetSliceCompositeNode()
+        if layers.GetBackgroundVolumeID() in taken:
+            layers.SetBackgroundVolumeID(None)
+        if layers.GetForegroundVolumeID() in taken:
+            layers.SetForegroundVolumeID(None)
+        set_further(layers, [(volume, opacity) for volume, opacity in further(layers) if volume not in taken])
+    for state in before["slices"].values():
+        state |= {layer: None for layer in ("background", "foreground") if state[layer] in taken}
+        state["further"] = [(volume, opacity) for volume, opacity in state["further"] if volume not in taken]
+
+
 def shown_maps(host: Host, maps: list) -> list:
     """Those of the maps that lie over their volume in a slice view, side by side or not."""
     seen = set()
@@ -226,6 +286,11 @@ def shown_maps(host: Host, maps: list) -> list:
         layers = logic.GetSliceCompositeNode()
         seen.update((layers.GetForegroundVolumeID(), *(volume for volume, _ in further(layers))))
     return [node for node in maps if node.GetID() in seen]
+
+
+def backgrounds(host: Host) -> set:
+    """IDs of the volumes at the bottom of the slice views."""
+    return {logic.GetSliceCompositeNode().GetBackgroundVolumeID() for logic in slice_logics(host)}
 
 
 # Side by side
@@ -240,8 +305,8 @@ def side_by_side(host: Host, volume, maps: list, opacity: float) -> bool:
     layout, number = layout_node(host) or add_layout_node(host), LAYOUT + len(maps)
     if not is_side_by_side(host):
         layout.SetAttribute(BEFORE, str(layout.GetViewArrangement()))
-    if not layout.IsLayoutDescription(number):
-        layout.AddLayoutDescription(number, layout_description(len(maps)))
+    add_layouts(host)
+    layout.SetSaveWithScene(False)  # another application that opens the scene would not know this layout
     changed = layout.GetViewArrangement() != number
     layout.SetViewArrangement(number)
     for n in range(1, MOST_VIEWS + 1):
@@ -279,11 +344,17 @@ def align(host: Host) -> None:
 
 
 def leave_side_by_side(host: Host) -> None:
-    """The layout that was there before."""
+    """The layout that was there before, or the one that was chosen meanwhile; outlines are no longer for one view."""
+    layout = layout_node(host)
+    if layout is not None:
+        layout.SetSaveWithScene(True)
     if is_side_by_side(host):
-        layout_node(host).SetViewArrangement(arrangement(host))
-        for logic in slice_logics(host, own=True):
-            clear(logic)
+        layout.SetViewArrangement(arrangement(host))
+    for logic in slice_logics(host, own=True):
+        clear(logic)
+    for display in our_displays(host):
+        if display.GetDisplayableNode().GetAttribute(KIND) in ("regions", "superpixels"):
+            limit_to(display, None)
 
 
 def clear(logic) -> None:
@@ -296,6 +367,22 @@ def clear(logic) -> None:
 def is_side_by_side(host: Host) -> bool:
     layout = layout_node(host)
     return layout is not None and LAYOUT < layout.GetViewArrangement() <= LAYOUT + MOST_VIEWS
+
+
+def view_of(host: Host, map_node) -> str | None:
+    """The slice node's ID of the map's own view; None where the maps are not side by side."""
+    for logic in slice_logics(host, own=True) if is_side_by_side(host) else ():
+        if logic.GetSliceCompositeNode().GetForegroundVolumeID() == map_node.GetID():
+            return logic.GetSliceNode().GetID()
+    return None
+
+
+def add_layouts(host: Host) -> None:
+    """Let the scene's layout node, if there is one, know the layouts of side by side."""
+    layout = layout_node(host)
+    for count in range(1, MOST_VIEWS + 1) if layout else ():
+        if not layout.IsLayoutDescription(LAYOUT + count):
+            layout.AddLayoutDescription(LAYOUT + count, layout_description(count))
 
 
 def add_layout_node(host: Host):
@@ -485,8 +572,39 @@ def rendering_rows(map_node) -> list[tuple[float, float, float, float, float]]:
     return sorted(rows)
 
 
-def outlines(segmentation, on: bool) -> None:
+def outlines(segmentation, on: bool, view: str | None = None) -> None:
+    """Show a segmentation's outlines, in every view or in one.
+
+    :param view: ID of that view's node.
+    """
     segmentation.GetDisplayNode().SetVisibility(on)
+    limit_to(segmentation.GetDisplayNode(), view)
+
+
+def set_visible(node, on: bool) -> None:
+    node.GetDisplayNode().SetVisibility(on)
+
+
+def is_accompanied(map_node, parts: dict) -> bool:
+    """Whether a legend, a rendering or outlines of this map are shown."""
+    import slicer
+
+    legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(map_node.GetDisplayNode())
+    displays = [legend, rendering_of(map_node), *(part.GetDisplayNode() for part in parts.values())]
+    return any(display and display.GetVisibility() for display in displays)
+
+
+def limit_to(display, view: str | None) -> None:
+    wanted = [view] if view else []
+    if list(display.GetViewNodeIDs()) != wanted:
+        display.RemoveAllViewNodeIDs()
+        for each in wanted:
+            display.AddViewNodeID(each)
+
+
+def fill(segmentation, on: bool) -> None:
+    """Colour the inside of the outlines in the slice views."""
+    segmentation.GetDisplayNode().SetVisibility2DFill(on)
 
 
 def emphasise(segmentation, name: str | None) -> None:

@@ -148,21 +148,164 @@ def test_only_look_changes_the_views_and_puts_them_back(explained, slicer):
     assert views(slicer) == before
 
 
-def test_the_outlines_of_another_volume_go_when_this_one_is_shown(explained, computed, slicer):
+def shown_parts(maps) -> list[bool]:
+    """Whether legend and outlines of these maps are shown."""
+    from MedXAIPanel import look
+
+    from MedXAILib.outputs import display
+
+    return [display.is_accompanied(node, look.partsOf(node)) for node in maps]
+
+
+def test_another_volume_takes_the_maps_of_the_former_one_out_of_the_views(explained, computed, slicer):
     from MedXAIPanel import results
 
     from MedXAILib.outputs import nodes
 
+    p, ui = explained.p, explained.ui
+    layout = slicer.app.layoutManager().layout
     explained.panel.look.show(explained.maps)
-    outlined = explained.maps[0].GetNodeReference(results.REGIONS).GetDisplayNode()
-    assert outlined.GetVisibility()
+    p.sideBySide = True
+    assert any(shown_parts(explained.maps))
     second = nodes.add_volume(slicer.mrmlScene, computed.volume, "second")
+    p.inputVolume = second
+    assert not any(shown_parts(explained.maps)) and layers(slicer) == []
+    assert slicer.app.layoutManager().layout == layout and not p.sideBySide and not ui.sideBySide.checked
+    p.inputVolume = explained.volume
+    assert layers(slicer) == [], "they are back when a row is clicked"
+    ui.maps.cellClicked.emit(0, 1)
+    assert layers(slicer) == ["Grad-CAM"] and shown_parts(explained.maps) == [True, False]
+
     maps = results.addMaps(second, computed.event, computed.folder / computed.event["folder"])
-    explained.p.inputVolume = second
-    assert outlined.GetVisibility(), "choosing a volume is no look at it"
-    explained.panel.look.show(maps)
-    assert not outlined.GetVisibility()
-    assert maps[0].GetNodeReference(results.REGIONS).GetDisplayNode().GetVisibility()
+    p.inputVolume = second
+    red = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode()
+    assert red.GetBackgroundVolumeID() == second.GetID() and red.GetForegroundVolumeID() == p.shownMap.GetID()
+    assert p.shownMap in maps, "maps were shown, so this volume's are shown too"
+    assert any(shown_parts(maps)) and not any(shown_parts(explained.maps))
+
+
+@pytest.mark.parametrize("open_", [True, False])
+def test_maps_of_a_removed_volume_leave_the_views(explained, slicer, computed, open_):
+    from MedXAILib.outputs import display, nodes
+
+    second = nodes.add_volume(slicer.mrmlScene, computed.volume, "second")
+    layout = slicer.app.layoutManager().layout
+    explained.panel.look.show(explained.maps)
+    explained.p.sideBySide = True
+    if not open_:
+        explained.panel.exit()  # it was removed in another module
+    slicer.mrmlScene.RemoveNode(explained.volume)
+    explained.panel.enter()
+    explained.panel.parameters.inputVolume = second
+    assert not any(shown_parts(explained.maps)) and layers(slicer) == []
+    assert slicer.app.layoutManager().layout == layout and not explained.panel.parameters.sideBySide
+    explained.ui.putBack.click()
+    for logic in display.slice_logics(SimpleNamespace(application=slicer.app.applicationLogic())):
+        composite = logic.GetSliceCompositeNode()
+        ids = [composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID(), *display.further(composite)]
+        assert all(each is None or slicer.mrmlScene.GetNodeByID(each) is second for each in ids)
+
+
+def test_another_layout_clears_the_box_and_closing_the_scene_too(explained, slicer):
+    manager = slicer.app.layoutManager()
+    explained.panel.look.show(explained.maps)
+    explained.p.sideBySide = True
+    manager.setLayout(4)
+    assert not explained.p.sideBySide and not explained.ui.sideBySide.checked and manager.layout == 4
+    assert layers(slicer) == ["Grad-CAM"]
+    explained.p.sideBySide = True
+    slicer.mrmlScene.Clear(0)
+    assert manager.layout == 4 and not explained.panel.parameters.sideBySide
+
+
+def test_a_scene_saved_side_by_side_opens_in_a_layout_that_everybody_knows(explained, slicer, tmp_path):
+    from MedXAIPanel import results
+
+    explained.panel.look.show(explained.maps)
+    slicer.app.layoutManager().setLayout(3)
+    explained.p.sideBySide = True
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    assert slicer.app.layoutManager().layout == 5812
+    slicer.mrmlScene.Clear(0)
+    slicer.app.layoutManager().setLayout(4)
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    assert slicer.app.layoutManager().layout == 4 and not explained.panel.parameters.sideBySide
+    heat = explained.panel.parameters.shownMap
+    outlines = heat.GetNodeReference(results.REGIONS).GetDisplayNode()
+    assert layers(slicer) == ["Grad-CAM"] and outlines.GetVisibility() and not outlines.GetViewNodeIDs()
+
+
+def test_the_views_put_back_are_those_of_the_user(explained, slicer, computed):
+    from MedXAILib.outputs import nodes
+
+    pet, labels = (nodes.add_volume(slicer.mrmlScene, computed.volume, name) for name in ("pet", "labels"))
+    red, green = (slicer.app.layoutManager().sliceWidget(n).mrmlSliceCompositeNode() for n in ("Red", "Green"))
+    for composite in (red, green):
+        composite.SetBackgroundVolumeID(explained.volume.GetID())
+        composite.SetForegroundVolumeID(pet.GetID())
+        composite.SetForegroundOpacity(0.1)
+    explained.panel.look.show(explained.maps)
+    slicer.mrmlScene.RemoveNode(explained.maps[0])
+    red.SetForegroundVolumeID(labels.GetID())
+    red.SetForegroundOpacity(0.9)
+    red.SetLabelOpacity(0.3)
+    explained.ui.legend.click()
+    explained.ui.putBack.click()
+    assert (red.GetForegroundVolumeID(), red.GetForegroundOpacity()) == (labels.GetID(), 0.9)
+    assert (green.GetForegroundVolumeID(), green.GetForegroundOpacity()) == (pet.GetID(), 0.1)
+    assert red.GetLabelOpacity() == 0.3
+
+
+def test_side_by_side_outlines_each_map_in_its_own_view(explained, slicer):
+    from MedXAIPanel import results
+
+    explained.panel.look.show(explained.maps)
+    outlines = [node.GetNodeReference(results.REGIONS).GetDisplayNode() for node in explained.maps]
+    explained.p.sideBySide = True
+    views = [slicer.app.layoutManager().sliceWidget(f"MedXAI{n}").mrmlSliceNode().GetID() for n in (1, 2)]
+    assert [list(each.GetViewNodeIDs()) for each in outlines] == [[view] for view in views]
+    assert all(each.GetVisibility() for each in outlines)
+    explained.p.sideBySide = False
+    assert outlines[0].GetVisibility() and not outlines[1].GetVisibility()
+    assert not any(each.GetViewNodeIDs() for each in outlines)
+
+
+def test_more_maps_than_views_are_told(explained, computed, slicer):
+    from MedXAIPanel import results
+
+    for _ in range(3):
+        results.addMaps(explained.volume, computed.event, computed.folder / computed.event["folder"])
+    explained.panel.update()
+    explained.ui.sideBySide.click()
+    assert "6 of the 8 maps" in explained.ui.sideBySide.toolTip
+    import qt
+
+    boxes = [explained.ui.maps.item(row, 0) for row in range(8)]
+    assert [box.checkState() == qt.Qt.Checked for box in boxes] == 6 * [True] + 2 * [False]
+    explained.ui.maps.cellClicked.emit(7, 1)
+    assert boxes[7].checkState() == qt.Qt.Checked and boxes[5].checkState() == qt.Qt.Unchecked
+
+
+def test_a_predicted_segmentation_is_outlined_under_a_map_and_has_a_box(explained, computed, slicer):
+    from MedXAIPanel import results
+
+    from MedXAILib.outputs import nodes
+
+    ui, p = explained.ui, explained.p
+    assert not ui.segmentation.enabled and "No segmentation" in ui.segmentation.toolTip
+    node = nodes.add_labels(slicer.mrmlScene, computed.anatomy, "segmentation", explained.volume, fill=0.25)
+    results.keep(node, "segmentation", explained.volume, {})
+    shown = node.GetDisplayNode()
+    explained.panel.update()
+    assert ui.segmentation.enabled and shown.GetVisibility2DFill() and not ui.putBack.enabled
+    explained.panel.look.show(explained.maps)
+    assert shown.GetVisibility() and not shown.GetVisibility2DFill()
+    ui.segmentation.click()
+    assert not shown.GetVisibility() and not p.segmentation
+    p.inputVolume = None
+    assert shown.GetVisibility2DFill()
+    ui.putBack.click()
+    assert shown.GetVisibility() and shown.GetVisibility2DFill()
 
 
 def test_side_by_side_begins_with_all_maps_and_ends_with_the_chosen_one(explained, slicer):
@@ -207,6 +350,7 @@ def test_the_slider_spans_the_map_and_moving_one_end_keeps_the_other(explained):
     explained.panel.look.show(explained.maps)
     low, high = display.bounds_of(heat)
     assert ui.range.minimum <= low and ui.range.maximum >= high and ui.range.singleStep <= (high - low) / 50
+    assert ui.range.suffix == ""
     ui.range.minimumValue = high / 2
     found = display.range_of(heat)
     assert found[0] == pytest.approx(high / 2, abs=ui.range.singleStep) and found[1] >= high
@@ -219,6 +363,25 @@ def test_the_slider_spans_the_map_and_moving_one_end_keeps_the_other(explained):
     assert display.colors_of(signed) == ui.colors.currentText == list(display.PAIRS)[1]
     ui.maps.cellClicked.emit(0, 1)
     assert ui.colors.currentText == "Heat"
+
+
+@pytest.mark.parametrize("order", [(7.3e-7, 7.46), (7.46, 7.3e-7), (2.2e5, 7.3e-7)])
+def test_the_slider_goes_from_any_map_to_any_other(explained, slicer, order):
+    from MedXAILib.outputs import display, nodes
+    from MedXAILib.volume import Volume
+
+    widget = explained.ui.range
+    for largest in order:
+        array = np.linspace(0, largest, 1000, dtype=np.float32).reshape(10, 10, 10)
+        heat = nodes.add_map(slicer.mrmlScene, nodes.Overlay("map", Volume(array, np.eye(4)), False, "map"))
+        explained.panel.look.showRange(heat)
+        unit = 10.0 ** int(widget.suffix[1:] or 0) if widget.suffix else 1.0
+        assert widget.maximum * unit == pytest.approx(display.bounds_of(heat)[1], rel=0.02)
+        assert 50 <= widget.maximum / widget.singleStep <= 1000
+        assert len(f"{widget.maximum:.{widget.decimals}f}".strip("0.").replace(".", "")) <= 4
+        explained.panel.look.described = heat
+        widget.minimumValue = widget.maximum / 2
+        assert display.range_of(heat)[0] == pytest.approx(largest / 2, rel=0.02)
 
 
 def test_a_click_on_a_hot_region_shows_it(explained, slicer):
