@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from . import NOTICE, __version__, interrupt
 from .attribution.methods import METHODS
-from .errors import InputError
+from .errors import InputError, missing_package
 from .job import Job
 from .progress import Cancelled
 
@@ -462,6 +462,8 @@ def run(arguments: list[str]) -> int:
         return end.code or 0
     except InputError as error:
         return fail(" ".join(str(error).split()), 2)
+    except ModuleNotFoundError as error:
+        return fail(missing_package(error), 1)
     except (KeyboardInterrupt, Cancelled):
         return fail("Stopped; nothing was left behind.", interrupt.EXIT_CODE)
     except (MemoryError, RuntimeError) as error:

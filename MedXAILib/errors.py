@@ -1,4 +1,4 @@
-"""The one exception that speaks to the user."""
+"""What speaks to the user when something cannot be done."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,11 @@ class InputError(ValueError):
     The message is one sentence that names the file or option, says what is wrong and what to do.
     The command line prints it and exits with code 2.
     """
+
+
+def missing_package(error: ModuleNotFoundError) -> str:
+    """What to do about a package that is not installed."""
+    return (
+        f"The Python package {error.name} is missing: in 3D Slicer press Predict in the module MedXAI once, which installs "
+        "what is missing; elsewhere run pip install medxai."
+    )

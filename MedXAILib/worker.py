@@ -41,7 +41,7 @@ from collections.abc import Callable
 from dataclasses import asdict, astuple, replace
 from pathlib import Path
 
-from .errors import InputError
+from .errors import InputError, missing_package
 from .job import Job
 from .progress import Cancelled
 from .provenance import versions
@@ -78,6 +78,8 @@ class Worker:
             self.fail(number, "cancelled", "Cancelled; nothing was kept.")
         except InputError as error:
             self.fail(number, "input", " ".join(str(error).split()))
+        except ModuleNotFoundError as error:
+            self.fail(number, "input", missing_package(error))
         except Exception as error:
             self.opened = self.opened_key = None  # what half-done work left in it is not to be trusted
             if isinstance(error, MemoryError) or "memory" in str(error):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 HEAVY = ("torch", "monai", "lime", "skimage", "SimpleITK", "qt", "PySide6", "vtk", "slicer", "scipy", "matplotlib")
 
@@ -18,3 +20,11 @@ def test_importing_the_library_and_asking_for_help_load_nothing_heavy():
 def test_help_lists_every_command():
     done = subprocess.run([sys.executable, "-m", "MedXAILib", "--help"], capture_output=True, text=True, check=True)
     assert all(name in done.stdout for name in ("info", "predict", "explain", "card", "demo", "Research use only"))
+
+
+def test_without_its_packages_the_command_says_what_to_do():
+    """As in Slicer's Python before anything is installed; -S leaves site-packages out."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-S", "-m", "MedXAILib", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "is missing: in 3D Slicer" in done.stderr
