@@ -611,6 +611,8 @@ def emphasise(segmentation, name: str | None) -> None:
     """Leave one segment's outline strong and make the others faint; all strong without a name."""
     display, segments = segmentation.GetDisplayNode(), segmentation.GetSegmentation()
     chosen = segments.GetSegmentIdBySegmentName(name) if name else ""
+    state = display.StartModify()  # else every view draws itself anew for each segment
     display.SetAllSegmentsOpacity2DOutline(FAINT if chosen else 1.0)
     if chosen:
         display.SetSegmentOpacity2DOutline(chosen, 1.0)
+    display.EndModify(state)
