@@ -55,7 +55,7 @@ class LookSection:
         self.volume: object = UNKNOWN
         self.listed: list[str] | None = None
         self.described: object = UNKNOWN
-        self.followed: tuple = ()
+        self.followed: dict = {}
         self.strong: str | None = None
         self.stored: dict[str, StoredMap] = {}
         self.shares: dict[tuple, list] = {}
@@ -98,7 +98,7 @@ class LookSection:
         if chosen not in maps:
             with self.still():
                 p.shownMap = chosen = maps[-1] if maps else None
-            self.followed = ()
+            self.followed = {}
         self.list(maps)
         self.describe(chosen)
         self.showAnatomy()
@@ -120,7 +120,7 @@ class LookSection:
 
     def sideBySideEnded(self) -> bool:
         """Whether the layout was left by another way than the box, which is cleared then."""
-        p, ticked = self.panel.parameters, not self.followed or self.followed[-1]
+        p, ticked = self.panel.parameters, self.followed.get("sideBySide", True)
         if not (p.sideBySide and ticked) or display.is_side_by_side(hostScene()):
             return False
         with self.still():
@@ -143,16 +143,17 @@ class LookSection:
 
     # The views
 
-    def choices(self) -> tuple:
+    def choices(self) -> dict:
         """What the views follow."""
         p = self.panel.parameters
         ids = [node and node.GetID() for node in (p.inputVolume, p.shownMap, *segmentationsOf(p.inputVolume))]
-        return (*ids, p.opacity, p.legend, p.outlines, p.segmentation, p.rendering, p.sideBySide)
+        names = ("opacity", "legend", "outlines", "segmentation", "rendering", "sideBySide")
+        return {"nodes": ids} | {name: getattr(p, name) for name in names}
 
     def wanted(self, maps: list) -> list:
         """The maps to show after a choice: side by side begins with all of them and ends with the chosen one."""
         p, visible = self.panel.parameters, self.visible()
-        if self.followed and p.sideBySide == self.followed[-1]:
+        if self.followed and p.sideBySide == self.followed["sideBySide"]:
             return visible
         if p.sideBySide:
             return visible if len(visible) > 1 else maps
@@ -166,7 +167,8 @@ class LookSection:
         p = self.panel.parameters
         visible = visible[: display.MOST_VIEWS] if p.sideBySide else visible
         covered = bool(visible or self.visible())
-        if not covered and self.before is None and p.segmentation:
+        segmentation = not p.segmentation or not self.followed.get("segmentation", True)
+        if not covered and self.before is None and not segmentation:
             return
         with self.writing() as host:
             if p.sideBySide and visible:
@@ -181,7 +183,7 @@ class LookSection:
                 display.show_maps(host, p.inputVolume, over, p.opacity)
             for node in allMaps():
                 self.accompany(host, node, node in visible and (node is front or p.sideBySide), node is front)
-            for node in segmentationsOf(p.inputVolume):
+            for node in segmentationsOf(p.inputVolume) if segmentation else ():  # else it is as others left it
                 display.set_visible(node, p.segmentation)
             self.fillSegmentations(p.inputVolume if visible else None)
         self.followed = self.choices()
@@ -262,6 +264,7 @@ class LookSection:
                 display.put_back(host, before)
             self.panel.parameters.sideBySide = False
             self.panel.parameters.rendering = False
+            self.panel.parameters.segmentation = True
             self.panel.update()
 
     def onStartClose(self, *_) -> None:
@@ -270,7 +273,7 @@ class LookSection:
 
     def onStartImport(self, *_) -> None:
         """No choice in an opened scene has just been made."""
-        self.followed = ()
+        self.followed = {}
 
     def onLayout(self, *_) -> None:
         """Another layout was chosen in the toolbar, perhaps."""
@@ -285,7 +288,8 @@ class LookSection:
             qt.QTimer.singleShot(0, self.withdrawOrphans)  # a view's selector puts another volume in the gap: a map?
 
     def withdrawOrphans(self) -> None:
-        self.withdraw([node for node in allMaps() if results.sourceOf(node) is None])
+        if not slicer.mrmlScene.IsBatchProcessing():
+            self.withdraw([node for node in allMaps() if results.sourceOf(node) is None])
 
     # The maps
 

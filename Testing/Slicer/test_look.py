@@ -305,7 +305,11 @@ def test_a_predicted_segmentation_is_outlined_under_a_map_and_has_a_box(explaine
     p.inputVolume = None
     assert shown.GetVisibility2DFill()
     ui.putBack.click()
-    assert shown.GetVisibility() and shown.GetVisibility2DFill()
+    assert shown.GetVisibility() and shown.GetVisibility2DFill() and ui.segmentation.checked
+    shown.SetVisibility(False)
+    p.inputVolume = explained.volume
+    ui.maps.cellClicked.emit(0, 1)
+    assert not shown.GetVisibility(), "hidden by the user, not by the box"
 
 
 def test_side_by_side_begins_with_all_maps_and_ends_with_the_chosen_one(explained, slicer):
