@@ -410,12 +410,18 @@ def passes(slicer, place) -> bool:
     return max(offsets) < 1e-3
 
 
-def test_superpixels_are_sorted_and_a_click_lands_in_one(explained, slicer, computed):
+@pytest.mark.parametrize("told", [True, False])
+def test_superpixels_are_sorted_and_a_click_lands_in_one(explained, slicer, computed, told):
+    """With the places that the worker tells nothing is computed; older maps do without."""
     from MedXAIPanel import results
 
     from MedXAILib.formats import read_volume
 
     ui, node = explained.ui, explained.maps[1]
+    facts = results.facts(node)
+    for row in facts["superpixels"]["table"] if not told else ():
+        del row["place"]
+    node.SetAttribute(results.FACTS, json.dumps(facts))
     explained.panel.look.show([node])
     ui.tables.currentIndex = 1
     table = {row["name"]: row for row in results.facts(node)["superpixels"]["table"]}
@@ -440,6 +446,7 @@ def test_superpixels_are_sorted_and_a_click_lands_in_one(explained, slicer, comp
         assert labels.array[k, j, i] == table[name]["value"]
         identifier = segmentation.GetSegmentation().GetSegmentIdBySegmentName(name)
         assert segmentation.GetDisplayNode().GetSegmentOpacity2DOutline(identifier) == 1.0
+    assert bool(explained.panel.look.stored) != told
     ui.maps.cellClicked.emit(0, 1)
     assert "no superpixels" in ui.superpixelTable.item(0, 0).text()
 
