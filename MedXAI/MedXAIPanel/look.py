@@ -452,6 +452,11 @@ class LookSection:
         self.jump(place)
         self.apply(self.visible())
 
+    def showLabels(self, node) -> None:
+        """Lay a segmentation that is a label volume over its volume."""
+        with self.writing() as host:
+            display.show_labels(host, node)
+
     def jump(self, place) -> None:
         """Put the slice views through a world RAS point."""
         with self.writing() as host:

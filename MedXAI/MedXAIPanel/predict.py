@@ -57,7 +57,12 @@ class PredictSection:
     def onPredict(self, *_) -> None:
         p = self.panel.parameters
         job = Job("predict", {}, p.model, trust=bool(self.ui.trust.checked), device=p.device)
-        self.run.click(job, lambda made, event: None, labelVolume=p.labelVolume, surface=p.surface)
+        self.run.click(job, self.onDone, labelVolume=p.labelVolume, surface=p.surface)
+
+    def onDone(self, made: list, event: dict) -> None:
+        for node in made:
+            if node.IsA("vtkMRMLLabelMapVolumeNode"):
+                self.panel.look.showLabels(node)
 
     def show(self, table) -> None:
         """Classes by falling probability, or structures by falling volume, with bars; the plot of a slice-wise model."""

@@ -132,6 +132,7 @@ def still_there(host: Host, state: dict) -> dict:
     return state | {
         "background": found(state["background"]),
         "foreground": found(state["foreground"]),
+        "labels": found(state["labels"]),
         "further": further,
     }
 
@@ -149,6 +150,7 @@ def layers_of(logic) -> dict:
     return {
         "background": layers.GetBackgroundVolumeID(),
         "foreground": layers.GetForegroundVolumeID(),
+        "labels": layers.GetLabelVolumeID(),
         "opacity": layers.GetForegroundOpacity(),
         "further": further(layers),
     }
@@ -188,6 +190,7 @@ def put_layers_back(logic, before: dict, state: dict) -> None:
     if state["background"] == before["background"]:
         layers.SetBackgroundVolumeID(state["background"])
     layers.SetForegroundVolumeID(state["foreground"])
+    layers.SetLabelVolumeID(state["labels"])
     layers.SetForegroundOpacity(state["opacity"])
     set_further(layers, state["further"])
 
@@ -201,6 +204,13 @@ def put_place_back(logic, state: dict) -> None:
     node.SetFieldOfView(across * width / state["size"][0], up * height / state["size"][1], deep)
     node.SetXYZOrigin(*state["origin"])
     node.UpdateMatrices()
+
+
+def show_labels(host: Host, labels) -> None:
+    """Lay a label volume over whatever the slice views show."""
+    for logic in slice_logics(host):
+        logic.GetSliceCompositeNode().SetLabelVolumeID(labels.GetID())
+        logic.GetSliceCompositeNode().SetLabelOpacity(0.5)
 
 
 def jump(host: Host, ras) -> None:

@@ -115,6 +115,19 @@ def test_a_segmentation_with_its_names_regions_and_one_voxel(panel, shared, slic
     assert np.linalg.norm(peak - nodes.volume_of(volume).ras((i, j, k))) <= field, "a voxel's map lies around it"
     assert "white matter at " in heat.GetName()
 
+    panel.parameters.labelVolume, panel.parameters.what = True, "predicted region"
+    scenarios.run(panel, panel.ui.predictButton)
+    labels = panel.predict.shown.GetNodeReference(results.SEGMENTATION)
+    composite = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode()
+    assert labels.IsA("vtkMRMLLabelMapVolumeNode") and composite.GetLabelVolumeID() == labels.GetID()
+    panel.ui.probabilities.cellClicked.emit(0, 0)
+    matrix = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode().GetSliceToRAS()
+    depth = matrix.GetElement(2, 3)
+    low, high = (nodes.volume_of(volume).ras(at)[2] for at in ((0, 0, 0), (255, 255, 255)))
+    assert min(low, high) < depth < max(low, high)
+    scenarios.press(panel.ui.putBack)
+    assert composite.GetLabelVolumeID() is None
+
 
 def test_a_model_with_several_inputs_gets_a_selector_for_each(panel, slicer, tmp_path):
     import json
