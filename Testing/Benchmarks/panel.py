@@ -33,7 +33,8 @@ def pump(condition) -> float:
     """Run the event loop until the condition holds; the seconds that it took."""
     began = time.perf_counter()
     while not condition():
-        slicer.app.processEvents(qt.QEventLoop.AllEvents, 50)
+        slicer.app.processEvents()
+        time.sleep(0.001)
     return time.perf_counter() - began
 
 

@@ -229,6 +229,10 @@ class qSlicerApplication(QtWidgets.QApplication):
         atexit.register(self._settings.sync)  # written later, it would bring the folder back
         self._options = SimpleNamespace(testingEnabled=True, noMainWindow=True, runPythonAndExit=False)
 
+    def processEvents(self):
+        # PySide6 6.12's own, which gives nothing back, lets one reference to None go with each call
+        QtCore.QEventLoop().processEvents(QtCore.QEventLoop.ProcessEventsFlag.AllEvents)
+
     def applicationLogic(self):
         return self._host.application
 
