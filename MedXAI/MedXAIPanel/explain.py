@@ -85,7 +85,10 @@ class ExplainSection:
             facts = results.facts(table)
             samples = self.panel.parameters.samples if method.kind == "query" else 0
             seconds = facts["pass_seconds"] * (samples or facts["evaluations"][method.name])
-            text = f"{method.title}: {duration(seconds)}" + (" a slice" if facts["mode"] == "slices" else "")
+            text = (
+                f"{method.title}: {'up to ' if method.kind == 'query' else ''}{duration(seconds)}"  # batches are faster
+            )
+            text += " a slice" if facts["mode"] == "slices" else ""
         if item.text() != text:
             item.setText(text)
 
