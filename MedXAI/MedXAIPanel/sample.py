@@ -24,7 +24,7 @@ def register() -> None:
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
         category="MedXAI",
         sampleName=NAME,
-        uris=["https://pypi.org/project/nilearn/"],
+        uris=["nilearn"],
         fileNames=[f"{NAME}.nrrd"],
         nodeNames=[NAME],
         thumbnailFileName=str(Path(__file__).resolve().parents[1] / "Resources" / "Icons" / "MedXAI.png"),
