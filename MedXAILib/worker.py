@@ -268,6 +268,10 @@ def labels_facts(labels, folder: Path, name: str) -> dict:
 
 def main() -> None:
     """Entry point: a thread reads requests, so that cancel is heard during a computation."""
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
+        sys.exit(
+            "The worker is started by the panel, with the folder that they share; for a shell there is python -m MedXAILib."
+        )
     folder = Path(sys.argv[1])
     if hasattr(os, "setsid"):
         os.setsid()  # a group of its own: the panel can end it whole, and Ctrl-C in the terminal does not reach it
