@@ -186,8 +186,8 @@ class MedXAILogic(ScriptedLoadableModuleLogic):
                 made, event = self._received(source, event, display)
             done(made, event)
 
-        self.lastJob, self.lastVolumes = job, dict(volumes)
         self.client.start(job, volumes, finished, progress)
+        self.lastJob, self.lastVolumes = job, dict(volumes)
         return True
 
     def _received(self, source, event: dict, display: dict) -> tuple[list, dict]:
@@ -232,7 +232,9 @@ def known(source, event: dict) -> bool:
     """Whether an explanation's prediction is in the scene already."""
     if event["job"]["task"] == "predict":
         return False
-    return any(results.facts(node)["model"] == event["prediction"]["model"] for node in results.predictionsOf(source))
+    said = ("model", "probabilities", "volume_ml")
+    new = [event["prediction"].get(key) for key in said]
+    return any([results.facts(node).get(key) for key in said] == new for node in results.predictionsOf(source))
 
 
 class MedXAIWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):

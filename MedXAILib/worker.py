@@ -119,8 +119,8 @@ class Worker:
             say("What was recorded was too large to keep: the network runs once more.")
         progress(0, 1, "Preparing the input")
         result = carry_out(job, model, self.inputs(job), progress, say, opened=opened, keep=True)
-        written = self.write(job, result, self.progress(number))
-        self.keep(job, result.opened, say)
+        written = self.write(job, result, progress)
+        self.keep(result.opened)
         mode = result.prediction.tiling.mode
         return {
             "job": asdict(job),
@@ -176,7 +176,7 @@ class Worker:
             for name, value in job.inputs.items()
         }  # fmt: skip
 
-    def keep(self, job: Job, opened, say) -> None:
+    def keep(self, opened) -> None:
         """Keep the case for the next request; its tapes only within the limit of bytes."""
         from .models.layers import memory_estimate
         from .provenance import available_memory
@@ -206,6 +206,8 @@ class Worker:
 
 def prediction_facts(prediction, folder: Path) -> dict:
     """A prediction in plain values; a segmentation as label map beside its rows."""
+    from .volume import apply
+
     card = prediction.card
     facts = {"model": card.name, "task": card.task, "mode": prediction.tiling.mode, "top": prediction.top}
     facts["grid"] = {
@@ -221,8 +223,6 @@ def prediction_facts(prediction, folder: Path) -> dict:
     if prediction.tiling.mode == "slices" and len(prediction.logits) > 1:
         depth, *size = prediction.prepared.shape
         middle = [(n - 1) / 2 for n in size]
-        from .volume import apply
-
         centres = [apply(prediction.prepared.affine, (n, *middle)).tolist() for n in range(depth)]
         facts |= {"slices": prediction.pieces.tolist(), "centres": centres}
     return facts

@@ -177,7 +177,7 @@ class ExplainSection:
         self.panel.update()
 
     def onExplain(self, *_) -> None:
-        self.run.click(None if self.run.running else self.job(), self.onDone)
+        self.run.click(self.job, self.onDone)
 
     def onDone(self, made: list, event: dict) -> None:
         self.panel.look.show([node for node in made if node.GetAttribute(results.KIND) == "map"])

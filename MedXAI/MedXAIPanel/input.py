@@ -16,6 +16,8 @@ from . import results
 RECENT = "MedXAI/RecentModels"
 """Key of the application's settings: paths of cards used last, the newest first."""
 MOST_RECENT = 8
+TRUST_OPTION = "--trust"
+"""What the library's refusal to open a program names."""
 CHANNEL = "MedXAI.Input."
 """Prefix of the node references of a model's further inputs."""
 
@@ -129,7 +131,16 @@ class InputSection:
         return ""
 
     def onModelChosen(self, index) -> None:
+        self.shown = None  # chosen once more, its files are looked at once more
         self.panel.parameters.model = self.ui.model.itemData(index)
+        self.panel.update()
+
+    def onRefused(self, message: str) -> None:
+        """A checkpoint may turn out to be more than numbers only when it is opened."""
+        if TRUST_OPTION in message:
+            self.consent = True
+            self.askConsent(True)
+            self.panel.update()
 
     def onOpen(self, *_) -> None:
         path = qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), "A model card", "", "Model cards (*.json)")

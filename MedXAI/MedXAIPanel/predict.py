@@ -56,8 +56,11 @@ class PredictSection:
 
     def onPredict(self, *_) -> None:
         p = self.panel.parameters
-        job = Job("predict", {}, p.model, trust=bool(self.ui.trust.checked), device=p.device)
-        self.run.click(job, self.onDone, labelVolume=p.labelVolume, surface=p.surface)
+        self.run.click(self.job, self.onDone, labelVolume=p.labelVolume, surface=p.surface)
+
+    def job(self) -> Job:
+        p = self.panel.parameters
+        return Job("predict", {}, p.model, trust=bool(self.ui.trust.checked), device=p.device)
 
     def onDone(self, made: list, event: dict) -> None:
         for node in made:

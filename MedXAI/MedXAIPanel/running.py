@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import slicer
 
@@ -41,8 +42,8 @@ class RunButton:
         self.button.enabled = self.running or not obstacle
         self.button.toolTip = "Stop this run; nothing of it is kept." if self.running else obstacle or hint
 
-    def click(self, job: Job, done, **display) -> None:
-        """Start the job, or cancel the one that runs."""
+    def click(self, job: Callable[[], Job], done, **display) -> None:
+        """Start the job that the panel means now, or cancel the one that runs."""
         if self.running:
             self.button.enabled = False
             self.say("Cancelling...")
@@ -56,6 +57,7 @@ class RunButton:
             self.bar.visible = False
             if event["event"] == "error":
                 self.say(event["message"], failed=event["kind"] != "cancelled")
+                self.panel.input.onRefused(event["message"])
             else:
                 chosen = self.panel.parameters and self.panel.parameters.inputVolume
                 whose = "" if volume is chosen else f" The results belong to {volume.GetName()}."
@@ -65,7 +67,7 @@ class RunButton:
 
         try:
             volumes = self.panel.input.volumes()
-            self.running = self.panel.logic.start(job, volumes, finished, self.progress, **display)
+            self.running = self.panel.logic.start(job(), volumes, finished, self.progress, **display)
         except InputError as error:
             self.say(str(error), failed=True)
         if self.running:

@@ -104,6 +104,18 @@ def test_a_volume_travels_once_with_its_uids(logic, slicer):
     assert sent[0][1]["source"]["series"]["sop"] == ["1.2.3", "1.2.4"]
 
 
+def test_maps_of_changed_voxels_bring_their_own_prediction(logic, slicer):
+    from MedXAIPanel import results, scenarios
+
+    volume = scenarios.ball()
+    for tables in (1, 1, 2):
+        if tables == 2:
+            slicer.util.arrayFromVolume(volume)[:] = slicer.util.arrayFromVolume(volume)[::-1].copy() ** 2
+            slicer.util.arrayFromVolumeModified(volume)
+        logic.explain(volume, "planted-lesion", "lesion")
+        assert len(results.predictionsOf(volume)) == tables
+
+
 def batch(slicer):
     """The batch script as a module; it ends with slicer.util.exit only when run as a script."""
     path = ROOT / "MedXAI" / "Resources" / "Scripts" / "medxai_batch.py"

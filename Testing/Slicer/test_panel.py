@@ -142,9 +142,8 @@ def test_a_model_with_several_inputs_gets_a_selector_for_each(panel, slicer, tmp
     scenarios.chosen(panel, scenarios.ball("first"))
     panel.input.open(str(tmp_path / "two.json"))
     assert "not beside its card" in panel.ui.predictButton.toolTip, "missing weights are told at once"
-    panel.parameters.model = "planted-lesion"
     (tmp_path / "planted-lesion.safetensors").write_bytes((ZOO / "planted-lesion.safetensors").read_bytes())
-    panel.input.open(str(tmp_path / "two.json"))
+    panel.input.onModelChosen(panel.ui.model.currentIndex)
     assert panel.ui.inputLabel.text == "t1:" and list(panel.input.selectors) == ["flair"]
     assert not panel.ui.predictButton.enabled and "flair" in panel.ui.predictButton.toolTip
     second = scenarios.ball("second")
@@ -174,6 +173,8 @@ def test_a_file_that_is_a_program_wants_consent(panel, data, slicer, tmp_path):
     assert panel.ui.predictButton.enabled
     panel.parameters.model = "planted-lesion"
     assert not panel.ui.trust.visible and not panel.ui.trust.checked
+    panel.input.onRefused("net.pt: this is a program; allow it with --trust")
+    assert panel.ui.trust.visible and not panel.ui.predictButton.enabled, "also where only opening it has told"
 
 
 def test_a_run_under_way_leaves_the_window_alive(panel, slicer):
