@@ -16,6 +16,7 @@ from . import trust
 
 SEARCH_PATH = "MEDXAI_MODEL_PATH"
 """Environment variable: folders in which weights are looked for, separated as in PATH."""
+TASKS, MODES = ("classification", "segmentation"), ("slices", "whole", "windows")
 ZOO = Path(__file__).parent / "zoo"
 
 
@@ -64,6 +65,8 @@ def brief(model: str) -> Brief:
     path = card_path(model)
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
+        if card["task"] not in TASKS or card["spatial"]["mode"] not in MODES:
+            raise ValueError
         inputs = card.get("input", {})
         channels = inputs.get("channels") or [{"name": "image"}]
         return Brief(
@@ -85,7 +88,8 @@ def brief(model: str) -> Brief:
         raise InputError(f"{path}: there is no such model card; choose another one.") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InputError(
-            f"{path.name}: this is no model card; 'medxai card check' says what is wrong with it."
+            f"{path.name}: this is no model card, or one of name, task, spatial, input, output.labels and weights.file in it is "
+            "missing or wrong; mend it, or choose another one."
         ) from None
 
 
@@ -96,8 +100,13 @@ def background(card: dict) -> str | None:
 
 def weights_beside(folder: Path, name: str) -> Path | None:
     """The weights file beside its card, else in a folder of MEDXAI_MODEL_PATH."""
-    folders = [folder, *(Path(part) for part in os.environ.get(SEARCH_PATH, "").split(os.pathsep) if part)]
-    return next((place / name for place in folders if (place / name).is_file()), None)
+    return next((place / name for place in search_places(folder) if (place / name).is_file()), None)
+
+
+def search_places(folder: Path | None) -> list[Path]:
+    """Where weights are looked for: beside the card, then in the folders of MEDXAI_MODEL_PATH."""
+    places = [Path(part) for part in os.environ.get(SEARCH_PATH, "").split(os.pathsep) if part]
+    return [folder, *places] if folder else places
 
 
 def needs_consent(weights: Path) -> bool:

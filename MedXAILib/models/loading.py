@@ -7,7 +7,6 @@ else that torch can open is a program and passes through :mod:`.trust` first.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from .card import FROM_FILE, ModelCard, read_card
-from .listing import SEARCH_PATH, ZOO, zoo_cards
+from .listing import SEARCH_PATH, ZOO, search_places, zoo_cards
 from .networks import architecture
 from .trust import CHECKPOINT, EXPORTED, PICKLE, SAFETENSORS, SCRIPT, Findings, consent, guarded, inspect, repacked
 
@@ -122,8 +121,7 @@ def find_weights(card: ModelCard, folder: Path | None, weights: str | Path | Non
         if given.is_file():
             return given
     else:
-        places = [Path(part) for part in os.environ.get(SEARCH_PATH, "").split(os.pathsep) if part]
-        places = [folder, *places] if folder else places
+        places = search_places(folder)
     for place in places:
         if (place / card.weights.file).is_file():
             return place / card.weights.file
