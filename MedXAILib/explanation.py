@@ -274,10 +274,11 @@ def _common_limits(score: Score, values: np.ndarray, kept: set | None, case: _Ca
         limits.append(f"The map is empty: nothing here raises the score of {score.label}.")
     if kept is not None and len(kept) < case.prepared.shape[0]:
         limits.append(f"Slices explained: {_ranges(sorted(kept))}; the others are 0.")
-    if kept is not None and len(kept) == 1 and case.model.card.task == "classification":
+    output = case.model.card.output
+    if kept is not None and len(kept) == 1 and case.model.card.task == "classification" and output.exclusive:
         row = case.prediction.pieces[min(kept)]
         if row.argmax() != score.index:
-            best = case.model.card.output.labels[int(row.argmax())].name
+            best = output.labels[int(row.argmax())].name
             limits.append(
                 f"In this slice the model says {best} (p {row.max():.3f}), not {score.label} (p {row[score.index]:.3f})."
             )
@@ -319,7 +320,7 @@ def _fact(case: _Case, score: Score, kept: set | None) -> str:
     """What the model says of the very thing that is explained: a probability, or the size of a region."""
     prediction = case.prediction
     if case.model.card.task == "classification":
-        if kept is None:
+        if kept is None or len(prediction.pieces) == 1:
             return f"p {prediction.probabilities[score.label]:.3f}"
         strongest = max(prediction.pieces[n, score.index] for n in kept)
         return f"slice {_ranges(sorted(kept))}: p {strongest:.3f}" if len(kept) == 1 else f"highest p {strongest:.3f}"
