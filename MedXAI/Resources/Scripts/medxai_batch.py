@@ -48,6 +48,8 @@ def one(logic, path: str, a: argparse.Namespace) -> None:
     folder = a.output / Path(path).name.split(".")[0]
     if (folder / "run.json").exists() and not a.overwrite:
         raise InputError(f"{folder} holds an earlier run; give another --output, or add --overwrite.")
+    if not Path(path).exists():
+        raise InputError("there is no such file; check the path.")
     slicer.mrmlScene.Clear()
     volume = slicer.util.loadVolume(path, {"show": False})
     options = {"layers": a.layer, "slices": a.slices, "samples": a.samples, "weights": a.weights}
