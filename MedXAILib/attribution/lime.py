@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..progress import Progress, silent
+from .perturbation import switched, unmoved
 
 if TYPE_CHECKING:
     import torch
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 KERNEL_WIDTH = 0.25
 FAIR_R2 = 0.5
 """Below this, the surrogate is said to describe the network poorly."""
-ROUNDING = 1e-6
-"""Scores that differ by less than this part of the largest are the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,17 +83,8 @@ def lime(
     :param batch: samples in a call of ``score``.
     :param progress: called after each batch; what it raises passes through.
     """
-    import torch
-
     on = switches(samples, int(segments.max()) + 1, seed)
-    where = torch.as_tensor(np.asarray(segments), dtype=torch.long, device=x.device)
-    scores = []
-    with torch.no_grad():
-        for start in range(0, samples, batch):
-            shown = torch.from_numpy(on[start : start + batch]).to(x.device)[:, where].unsqueeze(1)
-            scores.append(score(torch.where(shown, x, fill)).double().cpu().numpy())
-            progress(min(start + batch, samples), samples, "LIME")
-    return fit(on, np.concatenate(scores))
+    return fit(on, switched(x, score, segments, on, fill=fill, batch=batch, progress=progress, text="LIME"))
 
 
 def switches(samples: int, count: int, seed: int) -> np.ndarray:
@@ -113,8 +103,8 @@ def fit(on: np.ndarray, scores: np.ndarray) -> Surrogate:
     distances = 1 - np.sqrt(rows.mean(axis=1))  # the cosine distance of a row of zeros and ones to all ones
     targets, count = scores.shape[1], on.shape[1]
     coefficients, intercepts, r2 = np.zeros((targets, count)), np.zeros(targets), np.zeros(targets)
-    for t in range(targets):
-        if np.ptp(scores[:, t]) <= ROUNDING * np.abs(scores[:, t]).max():
+    for t, still in enumerate(unmoved(scores)):
+        if still:
             intercepts[t] = scores[0, t]
             continue
         intercepts[t], pairs, r2[t], _ = base.explain_instance_with_data(
