@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from . import NOTICE, __version__, interrupt
-from .attribution.methods import METHODS
+from .attribution.methods import ALL, METHODS
 from .errors import InputError, missing_package
 from .job import Job
 from .progress import Cancelled
@@ -46,7 +46,8 @@ NAMED = typer.Option(
 )
 METHOD = typer.Option(
     "--method",
-    help=f"{' or '.join(METHODS)}; several times for several. Default: gradcam.",
+    help=f"{', '.join(METHODS)}; or {ALL} that suit the network. Several times for several. Default: gradcam. "
+    "'medxai methods' says what they are.",
     show_default=False,
 )
 WEIGHTS = typer.Option(
@@ -142,11 +143,7 @@ def predict(
     carry_out(job, output, overwrite, scene, snapshot, as_json)
 
 
-@app.command(
-    epilog="\n\n".join(
-        f"[cyan]{m.name}[/cyan] ({m.title}, {m.family}): {m.cost}. {m.reference}." for m in METHODS.values()
-    )
-)
+@app.command(epilog="\n\n".join(f"[cyan]{m.name}[/cyan] ({m.title}, {m.family}): {m.cost}." for m in METHODS.values()))
 def explain(
     model: Annotated[str, MODEL],
     output: Annotated[Path, OUTPUT],
@@ -165,7 +162,8 @@ def explain(
         list[str] | None,
         typer.Option(
             "--layer",
-            help="Layer for gradcam, as in named_modules(); several times for several. Default: the card's, else chosen and printed.",
+            help="Layer for the methods that need one, as in named_modules() ('medxai layers' lists them); several times for "
+            "several. Default: the card's, else the bottleneck; the choice is printed.",
             show_default=False,
         ),
     ] = None,
@@ -178,24 +176,50 @@ def explain(
     voxel: Annotated[
         str | None, typer.Option(help="Segmentation: explain one voxel, R,A,S in mm.", show_default=False)
     ] = None,
+    component: Annotated[
+        str | None,
+        typer.Option(help="Segmentation: explain the connected piece that holds R,A,S in mm.", show_default=False),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(help="Segmentation: explain the class over this mask (where it is not 0).", show_default=False),
+    ] = None,
+    score: Annotated[
+        str, typer.Option(help="With --threshold: sum the region's logits, or its probabilities.")
+    ] = "logits",
     slices: Annotated[
         str | None,
         typer.Option(
-            help="Slice-wise models: all, top:N or a:b (0-based). Default: all for gradcam, top:1 for lime.",
+            help="Slice-wise models: all, top:N or a:b (0-based). Default: all, but top:1 for perturbations.",
             show_default=False,
         ),
     ] = None,
     samples: Annotated[
         int | None,
         typer.Option(
-            help="LIME: number of perturbed inputs. Default: 10 for each superpixel, at least 200.", show_default=False
+            help="Perturbed or noisy inputs, or steps. Default: the method's own, as listed below.", show_default=False
         ),
     ] = None,
     superpixels: Annotated[
         int | None,
         typer.Option(
-            help="LIME: about how many superpixels. Default: 50 in a slice, 150 in a volume.", show_default=False
+            help="LIME, SHAP: about how many superpixels. Default: 50 in a slice, 150 in a volume.", show_default=False
         ),
+    ] = None,
+    baseline: Annotated[
+        str, typer.Option(help="Input without evidence, for ig and deeplift: air, zero, mean or blurred.")
+    ] = "air",
+    references: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reference",
+            help="expgrad: another case to draw baselines from; several times for several. Default: the four baselines.",
+            show_default=False,
+        ),
+    ] = None,
+    budget: Annotated[
+        int | None,
+        typer.Option(help="Leave out methods that need more evaluations than this.", show_default=False),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     share: Annotated[float, typer.Option(help="Hot regions hold this share of a map's positive mass.")] = 0.5,
@@ -213,6 +237,7 @@ def explain(
     series: Annotated[str | None, SERIES] = None,
     format: Annotated[str, FORMAT] = "nrrd",
     keep_input: Annotated[bool, KEEP] = False,
+    cells: Annotated[bool, typer.Option("--cells", help="Also write maps of layers on their own coarse grid.")] = False,
     scene: Annotated[Path | None, SCENE] = None,
     snapshot: Annotated[Path | None, SNAPSHOT] = None,
     overwrite: Annotated[bool, OVERWRITE] = False,
@@ -233,7 +258,7 @@ def explain(
         series,
         tuple(classes or ()),
         threshold,
-        None if voxel is None else point(voxel),
+        None if voxel is None else point(voxel, "--voxel"),
         tuple(dict.fromkeys(methods or ("gradcam",))),
         tuple(layers or ()),
         slices,
@@ -244,8 +269,46 @@ def explain(
         None if anatomy is None else str(anatomy),
         format,
         keep_input,
+        None if component is None else point(component, "--component"),
+        None if mask is None else str(mask),
+        score,
+        baseline,
+        tuple(references or ()),
+        budget,
+        cells,
     )
     carry_out(job, output, overwrite, scene, snapshot, as_json)
+
+
+@app.command()
+def methods() -> None:
+    """List the field's methods of explanation: which there are here, and why the others are not."""
+    from rich.table import Table
+
+    from .attribution.taxonomy import table
+
+    shown = Table("family", "method", "status", "", box=None, pad_edge=False)
+    for row in table():
+        shown.add_row(*row)
+    Console(highlight=False).print(shown, markup=False)
+
+
+@app.command()
+def layers(
+    model: Annotated[str, MODEL],
+    path: Annotated[Path | None, INPUT] = None,
+    weights: Annotated[str | None, WEIGHTS] = None,
+    trust: Annotated[bool, TRUST] = False,
+) -> None:
+    """List a model's layers: shapes, where their cells lie, and which one is explained by default.
+
+    With an input, for that input; else for the size that the card names, or 64 voxels along each axis.
+    """
+    from .run import list_layers
+
+    job = Job("predict", {"": str(path)} if path else {}, model, weights, trust, "cpu")
+    for line in list_layers(job):
+        print(line)
 
 
 @card_app.command("new")
@@ -343,7 +406,7 @@ def inputs(path: Path | None, named: list[str] | None) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def point(text: str) -> tuple[float, float, float]:
+def point(text: str, option: str) -> tuple[float, float, float]:
     """``R,A,S`` in mm.
 
     :raises InputError: for anything else.
@@ -351,7 +414,7 @@ def point(text: str) -> tuple[float, float, float]:
     try:
         r, a, s = (float(part) for part in text.split(","))
     except ValueError:
-        raise InputError(f"--voxel {text}: give three numbers R,A,S in mm, as --voxel=-12,30.5,8.") from None
+        raise InputError(f"{option} {text}: give three numbers R,A,S in mm, as {option}=-12,30.5,8.") from None
     return r, a, s
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import PurePath
 
-OPTIONS = {"classes": "class", "methods": "method", "layers": "layer"}
+OPTIONS = {"classes": "class", "methods": "method", "layers": "layer", "references": "reference"}
 """Options of the command line that are named unlike the job's parts."""
 
 
@@ -20,7 +20,12 @@ class Job:
     :ivar model: path of a model card, or the name of a model that comes with MedXAI.
     :ivar classes: class names; empty is the predicted class.
     :ivar threshold: segmentation: explain the region above this probability.
-    :ivar voxel: segmentation: explain one voxel, RAS mm.
+    :ivar voxel, component: segmentation: explain one voxel, or the connected piece that holds it, RAS mm.
+    :ivar mask: segmentation: explain the class over this mask, a path.
+    :ivar score: ``logits``, or with a threshold ``probabilities``.
+    :ivar cells: also write maps of layers on their own grid.
+    :ivar references: expected gradients: paths of inputs from which baselines are drawn.
+    :ivar budget: leave out methods that need more evaluations.
     :ivar share: of the positive mass that the hot regions hold.
     """
 
@@ -45,6 +50,13 @@ class Job:
     anatomy: str | None = None
     format: str = "nrrd"
     keep_input: bool = False
+    component: tuple[float, float, float] | None = None
+    mask: str | None = None
+    score: str = "logits"
+    baseline: str = "air"
+    references: tuple[str, ...] = ()
+    budget: int | None = None
+    cells: bool = False
 
     @classmethod
     def from_json(cls, values: dict) -> Job:
@@ -69,7 +81,7 @@ class Job:
             if f.name in ("task", "inputs", "model") or value == f.default:
                 continue
             option = OPTIONS.get(f.name, f.name.replace("_", "-"))
-            if f.name == "voxel":
+            if f.name in ("voxel", "component"):
                 value = ",".join(f"{mm:g}" for mm in value)
             pairs += [(option, part) for part in value] if isinstance(value, tuple) else [(option, value)]
         return pairs
@@ -78,8 +90,9 @@ class Job:
         """The job as it is written down: file names without the folders they lie in."""
         plain = asdict(self)
         plain["inputs"] = {name: PurePath(path).name for name, path in self.inputs.items()}
-        for name in ("model", "weights", "anatomy"):
+        for name in ("model", "weights", "anatomy", "mask"):
             plain[name] = plain[name] and PurePath(plain[name]).name
+        plain["references"] = [PurePath(path).name for path in self.references]
         return plain
 
 

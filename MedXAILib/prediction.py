@@ -18,6 +18,8 @@ from .tiling import AT_ONCE, Stitcher, Tiling, tile
 from .volume import Label, Labels, Volume, label_colors, resample
 
 if TYPE_CHECKING:
+    import torch
+
     from .attribution.tape import TapeCache
     from .models.loading import Model
 
@@ -77,14 +79,27 @@ class Prediction:
             return np.full(n, 1 / n, np.float32)
         return (np.arange(n) == self.logits[:, index].argmax()).astype(np.float32)
 
-    def probability(self, index: int) -> np.ndarray:
-        """Segmentation: probability of a class on the network's grid, float32 (d0, d1, d2)."""
-        return activate(self.logits, self.card, axis=0)[index]
+    def probability(self, index: int, where: tuple = ()) -> np.ndarray:
+        """Segmentation: probability of a class on the network's grid, float32 (d0, d1, d2), or in a box of it."""
+        return activate(self.logits[(slice(None), *where)], self.card, axis=0)[index]
 
+    @cached_property
     def winners(self) -> np.ndarray:
-        """Segmentation: the predicted class of each voxel of the network's grid; -1 where no sigmoid exceeds 0.5."""
-        best = self.logits.argmax(0)
-        return best if self.card.output.exclusive else np.where(self.logits.max(0) > 0, best, -1)
+        """Segmentation: the predicted class of each voxel of the network's grid (d0, d1, d2); the number of classes where
+        no sigmoid exceeds 0.5."""
+        if self.prepared.aligned and self.card.output.exclusive:
+            return self.labels.volume.array
+        return best_class(self.logits, self.card.output.exclusive)
+
+
+def best_class(logits: np.ndarray, exclusive: bool) -> np.ndarray:
+    """The class of the highest logit in each voxel (d0, d1, d2), plane by plane; the number of classes for none."""
+    count = len(logits)
+    best = np.empty(logits.shape[1:], np.uint8 if count < 255 else np.uint16)
+    for n in range(len(best)):
+        plane = logits[:, n]
+        best[n] = plane.argmax(0) if exclusive else np.where(plane.max(0) > 0, plane.argmax(0), count)
+    return best
 
 
 def activate(logits: np.ndarray, card: ModelCard, axis: int) -> np.ndarray:
@@ -128,12 +143,13 @@ def predict(
 
     prepared = inputs if isinstance(inputs, Prepared) else prepare(model.card, inputs)
     tiling, _ = lay_out(model, prepared)
-    # without layers a tape is a bare forward pass; a limit of 0 keeps only the first tile's output
-    tapes = tapes or TapeCache(model.network, (), limit=0)
+    if tapes is None or (tapes.limit == 0 and len(tiling.tiles) > 1):
+        # nothing would be kept of these passes: without layers a tape is a bare forward pass
+        tapes = TapeCache(model.network, (), limit=0)
     results, stitcher = [], None
     for number, (t, x) in enumerate(tiling.pieces(prepared.tensor[None])):
         tapes.progress = portion(progress, number, len(tiling.tiles))
-        output = tapes.tape(t, x.to(model.device)).output.detach().float().cpu().numpy()
+        output = tapes.tape(t, feed(model, x)).output.detach().float().cpu().numpy()
         check_output(model.card, output, x.shape[2:])
         if model.card.task == "classification":
             results.append(output)
@@ -145,6 +161,12 @@ def predict(
     logits = stitcher.sum[(slice(None), *(slice(0, n) for n in tiling.shape))]
     labels = to_labels(model.card, prepared, logits, portion(progress, len(tiling.tiles) - 1, len(tiling.tiles)))
     return Prediction(model.card, prepared, tiling, logits, labels)
+
+
+def feed(model: Model, x: torch.Tensor) -> torch.Tensor:
+    """A piece of the prepared tensor as the network takes it: on its device, in its precision."""
+    kind = next((p.dtype for p in model.network.parameters() if p.is_floating_point()), x.dtype)
+    return x.to(model.device, kind)
 
 
 def voxel_stitcher(tiling: Tiling) -> Stitcher:
@@ -173,6 +195,25 @@ def to_labels(card: ModelCard, prepared: Prepared, logits: np.ndarray, progress:
     independent ones get channel + 1 where their probability exceeds 0.5.
     """
     reference, exclusive = prepared.reference, card.output.exclusive
+    if prepared.aligned:
+        winner = best_class(logits, exclusive)
+        if not exclusive:
+            winner = np.where(winner == len(logits), 0, winner + 1).astype(winner.dtype)
+    else:
+        winner = _resampled_winner(prepared, logits, exclusive, progress)
+    first = 1 if exclusive else 0
+    colors = label_colors(len(card.output.labels))
+    rows = [
+        Label(index if exclusive else index + 1, label.name, label.color or colors[index])
+        for index, label in enumerate(card.output.labels)
+        if index >= first
+    ]
+    return Labels(Volume(winner, reference.affine, reference.source), tuple(rows))
+
+
+def _resampled_winner(prepared: Prepared, logits: np.ndarray, exclusive: bool, progress: Progress) -> np.ndarray:
+    """Label values (k, j, i) on the reference grid."""
+    reference = prepared.reference
     best = np.full(reference.array.shape[:3], -np.inf if exclusive else 0, np.float32)
     winner = np.zeros(best.shape, np.uint8 if len(logits) < 255 else np.uint16)
     for index, channel in enumerate(logits):
@@ -182,11 +223,4 @@ def to_labels(card: ModelCard, prepared: Prepared, logits: np.ndarray, progress:
         better = values > best
         best[better] = values[better]
         winner[better] = index if exclusive else index + 1
-    first = 1 if exclusive else 0
-    colors = label_colors(len(card.output.labels))
-    rows = [
-        Label(index if exclusive else index + 1, label.name, label.color or colors[index])
-        for index, label in enumerate(card.output.labels)
-        if index >= first
-    ]
-    return Labels(Volume(winner, reference.affine, reference.source), tuple(rows))
+    return winner

@@ -12,7 +12,7 @@ import numpy as np
 
 from .errors import InputError
 from .models.card import Intensity, ModelCard
-from .volume import Volume, apply, axis_codes, nearest_axes, resample
+from .volume import Volume, apply, axis_codes, nearest_axes, resample, same_affine
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +60,18 @@ class Prepared:
     def volume(self, array: np.ndarray, affine: np.ndarray | None = None) -> Volume:
         """An array (d0, d1, d2[, channel]) on this grid (or on ``affine``, in d0, d1, d2 order) as a Volume."""
         affine = self.affine if affine is None else affine
-        return Volume(array, affine[:, [2, 1, 0, 3]], self.reference.source)
+        return Volume(array, ijk_affine(affine), self.reference.source)
+
+    @property
+    def aligned(self) -> bool:
+        """Whether this grid, in d0, d1, d2 order, is the reference volume's own array."""
+        own = self.reference
+        return self.shape == own.shape[::-1] and same_affine(ijk_affine(self.affine), own.affine, own.shape, 1e-3)
+
+
+def ijk_affine(affine: np.ndarray) -> np.ndarray:
+    """The affine of indices (d2, d1, d0), which a Volume has, from that of (d0, d1, d2)."""
+    return affine[:, [2, 1, 0, 3]]
 
 
 def named_inputs(card: ModelCard, inputs: Volume | dict[str, Volume]) -> dict[str, Volume]:

@@ -21,7 +21,7 @@ from .preparation import Prepared, prepare
 from .progress import Progress, portion, silent
 from .provenance import available_memory, peak_memory, versions
 from .regions import foreground
-from .targets import ClassScore, RegionScore, Target, VoxelScore
+from .targets import ClassScore, ComponentScore, MaskScore, RegionScore, Target, VoxelScore
 from .volume import Labels, Volume, resample, spacing
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .prediction import Prediction
 
 FORMATS = ("nrrd", "nii.gz", "mha")
+SCORES = ("logits", "probabilities")
 
 
 @dataclass(eq=False)
@@ -68,17 +69,27 @@ def targets(job: Job) -> list[Target]:
 
     :raises InputError: for options that exclude each other.
     """
-    if job.voxel is not None and job.threshold is not None:
+    asked = [name for name in ("voxel", "component", "mask", "threshold") if getattr(job, name) is not None]
+    if len(asked) > 1:
         raise InputError(
-            "--voxel and --threshold exclude each other: explain one voxel, or the region above a probability."
+            f"{' and '.join(f'--{name}' for name in asked)} exclude each other: explain one voxel, one piece, one mask, or "
+            "the region above a probability."
         )
-    if job.voxel is not None:
-        return [VoxelScore(tuple(job.voxel), label) for label in job.classes or (None,)]
-    if job.threshold is not None:
-        if not job.classes:
-            raise InputError("--threshold needs the class whose region is meant: add --class NAME.")
-        return [RegionScore(label, job.threshold) for label in job.classes]
-    return [ClassScore(label) for label in job.classes or (None,)]
+    if job.score not in SCORES:
+        raise InputError(f"--score {job.score}: choose one of {', '.join(SCORES)}.")
+    probabilities = job.score == "probabilities"
+    if probabilities and job.threshold is None:
+        raise InputError("--score probabilities goes with --threshold: give one, or leave it out.")
+    if job.threshold is not None and not job.classes:
+        raise InputError("--threshold needs the class whose region is meant: add --class NAME.")
+    mask = read_volume(job.mask) if job.mask is not None else None
+    make = {
+        "voxel": lambda label: VoxelScore(tuple(job.voxel), label),
+        "component": lambda label: ComponentScore(tuple(job.component), label),
+        "mask": lambda label: MaskScore(mask, label),
+        "threshold": lambda label: RegionScore(label, job.threshold, probabilities),
+    }
+    return [make[asked[0]](label) if asked else ClassScore(label) for label in job.classes or (None,)]
 
 
 def carry_out(
@@ -116,23 +127,27 @@ def carry_out(
         )
         opened.pass_seconds = pass_seconds(model, opened)
         if both:
-            say_cost(job, opened, say)
             progress = portion(progress, 1, 2)
     attributions = []
     if job.task == "explain":
+        say_cost(job, model, opened, say)
         attributions = explain(
             model,
             opened.prepared,
             targets(job),
             job.methods,
-            layers,
+            job.layers,
             slices=job.slices,
             samples=job.samples,
             superpixels=job.superpixels,
+            baseline=job.baseline,
+            references=[read_volume(path) for path in job.references],
+            budget=job.budget,
             seed=job.seed,
             prediction=opened.prediction,
             tapes=opened.tapes,
             progress=progress,
+            say=say,
         )
     return Result(opened, attributions, time.perf_counter() - began)
 
@@ -143,7 +158,7 @@ def open_inputs(model: Model, volumes: dict[str, Volume]) -> Opened:
     from .prediction import lay_out
 
     prepared = prepare(model.card, volumes.get("", volumes))
-    # without layers a tape is a bare forward pass; a limit of 0 keeps only the first tile's output
+    # without layers a tape is a bare forward pass; a limit of 0 keeps only the last tile's output
     return Opened(prepared, lay_out(model, prepared)[1], TapeCache(model.network, (), limit=0))
 
 
@@ -167,20 +182,34 @@ def pass_seconds(model: Model, opened: Opened) -> float:
 
 def record_layers(job: Job, model: Model, opened: Opened, keep: bool, say: Notes) -> list[str]:
     """The layers that the job explains, and tapes for them where there are none."""
-    from .attribution.methods import method
+    from .attribution.methods import ALL, LayerMethod, method
     from .attribution.tape import TapeCache
-    from .explanation import choose_layers
+    from .explanation import choose_layers, recorded, tape_limit
 
-    explains = job.task == "explain" and any(method(name).kind == "tape" for name in job.methods)
-    if not explains and not (keep and opened.found and opened.prediction is None):
-        return []
-    chosen, why = choose_layers(model, opened.found, job.layers)
-    layers = [layer.name for layer in chosen]
-    if explains:
-        say(f"Layer {', '.join(layers)}: {why}.")
+    if job.task == "explain":
+        layers = recorded(wanted_methods(job, model, opened, say))
+        named = not set(job.methods) <= {ALL, "layerwise"} and any(
+            isinstance(method(name), LayerMethod) for name in job.methods if name != ALL
+        )
+        if layers and (named or ALL in job.methods):
+            chosen, why = choose_layers(model, opened.found, job.layers)
+            say(f"Layer {', '.join(layer.name for layer in chosen)}: {why}.")
+    elif keep and opened.found and opened.prediction is None:
+        layers = [layer.name for layer in choose_layers(model, opened.found, job.layers)[0]]
+    else:
+        layers = []
     if not set(layers) <= set(opened.tapes.layers):
-        opened.tapes = TapeCache(model.network, layers)
+        opened.tapes = TapeCache(model.network, layers, limit=tape_limit(model.card.spatial.mode))
     return layers
+
+
+def wanted_methods(job: Job, model: Model, opened: Opened, say: Callable[[str], None] = lambda text: None) -> list:
+    """(method, layers) of a job; what was left out is said."""
+    from .explanation import choose_methods
+    from .explanation.case import case_facts
+
+    facts = case_facts(opened.prepared, model.card.spatial.mode, 0, job.samples, job.superpixels)
+    return choose_methods(model, opened.found, job.methods, job.layers, facts, job.budget, say)
 
 
 def say_memory(need: int, say: Notes) -> None:
@@ -193,27 +222,35 @@ def say_memory(need: int, say: Notes) -> None:
         say("This may not fit: give the card windows (spatial.mode), or choose a deeper layer.")
 
 
-def say_cost(job: Job, opened: Opened, say: Notes) -> None:
-    """How long query methods may take, where that is over a minute, from the pace of the first pass."""
-    from .attribution.methods import method
+def say_cost(job: Job, model: Model, opened: Opened, say: Notes) -> None:
+    """What each of several methods costs, and any that takes over a minute, from the pace of the first pass."""
+    from .attribution.methods import case_evaluations
+    from .explanation.case import case_facts
 
-    for m in (method(name) for name in job.methods):
-        samples = evaluations(m.name, job, opened.prediction.tiling.mode)
-        minutes = samples * opened.pass_seconds / 60
-        if m.kind == "query" and minutes > 1:
-            say(
-                f"{m.title}: about {samples} evaluations, up to {minutes:.0f} minutes at the pace of the first pass; --samples sets how many."
-            )
+    facts = case_facts(opened.prepared, model.card.spatial.mode, 0, job.samples, job.superpixels)
+    wanted = wanted_methods(job, model, opened)
+    each = " for each slice" if model.card.spatial.mode == "slices" else ""
+    for m, layers in wanted:
+        count = case_evaluations(m, facts, max((layer.shape[0] for layer in layers), default=0))
+        seconds = count * opened.pass_seconds
+        if len(wanted) > 1 or seconds > 60:
+            sets = " (--samples sets how many)" if seconds > 60 and m.kind == "query" else ""
+            say(f"{m.title}: about {count} evaluations{each}, {duration(seconds)} at the pace of the first pass{sets}.")
 
 
-def evaluations(name: str, job: Job, mode: str) -> int:
-    """About how often a method runs the network for one map (of one slice, for slice-wise models)."""
-    from .attribution.methods import method
-    from .explanation import SUPERPIXELS, default_samples
+def duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 60 else f"{seconds / 60:.0f} minutes"
 
-    if method(name).kind == "tape":
-        return 1
-    return job.samples or default_samples(job.superpixels or SUPERPIXELS[mode])
+
+def evaluations(job: Job, model: Model, opened: Opened) -> dict[str, int]:
+    """About how often each method runs the network for one map (of one slice, for slice-wise models)."""
+    from .attribution.methods import METHODS, case_evaluations
+    from .explanation import choose_layers
+    from .explanation.case import case_facts
+
+    facts = case_facts(opened.prepared, model.card.spatial.mode, 0, job.samples, job.superpixels)
+    channels = choose_layers(model, opened.found, ())[0][0].shape[0] if opened.found else 0
+    return {name: case_evaluations(m, facts, channels) for name, m in METHODS.items()}
 
 
 def run(
@@ -289,18 +326,24 @@ def run(
 
 def check(job: Job) -> None:
     """:raises InputError: for options that cannot be right whatever the input."""
-    from .attribution.methods import method
+    from .attribution.gradient import BASELINES
+    from .attribution.methods import methods
 
-    for name in job.methods:
-        method(name)
+    methods(job.methods)
     targets(job)
+    if job.baseline not in BASELINES:
+        raise InputError(f"--baseline {job.baseline}: choose one of {', '.join(BASELINES)}.")
     if job.format not in FORMATS:
         raise InputError(f"--format {job.format}: choose one of {', '.join(FORMATS)}.")
     if not 0 < job.share <= 1:
         raise InputError(f"--share {job.share:g}: give a share of the mass above 0 and up to 1.")
-    for option, value in (("--samples", job.samples), ("--superpixels", job.superpixels)):
-        if value is not None and value < 2:
-            raise InputError(f"{option} {value}: give at least 2.")
+    for option, value, least in (
+        ("--samples", job.samples, 2),
+        ("--superpixels", job.superpixels, 2),
+        ("--budget", job.budget, 1),
+    ):
+        if value is not None and value < least:
+            raise InputError(f"{option} {value}: give at least {least}.")
 
 
 def check_pictures(scene_path: str | Path | None, snapshot_path: str | Path | None) -> None:
@@ -423,6 +466,43 @@ def check_card(job: Job, picture: Path, progress: Progress = silent) -> list[str
     else:
         lines += [f"{name}: {ml:.1f} mL" for name, ml in prediction.labels.ml().items()]
     return lines + say.lines
+
+
+def list_layers(job: Job) -> list[str]:
+    """The feature grids of a model, in lines: name, kind, shape, and cells in voxels of the network's input.
+
+    :raises InputError: for whatever does not fit: card, weights, file.
+    """
+    from .explanation import choose_layers
+    from .models.layers import grids, inspect, stages
+    from .models.loading import load_model
+    from .prediction import lay_out
+
+    model = load_model(job.model, weights=job.weights and Path(job.weights), trust=job.trust, device=job.device)
+    card = model.card
+    if job.inputs:
+        found = lay_out(model, prepare(card, read_volume(job.inputs[""])))[1]
+    else:
+        size = (
+            card.input.size
+            or getattr(card.spatial, "size", None)
+            or (64,) * (2 if card.spatial.mode == "slices" else 3)
+        )
+        channels = 3 if card.input.color == "rgb" else len(card.input.channels)
+        found = inspect(model.network, (1, channels, *size))
+    (chosen, *_), why = choose_layers(model, found, ())
+    steps = {layer.name for layer in stages(found)}
+    lines = [f"{'layer':44} {'kind':22} {'channels':>8}  {'cells':14} {'stride':12} receptive field"]
+    for layer in grids(found):
+        mark = "*" if layer.name == chosen.name else "|" if layer.name in steps else " "
+        field = "x".join(f"{n:g}" for n in layer.cells.field)
+        stride = "x".join(f"{n:g}" for n in layer.cells.stride)
+        cells = "x".join(map(str, layer.shape[1:]))
+        lines.append(f"{mark} {layer.name:42} {layer.kind:22} {layer.shape[0]:8}  {cells:14} {stride:12} {field}")
+    return [
+        *lines,
+        f"* explained by default: {chosen.name}, {why}. | stages of layer-wise Grad-CAM. Cells in voxels of the network's input.",
+    ]
 
 
 def title(a: Attribution) -> str:

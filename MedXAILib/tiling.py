@@ -65,8 +65,10 @@ class Tiling:
             else:
                 piece = x[(..., *(slice(o, o + n) for o, n in zip(tile.at, self.size, strict=True)))]
                 missing = [n - have for n, have in zip(self.size, piece.shape[2:], strict=True)]
-                pad = [p for m in reversed(missing) for p in (0, m)]
-                yield tile, torch.nn.functional.pad(piece, pad, value=float(x.min()) if any(missing) else 0.0)
+                if any(missing):
+                    pad = [p for m in reversed(missing) for p in (0, m)]
+                    piece = torch.nn.functional.pad(piece, pad, value=float(x.min()))
+                yield tile, piece
 
     def subset(self, numbers: Sequence[int]) -> Tiling:
         """The same slices tiling over some slices only."""
@@ -108,19 +110,27 @@ def importance(
     stride: Sequence[float] | None = None,
     offset: Sequence[float] | None = None,
     cells: Sequence[int] | None = None,
-) -> np.ndarray:
-    """Gaussian weight of each voxel of a window, or of each feature cell (at offset + stride * n), float32 in (0, 1]."""
-    cells = cells or size
-    weight = np.ones((1,) * len(size))
+) -> list[np.ndarray]:
+    """Gaussian weight of the voxels of a window, or of its feature cells (at offset + stride * n), float32 in (0, 1]: one
+    line for each axis, whose product is the weight."""
+    lines = []
     for axis, n in enumerate(size):
-        at = np.arange(cells[axis]) * (stride[axis] if stride else 1) + (offset[axis] if offset else 0)
+        at = np.arange((cells or size)[axis]) * (stride[axis] if stride else 1) + (offset[axis] if offset else 0)
         line = np.exp(-0.5 * ((at - (n - 1) / 2) / (SIGMA * n)) ** 2)
-        weight = weight * np.maximum(line, 1e-3).reshape([-1 if a == axis else 1 for a in range(len(size))])
-    return weight.astype(np.float32)
+        lines.append(np.maximum(line, 1e-3).astype(np.float32))
+    return lines
+
+
+def product_of(lines: Sequence[np.ndarray]) -> np.ndarray:
+    """The outer product of one line for each axis."""
+    result = lines[0]
+    for line in lines[1:]:
+        result = result[..., None] * line
+    return result
 
 
 class Stitcher:
-    """Puts tile results back in place, as means weighted by each window's Gaussian.
+    """Puts tile results back in place: of windows as means weighted by each window's Gaussian, or as sums.
 
     :param tiling: the tiles.
     :param stride, offset: where the result's cells lie in voxels of a piece (1 and 0 for voxel-wise results).
@@ -133,9 +143,11 @@ class Stitcher:
             last = [max(t.at[axis] for t in tiling.tiles) for axis in range(3)]
             self.shape = tuple(round(o / s) + n for o, s, n in zip(last, self.stride, self.cells, strict=True))
             self.weight = importance(tiling.size, self.stride, self.offset, self.cells)
-            self.total = np.zeros(self.shape, np.float32)
-            for t in tiling.tiles:
-                self.total[self._where(t)] += self.weight
+            # windows stand in rows and columns, so their weights' sum is a product of lines too
+            self.total = [np.zeros(n, np.float32) for n in self.shape]
+            for axis, (total, line) in enumerate(zip(self.total, self.weight, strict=True)):
+                for start in {self._where(t)[axis].start for t in tiling.tiles}:
+                    total[start : start + len(line)] += line
         else:
             self.shape = (tiling.shape[0], *self.cells) if tiling.mode == "slices" else self.cells
         self.sum = None
@@ -146,10 +158,13 @@ class Stitcher:
 
     def share(self, t: Tile) -> np.ndarray:
         """The part that a window's cells have in the stitched values: weights that sum to 1 over the windows."""
-        return self.weight / self.total[self._where(t)]
+        rows = zip(self.weight, self.total, self._where(t), strict=True)
+        return product_of([line / total[where] for line, total, where in rows])
 
-    def add(self, t: Tile, result: np.ndarray) -> None:
-        """:param result: (batch, *channels, *cells); the batch holds the slices, or is 1."""
+    def add(self, t: Tile, result: np.ndarray, summed: bool = False) -> None:
+        """:param result: (batch, *channels, *cells); the batch holds the slices, or is 1.
+        :param summed: windows: plain sums instead of weighted means.
+        """
         channels = result.shape[1 : result.ndim - len(self.cells)]
         if self.sum is None:
             self.sum = np.zeros((*channels, *self.shape), np.float32)
@@ -158,7 +173,7 @@ class Stitcher:
         elif self.tiling.mode == "whole":
             self.sum[...] = result[0]
         else:
-            self.sum[(..., *self._where(t))] += result[0] * self.share(t)
+            self.sum[(..., *self._where(t))] += result[0] if summed else result[0] * self.share(t)
 
     def affine(self, affine: np.ndarray) -> np.ndarray:
         """4x4 of the stitched cells in (d0, d1, d2) order, from the prepared tensor's ``affine``.

@@ -103,7 +103,6 @@ class Worker:
         return {}
 
     def compute(self, request: dict) -> dict:
-        from .attribution.methods import METHODS
         from .job import Notes
         from .run import carry_out, check, evaluations
 
@@ -121,12 +120,11 @@ class Worker:
         result = carry_out(job, model, self.inputs(job), progress, say, opened=opened, keep=True)
         written = self.write(job, result, progress)
         self.keep(result.opened)
-        mode = result.prediction.tiling.mode
         return {
             "job": asdict(job),
             "versions": versions(),
             "pass_seconds": result.opened.pass_seconds,
-            "evaluations": {name: evaluations(name, Job("explain", {}, ""), mode) for name in METHODS},
+            "evaluations": evaluations(Job("explain", {}, ""), model, result.opened),
             "forward_passes": result.opened.tapes.recorded - (passes if result.opened is opened else 0),
             "remarks": say.lines,
             "seconds": round(result.seconds, 3),

@@ -1,27 +1,227 @@
-"""Class activation maps over a tape."""
+"""Class activation maps: how the activations and gradients of one layer become one map.
+
+Each method is a few functions over a :class:`Feature`. ``gather`` functions return statistics (batch, ...) that are summed
+over the tiles of a volume, so that channel weights belong to the whole and not to a window; the next ``gather`` and the
+final ``map`` get them. Maps are raw: no normalisation, and where a method ends in a ReLU it is taken after the tiles are
+put together.
+
+With several windows the gradient is that of the stitched score (each voxel's logit is shared out among the windows that
+hold it), so gradients and gradient times activation are *summed* over windows, while activations and what is linear in
+them are *averaged* with the windows' weights (``share``).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
 
+POOL = 4
+"""Cells of a window of Seg-XRes-CAM along each axis."""
+VOXELS_AT_ONCE = 1 << 21
+"""Score-CAM and Ablation-CAM try as many channels in one batch as make this many input voxels, but at least one."""
 
-def gradient_sums(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """Sum over positions of dS/dA^k: (batch, channel). Summable over tiles, as Grad-CAM's weights are one for each
-    channel of the whole input; the mean follows by dividing by the number of cells."""
-    return gradient.flatten(2).sum(2)
+
+@dataclass(frozen=True, eq=False)
+class Feature:
+    """One layer as one tile shows it.
+
+    :ivar activation: A, (batch, channel, *cells).
+    :ivar backward: gives dS/dA, of the same shape; the pass backwards runs when it is first called.
+    :ivar share: (*cells), the part of each cell in the whole: sums to 1 over the windows that hold it; 1.0 for one tile.
+    :ivar cells: number of cells of the whole.
+    :ivar ask: scores of the tile, (n * batch,): ``ask(input=variants)`` with (n * batch, channel, *spatial) for its input,
+        ``ask(off=channels)`` with each of n channels of this layer switched off in turn, ``ask()`` as it is.
+    :ivar input: the tile, (batch, channel, *spatial).
+    """
+
+    activation: torch.Tensor
+    backward: Callable[[], torch.Tensor]
+    share: torch.Tensor | float = 1.0
+    cells: int = 1
+    ask: Callable[..., torch.Tensor] | None = None
+    input: torch.Tensor | None = None
+
+    @property
+    def gradient(self) -> torch.Tensor:
+        return self.backward()
 
 
-def gradcam(activation: torch.Tensor, gradient: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """sum_k alpha_k A^k, before the ReLU (Selvaraju et al. 2017, arXiv 1610.02391, eqs. 1-2).
+def _sum(values: torch.Tensor) -> torch.Tensor:
+    """Over positions: (batch, channel)."""
+    return values.flatten(2).sum(2)
 
-    :param activation: (batch, channel, *cells).
-    :param weights: alpha, the mean over positions of dS/dA^k: (batch or 1, channel).
-    :returns: (batch, *cells), signed; its sum over tiles may be taken before the ReLU.
+
+def weighted(f: Feature, weights: torch.Tensor) -> torch.Tensor:
+    """sum_k w_k A^k: (batch, *cells).
+
+    :param weights: (batch or 1, channel).
     """
     import torch
 
-    equation = "bk...,bk->b..." if len(weights) == len(activation) else "bk...,ok->b..."
-    return torch.einsum(equation, activation, weights)
+    return torch.einsum("bk...,bk->b...", f.activation, weights.to(f.activation).expand(len(f.activation), -1))
+
+
+def mean_gradient(f: Feature) -> torch.Tensor:
+    """Grad-CAM's alpha_k: the mean over positions of dS/dA^k (Selvaraju et al. 2017, arXiv 1610.02391, eq. 1)."""
+    return _sum(f.gradient) / f.cells
+
+
+def gradcam(f: Feature, alpha: torch.Tensor) -> torch.Tensor:
+    """sum_k alpha_k A^k, then ReLU (eq. 2). On a segmentation's region it is Seg-Grad-CAM (Vinogradova et al. 2020,
+    arXiv 2002.11434, eq. 1); with windows, alpha is one for the whole volume."""
+    return weighted(f, alpha)
+
+
+def cam(f: Feature, alpha: torch.Tensor) -> torch.Tensor:
+    """sum_k w_k A^k with the head's own weights (Zhou et al. 2016, arXiv 1512.04150, eq. 2): behind pooling and one
+    linear layer w_k is alpha_k times the number of cells. No ReLU: signed."""
+    return weighted(f, alpha * f.cells)
+
+
+def activation_sums(f: Feature) -> torch.Tensor:
+    """sum A^k over positions."""
+    return _sum(f.activation * f.share)
+
+
+def plusplus_weights(f: Feature, sums: torch.Tensor) -> torch.Tensor:
+    """Grad-CAM++'s w_k (Chattopadhay et al. 2018, arXiv 1710.11063, eqs. 6 and 19): the sum over positions of
+    alpha ReLU(g), alpha = g^2 / (2 g^2 + g^3 sum A^k), g = dS/dA. The factor exp(S) that eq. 19 leaves in w_k is one number
+    for the whole map, and is left out. With windows, g is that of the window's own score: alpha is not linear in it."""
+    import torch
+
+    g = f.gradient
+    bottom = 2 + g * sums.to(g).reshape(*sums.shape, *[1] * (g.ndim - 2))
+    alpha = torch.where((g != 0) & (bottom != 0), 1 / bottom, 0)
+    return _sum(alpha * g.relu() * f.share)
+
+
+def gradcam_plusplus(f: Feature, sums: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """sum_k w_k A^k, then ReLU."""
+    return weighted(f, weights)
+
+
+def gradient_times_activation(f: Feature) -> torch.Tensor:
+    """HiResCAM (Draelos and Carin 2020, arXiv 2011.08891, eq. 4): sum_k dS/dA^k A^k at each cell, then ReLU. On a
+    segmentation's region it is Seg-HiRes-Grad-CAM (Rheude et al. 2024, MELBA)."""
+    return (f.gradient * f.activation).sum(1)
+
+
+def layercam(f: Feature) -> torch.Tensor:
+    """LayerCAM (Jiang et al. 2021, IEEE TIP 30, eqs. 6-7): sum_k ReLU(dS/dA^k) A^k at each cell, then ReLU."""
+    return (f.gradient.relu() * f.activation).sum(1)
+
+
+def xres(f: Feature) -> torch.Tensor:
+    """Seg-XRes-CAM (Hasany, Petitjean and Meriaudeau 2023, CVPR workshops): the gradient averaged over windows of POOL
+    cells along each axis and spread over them again, times A, summed over channels, then ReLU. A window of one cell is
+    HiResCAM, one of the whole grid Grad-CAM. Pooling windows begin with each tile."""
+    import torch
+
+    dimensions = f.gradient.ndim - 2
+    pool = (torch.nn.functional.avg_pool2d, torch.nn.functional.avg_pool3d)[dimensions - 2]
+    size = [min(POOL, n) for n in f.gradient.shape[2:]]
+    coarse = pool(f.gradient, size, size, ceil_mode=True, count_include_pad=False)
+    for axis, n in enumerate(size, 2):
+        coarse = coarse.repeat_interleave(n, axis).narrow(axis, 0, f.gradient.shape[axis])
+    return (coarse * f.activation).sum(1)
+
+
+def xgrad_sums(f: Feature) -> torch.Tensor:
+    """sum g A^k and sum A^k over positions: (batch, 2, channel)."""
+    import torch
+
+    return torch.stack([_sum(f.gradient * f.activation), activation_sums(f)], 1)
+
+
+def xgradcam(f: Feature, sums: torch.Tensor) -> torch.Tensor:
+    """XGrad-CAM (Fu et al. 2020, arXiv 2008.02312, eq. 8): w_k = sum(g A^k) / sum(A^k); sum_k w_k A^k, then ReLU."""
+    import torch
+
+    top, bottom = sums.unbind(1)
+    return weighted(f, torch.where(bottom != 0, top / bottom, 0))
+
+
+def second_moments(f: Feature) -> torch.Tensor:
+    """sum A^k A^l over positions, and below it sum A^k: (batch, channel + 1, channel)."""
+    import torch
+
+    a = f.activation.flatten(2)
+    shared = (f.activation * f.share).flatten(2)
+    return torch.cat([shared @ a.transpose(1, 2), shared.sum(2)[:, None]], 1)
+
+
+def eigencam(f: Feature, moments: torch.Tensor) -> torch.Tensor:
+    """Eigen-CAM (Muhammad and Yeasin 2020, arXiv 2008.00299, eq. 4): the activations' projection onto their first right
+    singular vector, here the first eigenvector of their second moments; signed so that its sum is not negative, then ReLU.
+    It knows no class: it shows what dominates the layer."""
+    import torch
+
+    _, vectors = torch.linalg.eigh(moments[:, :-1].double())
+    first = vectors[:, :, -1]
+    sign = torch.where((first * moments[:, -1].double()).sum(1, keepdim=True) < 0, -1.0, 1.0)
+    return weighted(f, first * sign)
+
+
+def ranges(f: Feature) -> torch.Tensor:
+    """The least and the negative of the greatest value of each channel: (batch, 2, channel); the least over tiles."""
+    import torch
+
+    flat = f.activation.flatten(2)
+    return torch.stack([flat.amin(2), -flat.amax(2)], 1)
+
+
+def masked_scores(f: Feature, limits: torch.Tensor) -> torch.Tensor:
+    """Score-CAM's S(x * H_k) - S(0), H_k being the upsampled A^k scaled to 0..1 (Wang et al. 2020, arXiv 1910.01279, eqs.
+    3-6): (batch, channel). Of a constant channel H_k is 0."""
+    import torch
+
+    low, high = limits[:, 0], -limits[:, 1]
+    a, shape = f.activation, f.input.shape[2:]
+    mode = ("bilinear", "trilinear")[len(shape) - 2]
+    blank = f.ask(input=torch.zeros_like(f.input))
+    found = []
+    for some in _batches(f):
+        up = torch.nn.functional.interpolate(a[:, some].to(f.input), shape, mode=mode, align_corners=False)
+        bottom, width = (t[:, some].to(up).reshape(*up.shape[:2], *[1] * len(shape)) for t in (low, high - low))
+        mask = torch.where(width > 0, (up - bottom) / width, 0)
+        variants = mask.transpose(0, 1)[:, :, None] * f.input  # (channels, batch, input channel, *spatial)
+        found.append(f.ask(input=variants.flatten(0, 1)).reshape(-1, len(a)).T - blank[:, None])
+    return torch.cat(found, 1)
+
+
+def scorecam(f: Feature, limits: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """sum_k softmax(S)_k A^k, then ReLU (eqs. 7-8)."""
+    return weighted(f, scores.softmax(1))
+
+
+def score_drops(f: Feature) -> torch.Tensor:
+    """The score, and the score with each channel switched off: (batch, 1 + channel)."""
+    import torch
+
+    batch = len(f.activation)
+    found = [f.ask()[:, None]]
+    for some in _batches(f):
+        off = range(f.activation.shape[1])[some]
+        found.append(f.ask(off=off).reshape(len(off), batch).T)
+    return torch.cat(found, 1)
+
+
+def ablationcam(f: Feature, scores: torch.Tensor) -> torch.Tensor:
+    """sum_k w_k A^k, w_k = (S - S without k) / |S|, then ReLU (Desai and Ramaswamy 2020, WACV, eqs. 4-5). The paper
+    divides by S, a probability; a logit may be negative, which would turn the map around."""
+    score, without = scores[:, :1], scores[:, 1:]
+    return weighted(f, (score - without) / score.abs().clamp_min(1e-12))
+
+
+def combine(gather: Callable, old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    """The statistics of two tiles as one."""
+    return old.minimum(new) if gather is ranges else old + new
+
+
+def _batches(f: Feature) -> list[slice]:
+    count = max(1, VOXELS_AT_ONCE // f.input.numel())
+    return [slice(n, n + count) for n in range(0, f.activation.shape[1], count)]

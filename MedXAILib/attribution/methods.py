@@ -1,23 +1,55 @@
-"""The registry of methods: the command line's help and the documentation read it."""
+"""The registry of methods: the command line's help, the panel's list and the documentation read it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from ..errors import InputError
-from . import cam
+from . import cam, gradient, lime, perturbation
+
+PASSES, FAILS, UNTESTED = "passes", "fails", "not tested"
+SAMPLES_PER_SUPERPIXEL = 10
+LEAST_SAMPLES = 200
+RISE_SAMPLES = 1000
+RISE_CELLS = 7
+"""Of RISE's random grids along each axis, as in the paper."""
+SUPERPIXELS = {"slices": 50, "whole": 150, "windows": 150}
+"""Default number of superpixels of a slice, of supervoxels of a volume."""
 
 
 @dataclass(frozen=True)
+class Facts:
+    """What the number of evaluations of a method depends on.
+
+    :ivar shape: (d0, d1, d2) that is explained at once: a slice has d0 = 1.
+    :ivar spacing: mm along these axes.
+    :ivar channels: of the layer explained.
+    """
+
+    mode: str
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    channels: int = 0
+    samples: int | None = None
+    superpixels: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Method:
     """One attribution method.
 
-    Tape methods have ``gather(activation, gradient) -> statistics`` (batch, ...), summed over tiles where the score is one
-    for the whole input, and ``map(activation, gradient, statistics / number of cells) -> (batch, *cells)``, linear in the
-    tiles, rectified at the end. Query methods only ask the network for scores of changed inputs.
+    :ivar needs: what it must have of the network.
+    :ivar evaluations: how often the network runs for one map of the whole (or of a slice of a slice-wise network), from
+        :class:`Facts`.
+    :ivar signed: whether negative values mean evidence against; otherwise maps are >= 0.
+    :ivar randomisation: whether maps change as they must where the network's weights are made random, layer by layer
+        (Adebayo et al. 2018, arXiv 1810.03292), as published.
+    :ivar task: the only task that it is for, or "".
     """
 
+    kind: ClassVar[str]
     name: str
     title: str
     family: str
@@ -25,39 +57,374 @@ class Method:
     cost: str
     reference: str
     signed: bool
-    gather: Callable | None = None
-    map: Callable | None = None
-
-    @property
-    def kind(self) -> str:
-        return "tape" if self.map else "query"
+    evaluations: Callable[[Facts], int] = lambda facts: 1
+    randomisation: str = UNTESTED
+    task: str = ""
 
 
-METHODS = {
+@dataclass(frozen=True, kw_only=True)
+class LayerMethod(Method):
+    """A map of one layer, from its activations and gradients: see :mod:`.cam`.
+
+    :ivar gathers: ``gather(feature, *earlier) -> statistics``, one after the other over all tiles.
+    :ivar map: ``map(feature, *statistics) -> (batch, *cells)``.
+    :ivar summed: windows' maps are added up, not averaged.
+    :ivar alone: its gradient is that of each window's own score.
+    :ivar stages: by default all stages of the network are explained, not one layer.
+    :ivar pooled: only where the head is pooling and one linear layer.
+    """
+
+    kind = "layer"
+    family: str = "class activation map"
+    needs: str = "a convolutional layer"
+    cost: str = "one forward pass, and one partial backward pass for each class"
+    gathers: tuple[Callable, ...] = ()
+    map: Callable
+    summed: bool = False
+    alone: bool = False
+    stages: bool = False
+    pooled: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputMethod(Method):
+    """A map of the input: see :mod:`.gradient`.
+
+    :ivar run: ``run(x, gradient, setting) -> Sensitivity``.
+    :ivar strongest: the map is the largest absolute value over an input's channels, else their sum.
+    :ivar times_cam: it is multiplied by the class's Grad-CAM.
+    """
+
+    kind = "input"
+    family: str = "gradient"
+    needs: str = "gradients"
+    run: Callable
+    strongest: bool = False
+    times_cam: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryMethod(Method):
+    """A map from the scores of changed inputs alone: see :mod:`.lime` and :mod:`.perturbation`.
+
+    :ivar superpixels: whether it switches superpixels, and gives a coefficient for each.
+    :ivar run: ``run(x, score, segments or None, facts, fill=..., seed=..., batch=..., progress=...)``.
+    """
+
+    kind = "query"
+    family: str = "perturbation"
+    needs: str = "nothing"
+    superpixels: bool = False
+    run: Callable
+
+
+def default_samples(superpixels: int) -> int:
+    """How many perturbed inputs so many superpixels want: the folk rule of 10 for each."""
+    return max(SAMPLES_PER_SUPERPIXEL * superpixels, LEAST_SAMPLES)
+
+
+def case_evaluations(m: Method, facts: Facts, channels: int = 0) -> int:
+    """About how often the network runs for one map.
+
+    :param channels: of the layer explained.
+    """
+    return m.evaluations(replace(facts, channels=channels))
+
+
+def superpixel_samples(facts: Facts) -> int:
+    return facts.samples or default_samples(facts.superpixels or SUPERPIXELS[facts.mode])
+
+
+def _lime(x, score, segments, facts, **common):
+    samples = facts.samples or default_samples(int(segments.max()) + 1)
+    return lime.lime(x, score, segments, samples=samples, **common)
+
+
+def _kernel_shap(x, score, segments, facts, **common):
+    samples = facts.samples or default_samples(int(segments.max()) + 1)
+    return perturbation.kernel_shap(x, score, segments, samples=samples, **common)
+
+
+def _occlusion(x, score, segments, facts, *, seed, **common):
+    patch, stride = perturbation.patches(facts.shape, facts.spacing)
+    return perturbation.occlusion(x, score, patch=patch, stride=stride, **common)
+
+
+def _rise(x, score, segments, facts, **common):
+    cells = [min(RISE_CELLS, n) for n in facts.shape]
+    return perturbation.rise(x, score, samples=facts.samples or RISE_SAMPLES, cells=cells, **common)
+
+
+def _patches(facts: Facts) -> int:
+    return perturbation.occlusion_evaluations(facts.shape, *perturbation.patches(facts.shape, facts.spacing))
+
+
+def _channels(facts: Facts) -> int:
+    return facts.channels + 1
+
+
+def _path(facts: Facts) -> int:
+    return (facts.samples or gradient.PATH_SAMPLES) + 2
+
+
+def _expected(facts: Facts) -> int:
+    return (facts.samples or gradient.PATH_SAMPLES) + 1 + len(gradient.BASELINES)
+
+
+def _noisy(facts: Facts) -> int:
+    return facts.samples or gradient.NOISY_SAMPLES
+
+
+ONE = "one forward pass, and one backward pass for each class"
+PATH = f"{gradient.PATH_SAMPLES} forward and backward passes (--samples)"
+
+METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method(
-            "gradcam",
-            "Grad-CAM",
-            "class activation map",
-            "a convolutional layer",
-            "one forward pass, and one partial backward pass for each class",
-            "Selvaraju et al. 2017, arXiv 1610.02391",
+        LayerMethod(
+            name="gradcam",
+            title="Grad-CAM",
+            reference="Selvaraju et al. 2017, arXiv 1610.02391; on a segmentation Seg-Grad-CAM: Vinogradova et al. 2020, arXiv 2002.11434",
             signed=False,
-            gather=cam.gradient_sums,
+            randomisation=PASSES,
+            gathers=(cam.mean_gradient,),
             map=cam.gradcam,
         ),
-        Method(
-            "lime",
-            "LIME",
-            "perturbation",
-            "nothing",
-            "one forward pass for each sample (10 for each superpixel, at least 200)",
-            "Ribeiro et al. 2016, arXiv 1602.04938",
+        LayerMethod(
+            name="layerwise",
+            title="Layer-wise Grad-CAM",
+            reference="Selvaraju et al. 2017, arXiv 1610.02391, at every stage of the encoder and decoder",
+            signed=False,
+            randomisation=PASSES,
+            gathers=(cam.mean_gradient,),
+            map=cam.gradcam,
+            stages=True,
+        ),
+        LayerMethod(
+            name="cam",
+            title="CAM",
+            needs="pooling and one linear layer behind the layer",
+            cost="one forward pass",
+            reference="Zhou et al. 2016, arXiv 1512.04150",
             signed=True,
+            gathers=(cam.mean_gradient,),
+            map=cam.cam,
+            pooled=True,
+            task="classification",
+        ),
+        LayerMethod(
+            name="gradcam++",
+            title="Grad-CAM++",
+            reference="Chattopadhay et al. 2018, arXiv 1710.11063",
+            signed=False,
+            gathers=(cam.activation_sums, cam.plusplus_weights),
+            map=cam.gradcam_plusplus,
+            alone=True,
+        ),
+        LayerMethod(
+            name="hirescam",
+            title="HiResCAM",
+            reference="Draelos and Carin 2020, arXiv 2011.08891; on a segmentation Seg-HiRes-Grad-CAM: Rheude et al. 2024, MELBA",
+            signed=False,
+            map=cam.gradient_times_activation,
+            summed=True,
+        ),
+        LayerMethod(
+            name="layercam",
+            title="LayerCAM",
+            reference="Jiang et al. 2021, IEEE TIP 30, 5875-5888",
+            signed=False,
+            map=cam.layercam,
+            summed=True,
+        ),
+        LayerMethod(
+            name="xgradcam",
+            title="XGrad-CAM",
+            reference="Fu et al. 2020, arXiv 2008.02312",
+            signed=False,
+            gathers=(cam.xgrad_sums,),
+            map=cam.xgradcam,
+        ),
+        LayerMethod(
+            name="segxrescam",
+            title="Seg-XRes-CAM",
+            reference="Hasany, Petitjean and Meriaudeau 2023, CVPR workshops",
+            signed=False,
+            map=cam.xres,
+            summed=True,
+            task="segmentation",
+        ),
+        LayerMethod(
+            name="eigencam",
+            title="Eigen-CAM",
+            cost="one forward pass; knows no class",
+            reference="Muhammad and Yeasin 2020, arXiv 2008.00299",
+            signed=False,
+            gathers=(cam.second_moments,),
+            map=cam.eigencam,
+        ),
+        LayerMethod(
+            name="scorecam",
+            title="Score-CAM",
+            cost="one forward pass for each channel of the layer",
+            reference="Wang et al. 2020, arXiv 1910.01279",
+            signed=False,
+            evaluations=_channels,
+            gathers=(cam.ranges, cam.masked_scores),
+            map=cam.scorecam,
+        ),
+        LayerMethod(
+            name="ablationcam",
+            title="Ablation-CAM",
+            cost="one forward pass for each channel of the layer",
+            reference="Desai and Ramaswamy 2020, WACV",
+            signed=False,
+            evaluations=_channels,
+            gathers=(cam.score_drops,),
+            map=cam.ablationcam,
+        ),
+        InputMethod(
+            name="saliency",
+            title="Gradient saliency",
+            cost=ONE,
+            reference="Simonyan et al. 2013, arXiv 1312.6034",
+            signed=False,
+            randomisation=PASSES,
+            run=gradient.plain,
+            strongest=True,
+        ),
+        InputMethod(
+            name="gradxinput",
+            title="Gradient x input",
+            cost=ONE,
+            reference="Shrikumar et al. 2016, arXiv 1605.01713",
+            signed=True,
+            run=gradient.gradient_times_input,
+        ),
+        InputMethod(
+            name="smoothgrad",
+            title="SmoothGrad",
+            cost=f"{gradient.NOISY_SAMPLES} forward and backward passes (--samples)",
+            reference="Smilkov et al. 2017, arXiv 1706.03825",
+            signed=False,
+            evaluations=_noisy,
+            run=gradient.smoothgrad,
+            strongest=True,
+        ),
+        InputMethod(
+            name="ig",
+            title="Integrated gradients",
+            cost=PATH,
+            reference="Sundararajan et al. 2017, arXiv 1703.01365",
+            signed=True,
+            evaluations=_path,
+            run=gradient.integrated_gradients,
+        ),
+        InputMethod(
+            name="expgrad",
+            title="Expected gradients",
+            cost=PATH,
+            reference="Erion et al. 2021, arXiv 1906.10670",
+            signed=True,
+            evaluations=_expected,
+            run=gradient.expected_gradients,
+        ),
+        InputMethod(
+            name="deeplift",
+            title="DeepLIFT",
+            needs="gradients and activation functions that can be seen",
+            cost="one forward and backward pass over the input and the baseline together",
+            reference="Shrikumar et al. 2017, arXiv 1704.02685, the Rescale rule as in Ancona et al. 2018, arXiv 1711.06104",
+            signed=True,
+            evaluations=lambda facts: 4,
+            run=gradient.deeplift,
+        ),
+        InputMethod(
+            name="lrp",
+            title="LRP (epsilon)",
+            needs="gradients and activation functions that can be seen",
+            cost=ONE,
+            reference="Bach et al. 2015, PLoS ONE 10(7), the epsilon rule as in Ancona et al. 2018, arXiv 1711.06104",
+            signed=True,
+            run=gradient.lrp,
+        ),
+        InputMethod(
+            name="guidedbackprop",
+            title="Guided backpropagation",
+            needs="gradients and rectifiers that can be seen",
+            cost=ONE,
+            reference="Springenberg et al. 2014, arXiv 1412.6806",
+            signed=False,
+            randomisation=FAILS,
+            run=gradient.guided_backpropagation,
+            strongest=True,
+        ),
+        InputMethod(
+            name="deconvnet",
+            title="DeconvNet",
+            needs="gradients and rectifiers that can be seen",
+            cost=ONE,
+            reference="Zeiler and Fergus 2014, arXiv 1311.2901",
+            signed=False,
+            randomisation=FAILS,
+            run=gradient.deconvolution,
+            strongest=True,
+        ),
+        InputMethod(
+            name="guidedgradcam",
+            title="Guided Grad-CAM",
+            needs="a convolutional layer, and rectifiers that can be seen",
+            cost="Grad-CAM and guided backpropagation together",
+            reference="Selvaraju et al. 2017, arXiv 1610.02391, sec. 3.2",
+            signed=False,
+            randomisation=FAILS,
+            evaluations=lambda facts: 2,
+            run=gradient.guided_backpropagation,
+            strongest=True,
+            times_cam=True,
+        ),
+        QueryMethod(
+            name="occlusion",
+            title="Occlusion",
+            cost="one forward pass for each position of the patch (at most about 225 in a slice, 500 in a volume)",
+            reference="Zeiler and Fergus 2014, arXiv 1311.2901",
+            signed=True,
+            evaluations=_patches,
+            run=_occlusion,
+        ),
+        QueryMethod(
+            name="rise",
+            title="RISE",
+            cost=f"one forward pass for each random mask ({RISE_SAMPLES}; --samples)",
+            reference="Petsiuk et al. 2018, arXiv 1806.07421",
+            signed=True,
+            evaluations=lambda facts: facts.samples or RISE_SAMPLES,
+            run=_rise,
+        ),
+        QueryMethod(
+            name="lime",
+            title="LIME",
+            cost="one forward pass for each sample (10 for each superpixel, at least 200)",
+            reference="Ribeiro et al. 2016, arXiv 1602.04938",
+            signed=True,
+            evaluations=superpixel_samples,
+            superpixels=True,
+            run=_lime,
+        ),
+        QueryMethod(
+            name="shap",
+            title="Kernel SHAP",
+            cost="one forward pass for each coalition of superpixels (10 for each superpixel, at least 200)",
+            reference="Lundberg and Lee 2017, arXiv 1705.07874",
+            signed=True,
+            evaluations=superpixel_samples,
+            superpixels=True,
+            run=_kernel_shap,
         ),
     )
 }
+ALL = "all"
+"""Stands for every method that suits the network."""
 
 
 def method(name: str) -> Method:
@@ -66,5 +433,11 @@ def method(name: str) -> Method:
     :raises InputError: listing the methods.
     """
     if name not in METHODS:
-        raise InputError(f"There is no method '{name}': choose from {', '.join(METHODS)}.")
+        raise InputError(f"There is no method '{name}': choose from {', '.join(METHODS)}, or {ALL}.")
     return METHODS[name]
+
+
+def methods(names: list[str] | tuple[str, ...]) -> list[Method]:
+    """The methods of these names, each once; ``all`` is every one."""
+    wanted = [name for given in names for name in (METHODS if given == ALL else [given])]
+    return [method(name) for name in dict.fromkeys(wanted)]

@@ -1,17 +1,19 @@
 """The tape of one forward pass: activations of the requested layers, and gradients of any score with respect to them.
 
 The cost floor of gradient methods: parameters are frozen and the graph begins at the shallowest requested layer, so one
-forward pass serves every layer and class, and each score costs one partial backward pass. Nothing of the user's network
-is changed: gradients come from ``torch.autograd.grad`` (parameters' ``.grad`` stay as they were), and training flags,
+forward pass serves every layer and class, and each score costs one partial backward pass; none where the features are
+pooled and classified by one linear layer, whose weights are the gradient. Nothing of the user's network is changed:
+gradients come from ``torch.autograd.grad`` (parameters' ``.grad`` stay as they were), and training flags,
 ``requires_grad`` and hooks are restored, also after an error.
 """
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..models.layers import first_tensor
@@ -20,64 +22,135 @@ from ..progress import Progress, silent, ticking
 if TYPE_CHECKING:
     import torch
 
+    from ..models.layers import Layer
+
+INPUT = "@input"
+"""The layer name of the network's input; ``@input.mr`` is the one named ``mr`` of several."""
+HALF_SCALE = 2.0**15
+"""Half-precision gradients are computed this much larger, so that small ones do not vanish."""
+
 
 @dataclass(eq=False)
 class Tape:
-    """What was recorded of one pass.
+    """What was recorded of one pass. As a context manager it lets go of the graph at the end.
 
     :ivar output: the network's output (its first tensor), with the graph down to the shallowest layer.
     :ivar activations: layer name -> (batch, channel, *cells), as the layer gave them: an in-place operator that follows
         does not change them.
+    :ivar heads: (weight, input, output) of the linear layers met.
     """
 
     output: torch.Tensor
     activations: dict[str, torch.Tensor]
+    heads: list[tuple] = field(default_factory=list)
+    _pooled: dict[str, torch.Tensor | None] = field(default_factory=dict)
+
+    def __enter__(self) -> Tape:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.output, self.activations, self.heads = None, {}, []
 
     @property
     def bytes(self) -> int:
         """A lower bound of what the tape holds in memory."""
         return sum(a.numel() * a.element_size() for a in [self.output, *self.activations.values()])
 
-    def gradients(self, score: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Gradient of a score with respect to every recorded layer, by one partial backward pass.
+    def pooled(self, layer: str) -> torch.Tensor | None:
+        """The weights (class, channel) of the head where the output is linear in the layer's mean over positions.
 
-        :param score: output -> numbers, which are summed (the samples of a batch in eval mode do not see each other, so
-            each keeps its own gradient).
-        :returns: zeros where a layer has no influence.
+        That is: a linear layer got this mean, to rounding, and gave the network's output. None otherwise.
         """
         import torch
 
-        layers = list(self.activations.values())
+        if layer not in self._pooled:
+            a = self.activations[layer].detach()
+            mean = a.flatten(2).mean(2) if a.ndim > 2 else None
+            self._pooled[layer] = next(
+                (
+                    weight
+                    for weight, given, output in self.heads
+                    if mean is not None
+                    and given.shape == mean.shape
+                    and output.shape == self.output.shape
+                    and torch.equal(output, self.output.detach())
+                    and torch.allclose(given, mean, rtol=1e-4, atol=1e-6 * float(mean.abs().max()))
+                ),
+                None,
+            )
+        return self._pooled[layer]
+
+    def gradients(self, score: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Gradient of a score with respect to every recorded layer, by one partial backward pass at most.
+
+        :param score: output -> numbers, which are summed (the samples of a batch in eval mode do not see each other, so
+            each keeps its own gradient; samples may be scored by different classes).
+        :returns: as large as the activations, at least float32; zeros where a layer has no influence.
+        """
+        import torch
+
         with torch.inference_mode(False), torch.enable_grad():
-            total = score(self.output).sum()
-            if not total.requires_grad:
-                return {name: torch.zeros_like(a) for name, a in self.activations.items()}
-            found = torch.autograd.grad(total, layers, retain_graph=True, allow_unused=True)
+            output = self.output.detach().requires_grad_()
+            total = score(output).sum()
+            (seed,) = torch.autograd.grad(total, output, allow_unused=True) if total.requires_grad else (None,)
+            if seed is None or not seed.any():
+                return {name: torch.zeros_like(a, dtype=_wide(a)) for name, a in self.activations.items()}
+            if all(self.pooled(name) is not None for name in self.activations):
+                return {name: self._closed(name, seed) for name in self.activations}
+            found = self._backward(seed)
         pairs = zip(self.activations.items(), found, strict=True)
-        return {name: torch.zeros_like(a) if g is None else g for (name, a), g in pairs}
+        return {name: torch.zeros_like(a, dtype=_wide(a)) if g is None else g for (name, a), g in pairs}
+
+    def _closed(self, name: str, seed: torch.Tensor) -> torch.Tensor:
+        """The gradient through pooling and one linear layer: its weights over the number of cells, the same everywhere."""
+        activation = self.activations[name]
+        cells = activation[0, 0].numel()
+        gradient = seed @ self.pooled(name).to(seed) / cells
+        return gradient.reshape(*gradient.shape, *[1] * (activation.ndim - 2)).expand_as(activation)
+
+    def _backward(self, seed: torch.Tensor) -> list[torch.Tensor | None]:
+        """The partial backward pass. In half precision the scale falls until nothing overflows."""
+        import torch
+
+        layers = list(self.activations.values())
+        scale = HALF_SCALE if any(a.dtype == torch.float16 for a in [seed, *layers]) else 1.0
+        while True:
+            scaled = seed if scale == 1 else seed * scale
+            found = torch.autograd.grad(self.output, layers, scaled, retain_graph=True, allow_unused=True)
+            if scale <= 1 or all(g is None or bool(g.isfinite().all()) for g in found):
+                return [g if g is None or g.dtype == _wide(g) else g.to(_wide(g)) / scale for g in found]
+            scale /= 32
+
+
+def _wide(a: torch.Tensor) -> torch.dtype:
+    import torch
+
+    return torch.promote_types(a.dtype, torch.float32)
 
 
 def record(
     network: torch.nn.Module,
-    x: torch.Tensor,
+    x: torch.Tensor | Sequence[torch.Tensor] | Mapping[str, torch.Tensor],
     layers: Sequence[str],
     progress: Progress = silent,
     text: str = "Forward pass",
 ) -> Tape:
     """One forward pass with a tape.
 
-    :param x: (batch, channel, *spatial).
+    Autocast is switched off inside: what is recorded and its gradients are as precise as the parameters.
+
+    :param x: (batch, channel, *spatial); several are given by position, or as a dict by keyword.
     :param layers: names as in ``named_modules()``; of a module called several times the last call is recorded, or the
-        n-th (from 0) with ``name#n``.
+        n-th (from 0) with ``name#n``; ``INPUT`` is the input itself (``@input.mr`` the one given by the keyword ``mr``).
     :raises KeyError: for a layer that is no module of the network or was not reached.
     """
     import torch
 
     modules = dict(network.named_modules())
     activations: dict[str, torch.Tensor] = {}
-    handles = []
+    heads: list[tuple] = []
 
-    def watch(layer: str, module: torch.nn.Module):
+    def watch(layer: str):
         wanted = int(layer.split("#")[1]) if "#" in layer else None
         call = -1
 
@@ -87,31 +160,105 @@ def record(
             value = first_tensor(output)
             if value is None or (wanted is not None and call != wanted):
                 return None
-            leaf = value if value.requires_grad else value.detach().requires_grad_()
-            activations[layer] = leaf
+            leaf = activations[layer] = _leaf(value)
             # what follows gets a copy: an in-place operator would otherwise overwrite the recorded values
             return _replaced(output, value, leaf.clone())
 
-        return module.register_forward_hook(hook)
+        return modules[layer.split("#")[0]].register_forward_hook(hook)
 
-    with eval_mode(network), frozen(network), torch.inference_mode(False), torch.enable_grad():
-        try:
-            handles += [watch(layer, modules[layer.split("#")[0]]) for layer in layers]
-            with ticking(network, progress, text):
-                output = first_tensor(network(x.clone() if x.is_inference() else x))
-        finally:
-            for handle in handles:
-                handle.remove()
-    return Tape(output, {layer: activations[layer] for layer in layers})
+    def watch_head(module, inputs, output):
+        heads.append((module.weight.detach(), inputs[0].detach(), output.detach()))
+
+    with ExitStack() as stack:
+        for context in (eval_mode(network), frozen(network), torch.inference_mode(False), torch.enable_grad()):
+            stack.enter_context(context)
+        stack.enter_context(torch.autocast(_device(network, x), enabled=False))
+        for layer in layers:
+            if not layer.startswith(INPUT):
+                stack.callback(watch(layer).remove)
+        if layers:
+            for module in modules.values():
+                if isinstance(module, torch.nn.Linear):
+                    stack.callback(module.register_forward_hook(watch_head).remove)
+        arguments, named = _arguments(x, layers, activations)
+        stack.enter_context(ticking(network, progress, text))
+        output = first_tensor(network(*arguments, **named))
+    return Tape(output, {layer: activations[layer] for layer in layers}, [h for h in heads if h[2].ndim == 2])
+
+
+def _arguments(x, layers: Sequence[str], activations: dict) -> tuple[list, dict]:
+    """What the network is called with; a requested input is a leaf of the graph."""
+
+    def given(name: str, value: torch.Tensor) -> torch.Tensor:
+        value = value.clone() if value.is_inference() else value
+        if name not in layers:
+            return value
+        activations[name] = value.detach().clone().requires_grad_()
+        return activations[name].clone()
+
+    if isinstance(x, Mapping):
+        return [], {name: given(f"{INPUT}.{name}", value) for name, value in x.items()}
+    if isinstance(x, list | tuple):
+        return [given(f"{INPUT}.{n}", value) for n, value in enumerate(x)], {}
+    return [given(INPUT, x)], {}
+
+
+def _leaf(value: torch.Tensor) -> torch.Tensor:
+    return value if value.requires_grad else value.detach().requires_grad_()
+
+
+def _device(network, x) -> str:
+    tensors = x.values() if isinstance(x, Mapping) else x if isinstance(x, list | tuple) else [x]
+    return next(iter(tensors)).device.type
 
 
 def _replaced(output, old: torch.Tensor, new: torch.Tensor):
-    """The module's output with its first tensor exchanged."""
+    """The module's output with one tensor exchanged, whatever it is nested in."""
     if output is old:
         return new
     if isinstance(output, dict):
-        return {key: new if value is old else value for key, value in output.items()}
-    return type(output)(new if value is old else value for value in output)
+        changed = copy.copy(output)
+        for key, value in output.items():
+            changed[key] = _replaced(value, old, new)
+        return changed
+    if isinstance(output, list | tuple):
+        parts = [_replaced(value, old, new) for value in output]
+        return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts)
+    return output
+
+
+def replay(
+    network: torch.nn.Module, x: torch.Tensor, layer: Layer, off: Sequence[int] | None, progress: Progress
+) -> torch.Tensor:
+    """The network's output (its first tensor) without a tape, where channels of a layer are switched off.
+
+    :param x: (n * batch, channel, *spatial).
+    :param off: n channels of the layer; the n-th ``batch`` samples lack the n-th. None: the network as it is.
+    """
+    import torch
+
+    name, _, wanted = layer.name.partition("#")
+    call = -1
+
+    def hook(_module, _inputs, output):
+        nonlocal call
+        call += 1
+        if call != int(wanted or 0):
+            return None
+        value = first_tensor(output)
+        changed = value.clone()
+        parts = changed.movedim(-1 if layer.channels_last or layer.tokens is not None else 1, 1).chunk(len(off))
+        for part, channel in zip(parts, off, strict=True):
+            part[:, channel] = 0
+        return _replaced(output, value, changed)
+
+    with ExitStack() as stack:
+        for context in (eval_mode(network), torch.no_grad(), torch.autocast(x.device.type, enabled=False)):
+            stack.enter_context(context)
+        if off is not None:
+            stack.callback(network.get_submodule(name).register_forward_hook(hook).remove)
+        stack.enter_context(ticking(network, progress, "Forward pass"))
+        return first_tensor(network(x))
 
 
 @contextmanager
@@ -142,7 +289,8 @@ def frozen(network: torch.nn.Module) -> Iterator[None]:
 class TapeCache:
     """Tapes of the tiles of one input, kept within a limit of bytes; the others are recorded again when asked for.
 
-    :param limit: bytes; a single tile is always kept, so that prediction and explanation share one forward pass.
+    :param limit: bytes; a single tile is always kept, so that prediction and explanation share one forward pass. With
+        0 it is the last one: what is needed for windows, whose number grows with the volume.
     :ivar recorded: forward passes so far; ``seconds``: how long they took together.
     """
 
@@ -156,6 +304,8 @@ class TapeCache:
     def tape(self, key, x: torch.Tensor) -> Tape:
         """The tape of the tile ``key``; recorded from ``x`` where it is not at hand."""
         if key not in self.tapes:
+            if self.limit == 0:
+                self.tapes.clear()
             began = time.perf_counter()
             # looked up at each step: a pass backwards may belong to a later request than the recording did
             tape = record(self.network, x, self.layers, lambda *step: self.progress(*step))

@@ -166,12 +166,14 @@ class ModelCard(Strict):
             raise ValueError("output.labels has a name twice")
         return self
 
-    def index(self, name: str) -> int:
-        """Channel of a class, by name.
+    def index(self, name: str | int) -> int:
+        """Channel of a class, by name; a number is the channel itself.
 
         :raises InputError: listing the classes.
         """
         names = [label.name for label in self.output.labels]
+        if isinstance(name, int) and 0 <= name < len(names):
+            return name
         if name not in names:
             raise InputError(f"{self.name} has no class '{name}': choose one of {', '.join(names)}.")
         return names.index(name)

@@ -8,7 +8,7 @@ from captum.attr import LayerGradCam
 from monai.networks.nets import DenseNet121, UNet
 from torch import nn
 
-from MedXAILib.attribution.cam import gradcam, gradient_sums
+from MedXAILib.attribution.cam import Feature, gradcam, mean_gradient
 from MedXAILib.attribution.tape import record
 from MedXAILib.progress import Cancelled
 
@@ -33,7 +33,8 @@ def total(output: torch.Tensor, index: int) -> torch.Tensor:
 def ours(net, x, layer, index) -> torch.Tensor:
     tape = record(net, x, [layer])
     activation, gradient = tape.activations[layer], tape.gradients(lambda output: total(output, index))[layer]
-    return gradcam(activation, gradient, gradient_sums(activation, gradient) / activation[0, 0].numel()).detach()
+    feature = Feature(activation.detach(), lambda: gradient, cells=activation[0, 0].numel())
+    return gradcam(feature, mean_gradient(feature))
 
 
 def captums(net, x, layer, index) -> torch.Tensor:

@@ -1,0 +1,103 @@
+"""The field's methods of explanation by family, and what MedXAI does with each.
+
+Families and rows as in Singh, Sengupta and Lakshminarayanan 2020, Explainable deep learning models in medical image
+analysis, J. Imaging 6(6):52, arXiv 2005.13799, with the class activation maps and segmentation methods that came since.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .methods import METHODS
+
+IMPLEMENTED, PLANNED, OUT_OF_SCOPE = "implemented", "planned", "out of scope"
+
+
+@dataclass(frozen=True)
+class Row:
+    """:ivar name: of the method in the registry; "" where there is none.
+    :ivar why: what it is here, or the reason why it is not.
+    """
+
+    family: str
+    title: str
+    status: str
+    name: str = ""
+    why: str = ""
+
+
+PERTURBATION = "attribution by perturbation"
+BACKPROPAGATION = "attribution by backpropagation"
+ACTIVATION = "attribution by class activation"
+SEGMENTATION = "attribution for segmentation"
+HYBRID = "hybrid attribution"
+OTHER = "not attribution"
+
+
+def _is(family: str, name: str, title: str = "", why: str = "") -> Row:
+    return Row(family, title or METHODS[name].title, IMPLEMENTED, name, why)
+
+
+TAXONOMY = (
+    _is(PERTURBATION, "occlusion"),
+    _is(PERTURBATION, "lime"),
+    _is(PERTURBATION, "shap", "Shapley sampling (Kernel SHAP)"),
+    _is(PERTURBATION, "rise"),
+    _is(BACKPROPAGATION, "saliency", "Gradient (saliency)"),
+    _is(BACKPROPAGATION, "deconvnet"),
+    _is(BACKPROPAGATION, "guidedbackprop"),
+    _is(BACKPROPAGATION, "lrp", why="the epsilon rule"),
+    _is(BACKPROPAGATION, "gradxinput"),
+    _is(BACKPROPAGATION, "ig"),
+    _is(BACKPROPAGATION, "smoothgrad"),
+    _is(BACKPROPAGATION, "deeplift", why="the Rescale rule"),
+    _is(BACKPROPAGATION, "expgrad"),
+    Row(
+        BACKPROPAGATION,
+        "Deep SHAP, Gradient SHAP",
+        OUT_OF_SCOPE,
+        "",
+        "averages of DeepLIFT and of noisy expected gradients over baselines: expgrad and deeplift are the parts",
+    ),
+    Row(BACKPROPAGATION, "Deep Taylor", OUT_OF_SCOPE, "", "its rules suit networks of ReLU without biases only"),
+    _is(ACTIVATION, "cam"),
+    _is(ACTIVATION, "gradcam"),
+    _is(ACTIVATION, "layerwise"),
+    _is(ACTIVATION, "gradcam++"),
+    _is(ACTIVATION, "hirescam"),
+    _is(ACTIVATION, "layercam"),
+    _is(ACTIVATION, "xgradcam"),
+    _is(ACTIVATION, "eigencam"),
+    _is(ACTIVATION, "scorecam"),
+    _is(ACTIVATION, "ablationcam"),
+    _is(ACTIVATION, "guidedgradcam"),
+    _is(SEGMENTATION, "gradcam", "Seg-Grad-CAM, threshold Grad-CAM", "gradcam with a region, --threshold or --voxel"),
+    _is(SEGMENTATION, "hirescam", "Seg-HiRes-Grad-CAM", "hirescam with a region"),
+    _is(SEGMENTATION, "segxrescam"),
+    Row(HYBRID, "BayLIME, consensus, region of interest", PLANNED, "", "Grad-CAM and LIME together"),
+    Row(OTHER, "Attention", OUT_OF_SCOPE, "", "weights of attention are no attribution of the score"),
+    Row(OTHER, "Concept vectors (TCAV)", OUT_OF_SCOPE, "", "needs labelled examples of each concept"),
+    Row(OTHER, "Expert knowledge", OUT_OF_SCOPE, "", "a matter of the network's design"),
+    Row(OTHER, "Similar images, prototypes", OUT_OF_SCOPE, "", "needs the training data at hand"),
+    Row(OTHER, "Textual justification", OUT_OF_SCOPE, "", "needs a network that was trained to write"),
+    Row(OTHER, "Intrinsic explainability", OUT_OF_SCOPE, "", "a matter of the network's design"),
+)
+
+
+def table() -> list[tuple[str, str, str, str]]:
+    """(family, method, status, what it is here) of every row."""
+    return [(row.family, row.title, row.status, _about(row)) for row in TAXONOMY]
+
+
+def _about(row: Row) -> str:
+    if row.status != IMPLEMENTED:
+        return row.why
+    m = METHODS[row.name]
+    parts = [f"`{m.name}`", row.why, f"randomisation check: {m.randomisation}", m.reference]
+    return "; ".join(part for part in parts if part)
+
+
+def markdown() -> str:
+    """The table of the README."""
+    lines = ["| family | method | status | |", "|---|---|---|---|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in table())])

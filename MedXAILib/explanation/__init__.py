@@ -1,0 +1,205 @@
+"""explain(): tiles -> tapes -> targets -> methods, maps put back in place.
+
+The conductor stands here; :mod:`.case` holds what all methods of a case share and what a map is, and each family of
+methods has its room: :mod:`.layers`, :mod:`.inputs`, :mod:`.queries`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from ..attribution.methods import ALL, InputMethod, LayerMethod, Method, case_evaluations, method
+from ..attribution.methods import methods as methods_of
+from ..attribution.tape import TapeCache, eval_mode
+from ..errors import InputError
+from ..models.layers import Layer, default_layer, find, stages
+from ..prediction import Prediction, lay_out, predict
+from ..preparation import Prepared, prepare
+from ..progress import Progress, portion, silent
+from ..targets import ClassScore, Score, Target, resolve
+from ..volume import Volume
+from .case import Attribution, Case, case_facts, choose_slices
+from .inputs import input_maps
+from .layers import layer_maps
+from .queries import first_output, query_maps
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from ..models.loading import Model
+
+PREDICTED = (ClassScore(),)
+__all__ = ["Attribution", "choose_layers", "choose_slices", "explain", "first_output"]
+
+
+def explain(
+    model: Model | torch.nn.Module,
+    inputs: Volume | dict[str, Volume] | Prepared | np.ndarray | torch.Tensor | dict[str, np.ndarray | torch.Tensor],
+    targets: Sequence[Target | str | int] | Target | str | int = PREDICTED,
+    methods: Sequence[str] = ("gradcam",),
+    layers: Sequence[str] = (),
+    *,
+    slices: str | None = None,
+    samples: int | None = None,
+    superpixels: int | None = None,
+    baseline: str = "air",
+    references: Sequence = (),
+    budget: int | None = None,
+    seed: int = 0,
+    windows: int | Sequence[int] | None = None,
+    prediction: Prediction | None = None,
+    tapes: TapeCache | None = None,
+    progress: Progress = silent,
+    say: Callable[[str], None] = lambda text: None,
+) -> list[Attribution]:
+    """Explain one case.
+
+    :param model: a model with its card, or a bare network of any make (then no card is needed: its classes are numbers,
+        and the input is taken as it is).
+    :param inputs: a volume, one for each of the card's named inputs, or what :func:`prepare` gave. For a bare network a
+        Volume too, or an array or tensor as the network takes it: (slices, channel, d1, d2) for a 2D network, whose
+        samples are slices of their own, or (1, channel, d0, d1, d2); several named ones in a dict go to ``forward`` by
+        these names where it has them, else they become channels.
+    :param targets: classes by name or number, or the scores of :mod:`MedXAILib.targets`; by default the predicted class.
+    :param methods: names of the registry; ``all`` is every method that suits the network.
+    :param layers: for methods of a layer; by default the card's, else :func:`default_layer`'s choice.
+    :param slices: slice-wise models: ``all``, ``top:N`` (by the target's score) or ``a:b`` (0-based, b excluded);
+        by default top:1 for perturbations and all for the others.
+    :param samples: perturbed inputs, noisy inputs or steps of the methods that have some; each has its own default.
+    :param superpixels: about how many; by default 50 in a slice, 150 in a volume.
+    :param baseline: of integrated gradients and DeepLIFT: air, zero, mean or blurred.
+    :param references: expected gradients: inputs like ``inputs`` from which baselines are drawn; by default the four
+        baselines of the input itself.
+    :param budget: leave out, with a sentence, methods that need more evaluations than this.
+    :param windows: a bare 3D network: the size of the windows in which it sees the volume.
+    :param prediction, tapes: of this case, where they are at hand.
+    :param say: takes what was left out and why.
+    :returns: one map for each target, method and layer (or named input), in this order.
+    :raises InputError: for unknown methods, layers, classes, or slices.
+    """
+    with ExitStack() as stack:
+        if not hasattr(model, "card"):
+            from ..models.bare import bare
+
+            stack.enter_context(eval_mode(model))
+            model, inputs, references = bare(model, inputs, windows, references)
+        prepared = inputs if isinstance(inputs, Prepared) else prepare(model.card, inputs)
+        others = tuple(r if isinstance(r, Prepared) else prepare(model.card, r) for r in references)
+        tiling, found = lay_out(model, prepared)
+        if slices and tiling.mode != "slices":
+            raise InputError(
+                f"--slices {slices}: {model.card.name} sees the volume, not its slices; leave this option out."
+            )
+        facts = case_facts(prepared, tiling.mode, 0, samples, superpixels)
+        wanted = choose_methods(model, found, methods, layers, facts, budget, say)
+        tapes = tapes or TapeCache(model.network, recorded(wanted), limit=tape_limit(tiling.mode))
+        parts = 1 + len(wanted)
+        prediction = prediction or predict(model, prepared, tapes=tapes, progress=portion(progress, 0, parts))
+        targets = [targets] if isinstance(targets, Target | str | int) else list(targets)
+        scores = [resolve(target, prediction) for target in targets]
+        case = Case(model, prepared, prediction, tapes, found, slices, samples, superpixels, baseline, seed, others)
+        return _in_order(_maps(case, wanted, scores, progress, ALL in methods, say), [m.name for m, _ in wanted])
+
+
+def _maps(case: Case, wanted, scores: Sequence[Score], progress: Progress, lenient: bool, say):
+    """(number of the score, map), method by method; those of layers together, from shared tapes."""
+    parts = 1 + len(wanted)
+    of_layers = [(m, layers) for m, layers in wanted if isinstance(m, LayerMethod)]
+    if of_layers:
+        yield from layer_maps(case, of_layers, scores, portion(progress, 1, parts))
+    for number, (m, layers) in enumerate(wanted, 1):
+        report = portion(progress, number, parts)
+        if isinstance(m, LayerMethod):
+            continue
+        try:
+            if isinstance(m, InputMethod):
+                cams = _grad_cams(case, layers, scores, report) if m.times_cam else []
+                yield from input_maps(case, m, scores, cams, report)
+            else:
+                yield from query_maps(case, m, scores, report)
+        except InputError as error:
+            if not lenient:
+                raise
+            say(f"{m.title} was left out: {error}")
+
+
+def _grad_cams(case: Case, layers: Sequence[Layer], scores: Sequence[Score], progress: Progress) -> list[Attribution]:
+    return [a for _, a in layer_maps(case, [(method("gradcam"), layers[:1])], scores, progress)]
+
+
+def _in_order(found, names: list[str]) -> list[Attribution]:
+    """By score, then method; layers and inputs stay in the order in which they came."""
+    return [a for _, a in sorted(found, key=lambda pair: (pair[0], names.index(pair[1].method)))]
+
+
+def tape_limit(mode: str) -> int:
+    """How many bytes of tapes are kept: of windows one tape, so that memory does not grow with the volume."""
+    return 0 if mode == "windows" else 2 << 30
+
+
+def recorded(wanted: Sequence[tuple[Method, Sequence[Layer]]]) -> list[str]:
+    """Names of the layers that tapes must hold, the shallowest first as they were found."""
+    return list(dict.fromkeys(layer.name for _, layers in wanted for layer in layers))
+
+
+def choose_methods(
+    model: Model, found: Sequence[Layer], names: Sequence[str], asked: Sequence[str], facts, budget: int | None, say
+) -> list[tuple[Method, list[Layer]]]:
+    """The methods to run, each with its layers. What does not suit the network is an error, or under ``all`` left out with
+    a sentence; so is what exceeds the budget.
+
+    :raises InputError: for unknown methods or layers, or where nothing is left.
+    """
+    chosen, why_not = [], ""
+    for m in methods_of(names):
+        try:
+            suits(model, m)
+            layers = layers_of(model, found, m, asked)
+            count = case_evaluations(m, facts, max((layer.shape[0] for layer in layers), default=0))
+            if budget is not None and count > budget:
+                raise InputError(f"it needs about {count} evaluations, and --budget allows {budget}.")
+        except InputError as error:
+            if budget is None and ALL not in names:
+                raise
+            why_not = f"{m.title} was left out: {error}"
+            say(why_not)
+            continue
+        chosen.append((m, layers))
+    if not chosen:
+        raise InputError(f"Nothing is left to do. {why_not}")
+    return chosen
+
+
+def suits(model: Model, m: Method) -> None:
+    """:raises InputError: where a method is for the other task."""
+    if m.task and m.task != model.card.task:
+        raise InputError(f"{m.title} is for {m.task}, and {model.card.name} does {model.card.task}.")
+
+
+def layers_of(model: Model, found: Sequence[Layer], m: Method, asked: Sequence[str]) -> list[Layer]:
+    """The layers that one method explains; none where it needs none."""
+    if isinstance(m, LayerMethod):
+        if m.stages and not asked:
+            return stages(found) or choose_layers(model, found, ())[0]
+        return choose_layers(model, found, asked)[0]
+    return choose_layers(model, found, asked)[0] if getattr(m, "times_cam", False) else []
+
+
+def choose_layers(model: Model, found: Sequence[Layer], asked: Sequence[str]) -> tuple[list[Layer], str]:
+    """The layers to explain, and why these: those asked for, else the card's, else the default rule's.
+
+    :raises InputError: for an unknown layer, with near names, or a network that has none.
+    """
+    names, why = list(asked) or model.card.layers, "as asked" if asked else "the model card's"
+    if not names:
+        if not found:
+            raise InputError(
+                f"{model.card.name}: this program shows no layers (TorchScript takes no hooks): choose saliency, ig or lime, "
+                "or export the network with torch.export, or as a state dict with a card."
+            )
+        name, why = default_layer(found)
+        names = [name]
+    return [find(found, name) for name in dict.fromkeys(names)], why

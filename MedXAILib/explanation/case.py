@@ -1,0 +1,193 @@
+"""What every method of one case shares, and what a map is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import NOTICE, __version__
+from ..attribution.methods import FAILS, Facts, Method
+from ..errors import InputError
+from ..regions import spread
+from ..tiling import Tiling
+from ..volume import Labels, Volume, resample, spacing
+
+if TYPE_CHECKING:
+    from ..attribution.tape import TapeCache
+    from ..models.layers import Layer
+    from ..models.loading import Model
+    from ..prediction import Prediction
+    from ..preparation import Prepared
+    from ..targets import Score
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """One map: how each place changed one score of the network.
+
+    :ivar volume: raw float32 values on the map's own grid (the feature cells, or the network's input).
+    :ivar target: name of what is explained: a class, or a target's own name such as ``liver-T0.3``.
+    :ivar label: the class whose score is explained.
+    :ivar layer: methods of a layer: its name; methods of the input: which of several inputs, as ``input-flair``; else "".
+    :ivar signed: whether negative values mean evidence against; otherwise every value is >= 0.
+    :ivar superpixels: LIME, Kernel SHAP: their features as labels on the network's grid.
+    :ivar coefficients: the coefficient of each superpixel value.
+    :ivar provenance: model, weights, layer, parameters, seed, evaluations, seconds, version: plain JSON values.
+    :ivar limits: what limits belief in this map, one sentence each.
+    """
+
+    volume: Volume
+    method: str
+    target: str
+    label: str
+    layer: str = ""
+    signed: bool = False
+    superpixels: Labels | None = None
+    coefficients: dict[int, float] = field(default_factory=dict)
+    provenance: dict = field(default_factory=dict)
+    limits: tuple[str, ...] = ()
+
+    def on(self, volume: Volume) -> Volume:
+        """The map on the grid of ``volume`` (linear, 0 outside what the network saw), float32."""
+        return resample(self.volume, volume.affine, volume.shape)
+
+    @property
+    def mass(self) -> Volume:
+        """How much of the explanation each voxel holds: what regions and shares are measured by.
+
+        A map is its own mass; for superpixels see :func:`MedXAILib.regions.spread`.
+        """
+        return self.volume if self.superpixels is None else spread(self.volume, self.superpixels)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One prepared input, what the network said of it, and how it is to be explained.
+
+    :ivar tapes: of the layers explained.
+    :ivar found: all layers of the network.
+    :ivar references: expected gradients: other inputs, prepared alike.
+    """
+
+    model: Model
+    prepared: Prepared
+    prediction: Prediction
+    tapes: TapeCache
+    found: Sequence[Layer]
+    slices: str | None = None
+    samples: int | None = None
+    superpixels: int | None = None
+    baseline: str = "air"
+    seed: int = 0
+    references: tuple[Prepared, ...] = ()
+
+    @property
+    def tiling(self) -> Tiling:
+        return self.prediction.tiling
+
+    def kept(self, score: Score, default: str) -> list[int] | None:
+        """The slices to explain; None where the network does not see slices."""
+        if self.tiling.mode != "slices":
+            return None
+        return choose_slices(self.slices or default, score, self.prediction)
+
+    def facts(self, channels: int = 0) -> Facts:
+        """What a method's number of evaluations depends on."""
+        return case_facts(self.prepared, self.tiling.mode, channels, self.samples, self.superpixels)
+
+
+def case_facts(prepared: Prepared, mode: str, channels: int, samples: int | None, superpixels: int | None) -> Facts:
+    shape = (1, *prepared.shape[1:]) if mode == "slices" else prepared.shape
+    return Facts(mode, shape, tuple(spacing(prepared.affine)), channels, samples, superpixels)
+
+
+def choose_slices(spec: str, score: Score, prediction: Prediction) -> list[int]:
+    """Slice numbers (0-based in the file's array) meant by ``all``, ``top:N`` or ``a:b``.
+
+    :raises InputError: for any other text or an empty range.
+    """
+    count = prediction.prepared.shape[0]
+    if spec == "all":
+        return list(range(count))
+    if found := re.fullmatch(r"top:(\d+)", spec):
+        strength = prediction.pieces[:, score.index] if score.planes is None else score.planes
+        return sorted(int(n) for n in np.argsort(-strength, kind="stable")[: int(found[1])])
+    if found := re.fullmatch(r"(\d+):(\d+)", spec):
+        chosen = list(range(int(found[1]), min(int(found[2]), count)))
+        if chosen:
+            return chosen
+    raise InputError(f"--slices {spec}: give all, top:N or a:b within 0:{count}.")
+
+
+def common_limits(case: Case, m: Method, score: Score, values: np.ndarray, kept: Sequence[int] | None) -> Iterator[str]:
+    """What limits belief in any map of this kind."""
+    yield from score.remarks
+    if m.randomisation == FAILS:
+        yield (
+            f"{m.title} fails the randomisation check (Adebayo et al. 2018): it shows edges of the input, even where the "
+            "network has learnt nothing."
+        )
+    if not score.empty and not values.any():
+        yield f"The map is empty: nothing here raises the score of {score.label}."
+    if kept is not None and len(kept) < case.prepared.shape[0]:
+        yield f"Slices explained: {ranges(kept)}; the others are 0."
+    output = case.model.card.output
+    if kept is not None and len(kept) == 1 and case.model.card.task == "classification" and output.exclusive:
+        row = case.prediction.pieces[kept[0]]
+        if row.argmax() != score.index:
+            best = output.labels[int(row.argmax())].name
+            yield f"In this slice the model says {best} (p {row.max():.3f}), not {score.label} (p {row[score.index]:.3f})."
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """0-3, 7 for [0, 1, 2, 3, 7]."""
+    runs: list[list[int]] = []
+    for n in sorted(numbers):
+        if runs and n == runs[-1][1] + 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    return ", ".join(f"{a}-{b}" if b > a else f"{a}" for a, b in runs)
+
+
+def provenance(case: Case, m: Method, score: Score, kept: Sequence[int] | None) -> dict:
+    """What is written down about any map, as plain values."""
+    card = case.model.card
+    return {
+        "notice": f"{NOTICE}. Shows influence on the model, not pathology.",
+        "medxai": __version__,
+        "model": card.name,
+        "weights_sha256": case.model.weights_sha256,
+        "method": m.name,
+        "method_reference": m.reference,
+        "randomisation_check": m.randomisation,
+        "target": score.name,
+        "class": score.label,
+        "score": "probability" if score.probabilities else "logit",
+        "signed": m.signed,
+        "normalisation": "none: raw values",
+        "input": case.prepared.reference.source.name,
+        "device": str(case.model.device),
+        "fact": fact(case, score, kept),
+    } | ({} if kept is None else {"slices": ranges(kept)})
+
+
+def fact(case: Case, score: Score, kept: Sequence[int] | None) -> str:
+    """What the model says of the very thing that is explained: a probability, or the size of a region."""
+    prediction = case.prediction
+    if score.point is not None:
+        where = tuple(slice(n, n + 1) for n in score.point)
+        return f"p {float(prediction.probability(score.index, where).item()):.3f}"
+    if score.planes is not None:
+        grid = case.prepared.volume(np.empty((1, 1, 1), np.uint8))
+        own = score.name == score.label and any(row.name == score.label for row in prediction.labels.rows)
+        ml = prediction.labels.ml()[score.label] if own else score.planes.sum() * grid.voxel_ml
+        return f"{ml:.1f} mL"
+    if kept is None or len(prediction.pieces) == 1:
+        return f"p {prediction.probabilities[score.label]:.3f}"
+    strongest = max(prediction.pieces[n, score.index] for n in kept)
+    return f"slice {ranges(kept)}: p {strongest:.3f}" if len(kept) == 1 else f"highest p {strongest:.3f}"

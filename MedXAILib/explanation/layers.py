@@ -1,0 +1,200 @@
+"""Maps of layers: tape methods over all tiles, several methods, classes and layers from the same tapes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..attribution.cam import Feature, combine
+from ..attribution.methods import LayerMethod
+from ..attribution.tape import replay
+from ..errors import InputError
+from ..models.bare import ARRAY
+from ..models.layers import Layer, as_grid, last_decoder
+from ..prediction import feed
+from ..progress import Progress, portion
+from ..targets import Score
+from ..tiling import Stitcher, Tile
+from ..volume import spacing
+from .case import Attribution, Case, common_limits, provenance
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..attribution.tape import Tape
+
+
+@dataclass(eq=False)
+class _Map:
+    """One map in the making.
+
+    :ivar statistics: of the tiles seen so far; of slices, those of the running tile.
+    """
+
+    method: LayerMethod
+    score: Score
+    layer: Layer
+    stitcher: Stitcher
+    kept: set[int] | None
+    statistics: list
+    linear: float = 0.0
+    seconds: float = 0.0
+
+
+def layer_maps(
+    case: Case, wanted: Sequence[tuple[LayerMethod, Sequence[Layer]]], scores: Sequence[Score], progress: Progress
+) -> Iterator[tuple[int, Attribution]]:
+    """(number of the score, map) of every method, layer and score, in the order in which they were asked for.
+
+    Each tile is recorded once for everything that is asked of it. Where there is one tile, or slices, which have scores of
+    their own, maps follow from their own statistics at once. Over windows, statistics are gathered over all of them first:
+    another pass for each ``gather``, since keeping every window's activations would take memory that grows with the volume.
+    """
+    maps = [
+        _Map(m, score, layer, _stitcher(case, layer), _set(case.kept(score, "all")), [])
+        for score in scores
+        for m, layers in wanted
+        for layer in layers
+    ]
+    tiles = len(case.tiling.tiles)
+    if case.tiling.mode == "windows" and tiles > 1:
+        rounds = 1 + max(len(one.method.gathers) for one in maps)
+        for number in range(rounds):
+            sweep(case, maps, portion(progress, number, rounds), lambda one, f, t, n=number: step(one, f, t, n))
+    else:
+        sweep(case, maps, progress, at_once)
+    for one in maps:
+        again = 1 + len(one.method.gathers) if case.tiling.mode == "windows" and tiles > 1 else 1
+        passes = case.prepared.shape[0] if case.tiling.mode == "slices" else tiles * again
+        yield scores.index(one.score), _attribution(case, one, passes)
+
+
+def _stitcher(case: Case, layer: Layer) -> Stitcher:
+    return Stitcher(case.tiling, layer.shape[1:], layer.cells.stride, layer.cells.offset)
+
+
+def _set(numbers: list[int] | None) -> set[int] | None:
+    return None if numbers is None else set(numbers)
+
+
+def sweep(case: Case, maps: Sequence[_Map], progress: Progress, do: Callable) -> None:
+    """``do(map, feature, tile)`` for every tile that the map's target may lie in."""
+    tiling = case.tiling
+    for number, (t, x) in enumerate(tiling.pieces(case.prepared.tensor[None])):
+        progress(number, len(tiling.tiles), "Attribution")
+        some = [one for one in maps if one.kept is None or one.kept.intersection(t.at)]
+        if not some:
+            continue
+        case.tapes.progress = portion(progress, number, len(tiling.tiles))
+        piece = feed(case.model, x)
+        tape = case.tapes.tape(t, piece)
+        passes: dict = {}  # gradients by score: one pass backwards serves all layers and methods
+        for one in some:
+            began = time.perf_counter()
+            do(one, _feature(case, one, number, t, piece, tape, passes), t)
+            one.seconds += time.perf_counter() - began
+
+
+def at_once(one: _Map, f: Feature, t: Tile) -> None:
+    """All steps of a tile that stands for itself."""
+    statistics: list = []
+    for gather in one.method.gathers:
+        statistics.append(gather(f, *statistics))
+    if one.method.stages:
+        one.linear += float((f.gradient * f.activation).sum())
+    one.stitcher.add(t, _numpy(one.method.map(f, *statistics)))
+
+
+def step(one: _Map, f: Feature, t: Tile, number: int) -> None:
+    """One of the rounds over windows: the next statistics, or the map."""
+    gathers = one.method.gathers
+    if number > len(gathers):
+        return
+    if number == len(gathers):
+        one.stitcher.add(t, _numpy(one.method.map(f, *one.statistics)), one.method.summed)
+        return
+    found = gathers[number](f, *one.statistics[:number])
+    if one.method.stages:
+        one.linear += float((f.gradient * f.activation).sum())
+    if len(one.statistics) == number:
+        one.statistics.append(found)
+    else:
+        one.statistics[number] = combine(gathers[number], one.statistics[number], found)
+
+
+def _numpy(values: torch.Tensor) -> np.ndarray:
+    return values.detach().float().cpu().numpy()
+
+
+def _feature(case: Case, one: _Map, number: int, t: Tile, x: torch.Tensor, tape: Tape, passes: dict) -> Feature:
+    import torch
+
+    layer, score, alone = one.layer, one.score, one.method.alone
+    activation = tape.activations[layer.name].detach()
+    if one.method.pooled and tape.pooled(layer.name) is None:
+        raise InputError(
+            f"{one.method.title} needs features that are pooled and classified by one linear layer, and those of "
+            f"{layer.name} are not; choose gradcam, which equals it where it applies, or another --layer."
+        )
+
+    def weights() -> torch.Tensor:
+        found = score.at(number, t, case.prediction.voxels, shared=not alone)
+        return torch.from_numpy(np.ascontiguousarray(found)).to(tape.output)
+
+    def backward() -> torch.Tensor:
+        key = (id(score), alone)
+        if key not in passes:
+            w = weights()
+            passes[key] = tape.gradients(lambda output: score.of(output, w))
+        return as_grid(passes[key][layer.name], layer)
+
+    def ask(input=None, off=None) -> torch.Tensor:
+        count = len(input) // len(x) if input is not None else len(off) if off is not None else 1
+        given = x.repeat(count, *[1] * (x.ndim - 1)) if input is None else input
+        output = replay(case.model.network, given, layer, off, case.tapes.progress)
+        w = weights()
+        return score.of(output, w.repeat(count, *[1] * (w.ndim - 1))).detach()
+
+    windows = case.tiling.mode == "windows"
+    share = torch.from_numpy(one.stitcher.share(t)).to(activation) if windows else 1.0
+    shape = one.stitcher.shape[1:] if case.tiling.mode == "slices" else one.stitcher.shape
+    return Feature(as_grid(activation, layer), backward, share, int(np.prod(shape)), ask, x)
+
+
+def _attribution(case: Case, one: _Map, passes: int) -> Attribution:
+    m, score, layer, stitcher = one.method, one.score, one.layer, one.stitcher
+    values = stitcher.sum if stitcher.sum is not None else np.zeros(stitcher.shape, np.float32)
+    if not m.signed:
+        values = np.maximum(values, 0)
+    kept = None if one.kept is None else sorted(one.kept)
+    if kept is not None and len(kept) < len(values):
+        values[[n for n in range(len(values)) if n not in one.kept]] = 0
+    affine = stitcher.affine(case.prepared.affine)
+    cell = [float(c) for c in spacing(affine)]
+    unit = "voxels" if case.prepared.reference.source.format == ARRAY else "mm"
+    limits = [f"Cells of {' x '.join(f'{c:.3g}' for c in cell)} {unit}: nothing finer is meant."]
+    if not layer.cells.exact:
+        limits.append(
+            "The place of the cells is assumed (an operator of this network hides it): it may be off by a cell."
+        )
+    if case.model.card.task == "segmentation" and layer.name in last_decoder(case.found):
+        limits.append("This layer belongs to the last decoder block: the map nearly repeats the segmentation.")
+    limits += common_limits(case, m, score, values, kept)
+    # forward passes that the prediction and other maps of this case shared count too: it is what one map needs
+    facts = provenance(case, m, score, kept) | {
+        "layer": layer.name,
+        "cell_mm": [round(c, 6) for c in cell],
+        "cell_stride_voxels": list(layer.cells.stride),
+        "cell_offset_voxels": list(layer.cells.offset),
+        "receptive_field_voxels": list(layer.cells.field),
+        "evaluations": passes * m.evaluations(case.facts(layer.shape[0])),
+        "seconds": round(one.seconds, 3),
+    }
+    if m.stages:
+        facts["linear_score"] = one.linear
+    volume = case.prepared.volume(values, affine)
+    return Attribution(volume, m.name, score.name, score.label, layer.name, m.signed, None, {}, facts, tuple(limits))

@@ -1,0 +1,145 @@
+"""A network without a card: what can be told from the network and its input alone."""
+
+from __future__ import annotations
+
+import inspect as python
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import InputError
+from ..preparation import Prepared
+from ..volume import Source, Volume
+from .card import FROM_FILE, ModelCard
+from .layers import output_shape
+from .loading import Model
+
+if TYPE_CHECKING:
+    import torch
+
+ARRAY = "array"
+"""Format of a source that is an array without a geometry: its spacing counts voxels, not mm."""
+
+
+def bare(
+    network: torch.nn.Module, inputs, windows: int | Sequence[int] | None = None, references: Sequence = ()
+) -> tuple[Model, Prepared, list[Prepared]]:
+    """A model and its inputs, for a network of any make: see :func:`MedXAILib.explanation.explain`.
+
+    Classes are named by their numbers; an output of one number for each voxel is a segmentation. Several classes are taken
+    as exclusive (softmax), a single one as a sigmoid. Only predictions and regions depend on this, scores are logits.
+
+    :raises InputError: for an input that is neither a volume, an array, a tensor, nor a dict of them, or has another rank.
+    """
+    dimensions = 2 if isinstance(inputs, Volume) and is_flat(network) else 3
+    tensor, reference, names = as_tensor(inputs, dimensions)
+    if isinstance(inputs, Mapping) and set(names) <= set(python.signature(network.forward).parameters):
+        network = by_name(network, names)
+    card = draft(network, tensor, names, windows)
+    prepared = Prepared(_planes(tensor), _affine(reference), reference)
+    others = [as_tensor(other, dimensions) for other in references]
+    parameter = next(network.parameters(), tensor)
+    return (
+        Model(card, network, parameter.device.type, "", ""),
+        prepared,
+        [Prepared(_planes(t), _affine(r), r) for t, r, _ in others],
+    )
+
+
+def is_flat(network: torch.nn.Module) -> bool:
+    """Whether its convolutions have two spatial axes."""
+    weights = [p.ndim for p in network.parameters()]
+    return 4 in weights and 5 not in weights
+
+
+def as_tensor(inputs, dimensions: int) -> tuple[torch.Tensor, Volume, list[str]]:
+    """The input as the network takes it, the volume on whose grid maps come back, and the names of the channels."""
+    import torch
+
+    if isinstance(inputs, Mapping):
+        if not inputs:
+            raise InputError("The dict of inputs is empty: give name -> array.")
+        parts = [as_tensor(value, dimensions) for value in inputs.values()]
+        shapes = {tuple(tensor.shape) for tensor, _, _ in parts}
+        if len(shapes) > 1 or parts[0][0].shape[1] != 1:
+            raise InputError("Named inputs must have the same shape and one channel each.")
+        return torch.cat([tensor for tensor, _, _ in parts], 1), parts[0][1], list(inputs)
+    if isinstance(inputs, Volume):
+        array = torch.from_numpy(np.ascontiguousarray(inputs.array, np.float32))
+        channels = array[None] if array.ndim == 3 else array.movedim(3, 0)
+        return (channels.transpose(0, 1) if dimensions == 2 else channels[None]), inputs, ["image"]
+    if not isinstance(inputs, torch.Tensor | np.ndarray):
+        raise InputError(
+            f"A network without a card takes a Volume, an array or a tensor, not {type(inputs).__name__}: read the file with "
+            "read_volume first."
+        )
+    tensor = torch.as_tensor(inputs).detach().cpu()
+    tensor = tensor if tensor.dtype == torch.float64 else tensor.float()
+    if tensor.ndim not in (4, 5) or (tensor.ndim == 5 and len(tensor) > 1):
+        raise InputError(
+            f"The input has the shape {tuple(tensor.shape)}: give it as the network takes it, (slices, channel, d1, d2) for a "
+            "2D network, or (1, channel, d0, d1, d2), one volume at a time."
+        )
+    planes = tensor[:, 0] if tensor.ndim == 4 else tensor[0, 0]
+    return tensor, Volume(planes.numpy(), np.eye(4), Source("array", ARRAY)), ["image"]
+
+
+def _planes(tensor: torch.Tensor) -> torch.Tensor:
+    """(channel, d0, d1, d2)."""
+    return tensor.transpose(0, 1) if tensor.ndim == 4 else tensor[0]
+
+
+def _affine(reference: Volume) -> np.ndarray:
+    return reference.affine[:, [2, 1, 0, 3]]
+
+
+def draft(network: torch.nn.Module, tensor: torch.Tensor, names: Sequence[str], windows) -> ModelCard:
+    """The card that a network and one input imply."""
+    spatial: dict = {"mode": "slices", "axis": "k"} if tensor.ndim == 4 else {"mode": "whole"}
+    size = tuple(tensor.shape[2:])
+    if windows is not None and tensor.ndim == 5:
+        size = (windows,) * 3 if isinstance(windows, int) else tuple(windows)
+        spatial = {"mode": "windows", "size": size}
+    try:
+        shape = output_shape(network, (1, tensor.shape[1], *size))
+    except Exception as error:
+        raise InputError(
+            f"{type(network).__name__} does not take an input of the shape (1, {tensor.shape[1]}, "
+            f"{', '.join(map(str, size))}): {str(error).splitlines()[0][:200]}."
+        ) from error
+    if len(shape) not in (2, len(size) + 2):
+        raise InputError(
+            f"{type(network).__name__} gives an output of the shape {shape}, which is neither (batch, class) nor (batch, "
+            "class, *spatial): wrap it in a module that gives its logits so."
+        )
+    exported = type(network).__name__ in ("UnflattenedModule", "InterpreterModule")
+    return ModelCard.model_validate(
+        {
+            "name": type(network).__name__,
+            "task": "classification" if len(shape) == 2 else "segmentation",
+            "network": {"architecture": FROM_FILE if exported else type(network).__name__},
+            "weights": {"file": "none"},
+            "spatial": spatial,
+            "input": {"channels": [{"name": name} for name in names]},
+            "output": {
+                "labels": [{"name": str(n)} for n in range(shape[1])],
+                "activation": "softmax" if shape[1] > 1 else "sigmoid",
+            },
+        }
+    )
+
+
+def by_name(network: torch.nn.Module, names: Sequence[str]) -> torch.nn.Module:
+    """The network as one of a single tensor, whose channels go to ``forward`` by name. Its layers keep their names."""
+    import torch
+
+    class ByName(torch.nn.Module):
+        def forward(self, x: torch.Tensor):
+            return self.__dict__["whole"](**{name: x[:, n : n + 1] for n, name in enumerate(names)})
+
+    wrapped = ByName()
+    wrapped.__dict__["whole"] = network  # beside the registry, or all layers would be renamed
+    wrapped._modules, wrapped._parameters, wrapped._buffers = network._modules, network._parameters, network._buffers
+    wrapped.training = network.training
+    return wrapped
