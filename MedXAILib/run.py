@@ -223,19 +223,20 @@ def say_memory(need: int, say: Notes) -> None:
 
 
 def say_cost(job: Job, model: Model, opened: Opened, say: Notes) -> None:
-    """What each of several methods costs, and any that takes over a minute, from the pace of the first pass."""
+    """What each of several methods costs, and any that takes over a minute, at the pace of the first pass."""
     from .attribution.methods import case_evaluations
     from .explanation.case import case_facts
 
     facts = case_facts(opened.prepared, model.card.spatial.mode, 0, job.samples, job.superpixels)
     wanted = wanted_methods(job, model, opened)
-    each = " for each slice" if model.card.spatial.mode == "slices" else ""
+    each = " a slice" if model.card.spatial.mode == "slices" else ""
     for m, layers in wanted:
         count = case_evaluations(m, facts, max((layer.shape[0] for layer in layers), default=0))
         seconds = count * opened.pass_seconds
         if len(wanted) > 1 or seconds > 60:
-            sets = " (--samples sets how many)" if seconds > 60 and m.kind == "query" else ""
-            say(f"{m.title}: about {count} evaluations{each}, {duration(seconds)} at the pace of the first pass{sets}.")
+            many = "1 evaluation" if count == 1 else f"about {count} evaluations"
+            sets = "; --samples sets how many" if seconds > 60 and m.kind == "query" else ""
+            say(f"{m.title}: {many}{each}, {duration(seconds)}{sets}.")
 
 
 def duration(seconds: float) -> str:
@@ -389,8 +390,31 @@ def _one(job, model, case: Case, stem: str, out: files.Folder, anatomy: Labels |
     for a in result.attributions:
         for sentence in a.limits:
             say(f"{a.target} {a.method}: {sentence}")
-        regions.append(out.attribution(case.name, stem, a, reference, anatomy, seen, job.share))
+        regions.append(out.attribution(case.name, stem, a, reference, anatomy, seen, job.share, job.cells))
+    _montages(model, case, result, stem, out, say)
     return result, regions
+
+
+def _montages(model, case: Case, result: Result, stem: str, out: files.Folder, say) -> None:
+    """For each target explained at several stages: their maps in order, and the score that each carries."""
+    staged = [a for a in result.attributions if "linear_score" in a.provenance]
+    for target in dict.fromkeys(a.target for a in staged):
+        some = [a for a in staged if a.target == target]
+        if len(some) < 2:
+            continue
+        try:
+            scene.import_slicer()
+        except InputError as error:
+            say(f"No montage of the layers: {error}")
+            return
+        from .outputs.sheet import write_montage
+
+        overlays = [nodes.Overlay(a.layer, a.volume, a.signed, title(a)) for a in some]
+        scores = [a.provenance["linear_score"] for a in some]
+        path = out.picture(stem, target, "layerwise")
+        heading = f"{model.card.name} · {case.name} · {target} · {some[0].provenance['fact']} · Layer-wise Grad-CAM"
+        reference = result.prepared.reference
+        write_montage(reference, overlays, [a.layer for a in some], scores, path, heading, result.prediction.labels)
 
 
 def seen_by(prepared: Prepared) -> np.ndarray:

@@ -118,7 +118,7 @@ def layercam(f: Feature) -> torch.Tensor:
 def xres(f: Feature) -> torch.Tensor:
     """Seg-XRes-CAM (Hasany, Petitjean and Meriaudeau 2023, CVPR workshops): the gradient averaged over windows of POOL
     cells along each axis and spread over them again, times A, summed over channels, then ReLU. A window of one cell is
-    HiResCAM, one of the whole grid Grad-CAM. Pooling windows begin with each tile."""
+    HiResCAM, one of the whole grid Grad-CAM. Over a volume's windows, the gradient is that of each one's own score."""
     import torch
 
     dimensions = f.gradient.ndim - 2
@@ -167,29 +167,33 @@ def eigencam(f: Feature, moments: torch.Tensor) -> torch.Tensor:
 
 
 def ranges(f: Feature) -> torch.Tensor:
-    """The least and the negative of the greatest value of each channel: (batch, 2, channel); the least over tiles."""
+    """The least and the negative of the greatest value of each upsampled channel: (batch, 2, channel); the least over
+    tiles."""
     import torch
 
-    flat = f.activation.flatten(2)
-    return torch.stack([flat.amin(2), -flat.amax(2)], 1)
+    def limits(some: slice) -> torch.Tensor:
+        up = _upsampled(f, some).flatten(2)
+        return torch.stack([up.amin(2), -up.amax(2)], 1)
+
+    return torch.cat([limits(some) for some in _batches(f)], 2)
 
 
 def masked_scores(f: Feature, limits: torch.Tensor) -> torch.Tensor:
     """Score-CAM's S(x * H_k) - S(0), H_k being the upsampled A^k scaled to 0..1 (Wang et al. 2020, arXiv 1910.01279, eqs.
-    3-6): (batch, channel). Of a constant channel H_k is 0."""
+    3-6): (batch, channel). Of a channel that is constant to rounding H_k is 0."""
     import torch
 
     low, high = limits[:, 0], -limits[:, 1]
-    a, shape = f.activation, f.input.shape[2:]
-    mode = ("bilinear", "trilinear")[len(shape) - 2]
+    width = torch.where(high - low > 1e-6 * low.abs().maximum(high.abs()), high - low, torch.inf)
     blank = f.ask(input=torch.zeros_like(f.input))
     found = []
     for some in _batches(f):
-        up = torch.nn.functional.interpolate(a[:, some].to(f.input), shape, mode=mode, align_corners=False)
-        bottom, width = (t[:, some].to(up).reshape(*up.shape[:2], *[1] * len(shape)) for t in (low, high - low))
-        mask = torch.where(width > 0, (up - bottom) / width, 0)
-        variants = mask.transpose(0, 1)[:, :, None] * f.input  # (channels, batch, input channel, *spatial)
-        found.append(f.ask(input=variants.flatten(0, 1)).reshape(-1, len(a)).T - blank[:, None])
+        up = _upsampled(f, some)
+        bottom, height = (t[:, some].to(up).reshape(*up.shape[:2], *[1] * (up.ndim - 2)) for t in (low, width))
+        variants = ((up - bottom) / height).transpose(0, 1)[
+            :, :, None
+        ] * f.input  # (channels, batch, input channel, ...)
+        found.append(f.ask(input=variants.flatten(0, 1)).reshape(-1, len(up)).T - blank[:, None])
     return torch.cat(found, 1)
 
 
@@ -211,15 +215,23 @@ def score_drops(f: Feature) -> torch.Tensor:
 
 
 def ablationcam(f: Feature, scores: torch.Tensor) -> torch.Tensor:
-    """sum_k w_k A^k, w_k = (S - S without k) / |S|, then ReLU (Desai and Ramaswamy 2020, WACV, eqs. 4-5). The paper
-    divides by S, a probability; a logit may be negative, which would turn the map around."""
-    score, without = scores[:, :1], scores[:, 1:]
-    return weighted(f, (score - without) / score.abs().clamp_min(1e-12))
+    """sum_k w_k A^k, w_k = S - S without k, then ReLU (Desai and Ramaswamy 2020, WACV, eqs. 4-5). The paper's division by S
+    is one number for the map and is left out: a logit may be negative or near 0, and the slices of a volume have one scale."""
+    return weighted(f, scores[:, :1] - scores[:, 1:])
 
 
 def combine(gather: Callable, old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
     """The statistics of two tiles as one."""
     return old.minimum(new) if gather is ranges else old + new
+
+
+def _upsampled(f: Feature, some: slice) -> torch.Tensor:
+    """Some channels of A as large as the input."""
+    import torch
+
+    shape = f.input.shape[2:]
+    mode = ("bilinear", "trilinear")[len(shape) - 2]
+    return torch.nn.functional.interpolate(f.activation[:, some].to(f.input), shape, mode=mode, align_corners=False)
 
 
 def _batches(f: Feature) -> list[slice]:

@@ -93,6 +93,8 @@ class InputMethod(Method):
     :ivar run: ``run(x, gradient, setting) -> Sensitivity``.
     :ivar strongest: the map is the largest absolute value over an input's channels, else their sum.
     :ivar times_cam: it is multiplied by the class's Grad-CAM.
+    :ivar baseline: it compares the input with a baseline.
+    :ivar alone: not linear in the score: windows' maps of their own scores are averaged, others are added up.
     """
 
     kind = "input"
@@ -101,6 +103,8 @@ class InputMethod(Method):
     run: Callable
     strongest: bool = False
     times_cam: bool = False
+    baseline: bool = False
+    alone: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +255,7 @@ METHODS: dict[str, Method] = {
             reference="Hasany, Petitjean and Meriaudeau 2023, CVPR workshops",
             signed=False,
             map=cam.xres,
-            summed=True,
+            alone=True,
             task="segmentation",
         ),
         LayerMethod(
@@ -319,6 +323,7 @@ METHODS: dict[str, Method] = {
             signed=True,
             evaluations=_path,
             run=gradient.integrated_gradients,
+            baseline=True,
         ),
         InputMethod(
             name="expgrad",
@@ -328,6 +333,7 @@ METHODS: dict[str, Method] = {
             signed=True,
             evaluations=_expected,
             run=gradient.expected_gradients,
+            baseline=True,
         ),
         InputMethod(
             name="deeplift",
@@ -338,6 +344,7 @@ METHODS: dict[str, Method] = {
             signed=True,
             evaluations=lambda facts: 4,
             run=gradient.deeplift,
+            baseline=True,
         ),
         InputMethod(
             name="lrp",
@@ -357,6 +364,7 @@ METHODS: dict[str, Method] = {
             signed=False,
             randomisation=FAILS,
             run=gradient.guided_backpropagation,
+            alone=True,
             strongest=True,
         ),
         InputMethod(
@@ -368,6 +376,7 @@ METHODS: dict[str, Method] = {
             signed=False,
             randomisation=FAILS,
             run=gradient.deconvolution,
+            alone=True,
             strongest=True,
         ),
         InputMethod(
@@ -380,6 +389,7 @@ METHODS: dict[str, Method] = {
             randomisation=FAILS,
             evaluations=lambda facts: 2,
             run=gradient.guided_backpropagation,
+            alone=True,
             strongest=True,
             times_cam=True,
         ),

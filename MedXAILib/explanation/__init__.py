@@ -22,7 +22,7 @@ from ..targets import ClassScore, Score, Target, resolve
 from ..volume import Volume
 from .case import Attribution, Case, case_facts, choose_slices
 from .inputs import input_maps
-from .layers import layer_maps
+from .layers import check_pooled, layer_maps
 from .queries import first_output, query_maps
 
 if TYPE_CHECKING:
@@ -107,7 +107,14 @@ def explain(
 def _maps(case: Case, wanted, scores: Sequence[Score], progress: Progress, lenient: bool, say):
     """(number of the score, map), method by method; those of layers together, from shared tapes."""
     parts = 1 + len(wanted)
-    of_layers = [(m, layers) for m, layers in wanted if isinstance(m, LayerMethod)]
+    of_layers = []
+    for m, layers in wanted:
+        try:
+            if isinstance(m, LayerMethod):
+                check_pooled(case, m, layers)
+                of_layers.append((m, layers))
+        except InputError as error:
+            _leave_out(m, error, lenient, say)
     if of_layers:
         yield from layer_maps(case, of_layers, scores, portion(progress, 1, parts))
     for number, (m, layers) in enumerate(wanted, 1):
@@ -121,9 +128,14 @@ def _maps(case: Case, wanted, scores: Sequence[Score], progress: Progress, lenie
             else:
                 yield from query_maps(case, m, scores, report)
         except InputError as error:
-            if not lenient:
-                raise
-            say(f"{m.title} was left out: {error}")
+            _leave_out(m, error, lenient, say)
+
+
+def _leave_out(m: Method, error: InputError, lenient: bool, say) -> None:
+    """Say so, or raise the error where the method was asked for by name."""
+    if not lenient:
+        raise error
+    say(f"{m.title} was left out: {error}")
 
 
 def _grad_cams(case: Case, layers: Sequence[Layer], scores: Sequence[Score], progress: Progress) -> list[Attribution]:

@@ -32,7 +32,7 @@ def input_maps(
     :param cams: for a method that is multiplied by Grad-CAM: that of each score.
     """
     began = time.perf_counter()
-    found = m.run(case.prepared.tensor, gradients_of(case, scores, progress), setting_of(case))
+    found = m.run(case.prepared.tensor, gradients_of(case, scores, progress, m.alone), setting_of(case, m))
     seconds = round(time.perf_counter() - began, 3)
     pieces = case.prepared.shape[0] if case.tiling.mode == "slices" else len(case.tiling.tiles)
     for n, score in enumerate(scores):
@@ -65,7 +65,7 @@ def named_channels(case: Case) -> list[tuple[str, slice]]:
     return [(f"input-{name}", slice(n, n + 1)) for n, name in enumerate(names)]
 
 
-def setting_of(case: Case) -> Setting:
+def setting_of(case: Case, m: InputMethod) -> Setting:
     """Baselines and parameters of one case.
 
     :raises InputError: for an unknown baseline, or references that are not as large as the input.
@@ -74,9 +74,10 @@ def setting_of(case: Case) -> Setting:
 
     if case.baseline not in BASELINES:
         raise InputError(f"--baseline {case.baseline}: choose one of {', '.join(BASELINES)}.")
-    x = case.prepared.tensor
+    x, by_slices = case.prepared.tensor, case.tiling.mode == "slices"
+    if not m.baseline:
+        return Setting("", x, (), case.samples, case.seed, by_slices)
     inside = torch.from_numpy(foreground(np.moveaxis(x.numpy(), 0, -1)))
-    by_slices = case.tiling.mode == "slices"
     mm = [0 if by_slices and axis == 0 else s for axis, s in enumerate(spacing(case.prepared.affine))]
     for other in case.references:
         if other.tensor.shape != x.shape:
@@ -89,8 +90,11 @@ def setting_of(case: Case) -> Setting:
     return Setting(case.baseline, own[case.baseline], drawn, case.samples, case.seed, by_slices)
 
 
-def gradients_of(case: Case, scores: Sequence[Score], progress: Progress):
-    """The function through which a method sees the network: see :mod:`MedXAILib.attribution.gradient`."""
+def gradients_of(case: Case, scores: Sequence[Score], progress: Progress, alone: bool):
+    """The function through which a method sees the network: see :mod:`MedXAILib.attribution.gradient`.
+
+    :param alone: of windows' own scores, averaged; else of the stitched score.
+    """
     import torch
 
     kept = [case.kept(score, "all") for score in scores]
@@ -108,11 +112,11 @@ def gradients_of(case: Case, scores: Sequence[Score], progress: Progress):
             given = piece if other is None else torch.cat([piece, other[1]])
             tape = _tape(case, feed(case.model, given), rule, report, text, scores_only)
             with tape:
-                values, slopes = _scored(case, tape, scores, number, t, len(piece), scores_only)
+                values, slopes = _scored(case, tape, scores, number, t, len(piece), scores_only, alone)
                 at = list(t.at) if tiling.mode == "slices" else slice(None)
                 found[:, at] += values
                 if not scores_only:
-                    stitcher.add(t, slopes.numpy(), summed=True)
+                    stitcher.add(t, slopes.numpy(), summed=not alone)
         if scores_only:
             return found, None
         whole = stitcher.sum[(..., *(slice(0, n) for n in case.tiling.shape))]
@@ -136,14 +140,14 @@ def _tape(case: Case, x: torch.Tensor, rule, report: Progress, text: str, scores
     return tape
 
 
-def _scored(case: Case, tape, scores, number: int, t, batch: int, scores_only: bool):
+def _scored(case: Case, tape, scores, number: int, t, batch: int, scores_only: bool, alone: bool):
     """Scores (T, batch or 1) of the first ``batch`` samples, and gradients (batch, T, channel, *size)."""
     import torch
 
     voxels, values, slopes = case.prediction.voxels, [], []
     slices = case.tiling.mode == "slices"
     for score in scores:
-        weights = torch.from_numpy(np.ascontiguousarray(score.at(number, t, voxels))).to(tape.output)
+        weights = torch.from_numpy(np.ascontiguousarray(score.at(number, t, voxels, not alone))).to(tape.output)
 
         def of(output, score=score, weights=weights):
             return score.of(output[:batch], weights)

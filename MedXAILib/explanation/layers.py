@@ -73,6 +73,20 @@ def layer_maps(
         yield scores.index(one.score), _attribution(case, one, passes)
 
 
+def check_pooled(case: Case, m: LayerMethod, layers: Sequence[Layer]) -> None:
+    """:raises InputError: where a method needs pooling and one linear layer behind each layer, and there is more."""
+    if not m.pooled:
+        return
+    t, x = next(iter(case.tiling.pieces(case.prepared.tensor[None])))
+    tape = case.tapes.tape(t, feed(case.model, x))
+    for layer in layers:
+        if tape.pooled(layer.name) is None:
+            raise InputError(
+                f"{m.title} needs features that are pooled and classified by one linear layer, and those of {layer.name} "
+                "are not; choose gradcam, which equals it where it applies, or another --layer."
+            )
+
+
 def _stitcher(case: Case, layer: Layer) -> Stitcher:
     return Stitcher(case.tiling, layer.shape[1:], layer.cells.stride, layer.cells.offset)
 
@@ -135,11 +149,6 @@ def _feature(case: Case, one: _Map, number: int, t: Tile, x: torch.Tensor, tape:
 
     layer, score, alone = one.layer, one.score, one.method.alone
     activation = tape.activations[layer.name].detach()
-    if one.method.pooled and tape.pooled(layer.name) is None:
-        raise InputError(
-            f"{one.method.title} needs features that are pooled and classified by one linear layer, and those of "
-            f"{layer.name} are not; choose gradcam, which equals it where it applies, or another --layer."
-        )
 
     def weights() -> torch.Tensor:
         found = score.at(number, t, case.prediction.voxels, shared=not alone)

@@ -50,6 +50,7 @@ TABLES = {
     "segmentation.csv": ("input", "class", "volume_ml"),
     "regions.csv": ("input", "class", "method", "layer", "region", "volume_ml", "r", "a", "s", "peak", "mass_share"),
     "superpixels.csv": ("input", "class", "method", "layer", "label", "coefficient", "volume_ml"),
+    "layers.csv": ("input", "class", "method", "layer", "order", "cell_mm", "linear_score"),
     "anatomy.csv": (
         "input",
         "class",
@@ -230,8 +231,11 @@ class Folder:
         anatomy: Labels | None,
         seen: np.ndarray | None,
         share: float,
+        cells: bool = False,
     ) -> Labels:
         """A map on the grid of ``on`` with its hot regions, superpixels and rows in the tables; gives the regions.
+
+        :param cells: also write the map of a layer on its own coarse grid.
 
         :param seen: bool on the grid of ``on``: what the network saw and is not air (with ``anatomy`` only).
         """
@@ -241,7 +245,15 @@ class Folder:
         path = self._target(stem, *parts)
         write_volume(map_, path, metadata=_metadata(facts))
         self._beside(path, facts)
+        if cells and "cell_mm" in a.provenance:
+            path = self._target(stem, *parts, "cells")
+            write_volume(a.volume, path, metadata=_metadata(facts))
+            self._beside(path, facts)
         key = (name, a.target, a.method, a.layer)
+        if "linear_score" in a.provenance:
+            order = sum(row[:3] == key[:3] for row in self.rows["layers.csv"])
+            cell = " x ".join(f"{mm:.3g}" for mm in a.provenance["cell_mm"])
+            self.rows["layers.csv"].append((*key, order, cell, a.provenance["linear_score"]))
         mass = resample(a.mass, on.affine, on.shape)
         labels, regions = hot_regions(map_, mass=mass.array, share=share)
         rows = [(r.name, r.volume_ml, *r.centroid, r.peak, r.mass_share) for r in regions]
@@ -267,6 +279,10 @@ class Folder:
         path = self._target(stem, *parts)
         write_labels(labels, path, metadata=_metadata(facts))
         self._beside(path, facts)
+
+    def picture(self, stem: str, *parts: str) -> Path:
+        """Where a picture goes."""
+        return self._target(stem, *parts).with_name(f"{stem.rpartition('/')[2]}_{'_'.join(map(safe, parts))}.png")
 
     def finish(self, summary: dict) -> dict:
         """Write the tables that have rows, then run.json with the list of all files; gives what run.json holds."""

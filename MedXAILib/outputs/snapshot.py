@@ -21,7 +21,7 @@ from .rendering import Rendering, seen_from
 from .scene import OPACITY, Host, aim, axes_of, private_scene, written_whole
 
 ROWS = 6
-"""Most maps in one picture."""
+"""More maps than these share one slice each on a contact sheet."""
 FOOTER = NOTICE + ". Shows influence on the model, not pathology."
 KEYS = 24
 """Most names in a key."""
@@ -42,7 +42,7 @@ def snapshot(
 ) -> Path:
     """Write the picture as PNG: whole or not at all.
 
-    A row for each overlay, :data:`ROWS` at most; without one, the volume alone. The slices lie in the
+    A row for each overlay; with more than :data:`ROWS`, a contact sheet; without one, the volume alone. The slices lie in the
     anatomical planes and are seen as radiologists see them (the patient's right is on the left); a volume
     of one slice is shown in its own plane instead, without and with the map.
 
@@ -52,24 +52,33 @@ def snapshot(
     :param solid: add the view in 3D.
     :raises InputError: for another suffix, where the file cannot be written, without slicer-core.
     """
-    from PIL.PngImagePlugin import PngInfo
-
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise InputError(f"{path}: a snapshot is saved as .png; give it that suffix.")
-    picture = compose(volume, overlays, heading, segmentation, solid)
+    if len(overlays) > ROWS:
+        from .sheet import write_sheet
+
+        write_sheet(volume, overlays, path, heading, segmentation)
+    else:
+        save(compose(volume, overlays, heading, segmentation, solid), path, heading)
+    return path
+
+
+def save(picture, path: Path, heading: str) -> None:
+    """A PIL image as PNG, with its title and the disclaimer inside."""
+    from PIL.PngImagePlugin import PngInfo
+
     notes = PngInfo()
     notes.add_text("Title", heading)
     notes.add_text("Disclaimer", FOOTER)
     with written_whole(path) as beside:
         picture.save(beside, "PNG", pnginfo=notes)
-    return path
 
 
 def compose(volume: Volume, overlays: list[Overlay], heading: str, segmentation: Labels | None, solid: bool = True):
     """The picture itself, a PIL image."""
     flat = min(volume.shape) == 1
-    shown = overlays[:ROWS]
+    shown = overlays
     rendering = None if flat or not shown or not solid else Rendering(volume, shown, PANEL)  # draws meanwhile
     stage = set_stage(volume, segmentation)
     panels = flat_panels if flat else plane_panels
@@ -88,8 +97,6 @@ def compose(volume: Volume, overlays: list[Overlay], heading: str, segmentation:
     if not shown:
         parts += strips
     parts += [described(overlay, strip, in_patient(volume)) for overlay, strip in zip(shown, strips, strict=False)]
-    if len(overlays) > ROWS:
-        parts.append(paragraph(f"+{len(overlays) - ROWS} more maps, not in this picture", width, 15, DIM))
     parts.append(paragraph(FOOTER if shown else NOTICE + ".", width, 14, DIM))
     return framed(stacked(parts, 22))
 

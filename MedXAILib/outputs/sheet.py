@@ -1,0 +1,149 @@
+"""The contact sheet: many maps over one and the same slice, and a curve over layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ..volume import Labels, Volume
+from .nodes import Overlay, centre
+from .snapshot import (
+    ACCENT,
+    DIM,
+    FOOTER,
+    GAP,
+    GROUND,
+    LINE,
+    PALE,
+    PLANES,
+    Stage,
+    font,
+    framed,
+    key,
+    mark,
+    overlay_nodes,
+    paragraph,
+    position,
+    save,
+    set_stage,
+    side_by_side,
+    slice_image,
+    stacked,
+)
+
+PANEL, COLUMNS = 250, 6
+
+
+def contact_sheet(volume: Volume, overlays: Sequence[Overlay], heading: str, segmentation: Labels | None, words=()):
+    """The picture, a PIL image: the slice without a map, then with each one.
+
+    All panels show one slice: axial, or the own plane of a flat volume, through the peak of the map that covers least (maps
+    of a slice-wise network may lie in one slice only).
+
+    :param words: of each overlay, two short lines below its panel; by default its title's parts.
+    """
+    stage = set_stage(volume, segmentation)
+    narrowest = min(overlays, key=lambda overlay: np.mean(overlay.map.array != 0) or 2)
+    flat = min(volume.shape) == 1
+    point = centre(volume) if flat else narrowest.peak
+    plane = _plane(volume) if flat else "Axial"
+    panels = [_panel(stage, plane, point, None, ("Input", f"{plane} {position(point, PLANES[plane])} mm"))]
+    for n, overlay in enumerate(overlays):
+        lines = words[n] if words else _lines(overlay)
+        panels.append(_panel(stage, plane, point, overlay, lines))
+    rows = [side_by_side(panels[n : n + COLUMNS]) for n in range(0, len(panels), COLUMNS)]
+    width = max(row.width for row in rows)
+    parts = [paragraph(heading or "MedXAI", width, 22, PALE, bold=True)]
+    if segmentation:
+        parts.append(key(segmentation, width))
+    return parts + rows
+
+
+def _plane(volume: Volume) -> str:
+    from ..volume import nearest_axes
+
+    axis = nearest_axes(volume.affine)[int(np.argmin(volume.shape))]
+    return next(name for name, normal in PLANES.items() if normal == axis)
+
+
+def _lines(overlay: Overlay) -> tuple[str, str]:
+    """Method and layer; what is explained and the largest displayed value."""
+    target, *_, last = overlay.title.split(" · ")
+    method = " · ".join(overlay.title.split(" · ")[2:]) or last
+    return method, f"{target}, up to {overlay.displayed:.2g}"
+
+
+def _panel(stage: Stage, plane: str, point: np.ndarray, overlay: Overlay | None, lines: Sequence[str]):
+    # no outlines of hot regions: at this size they would hide the map
+    node, outlines = overlay_nodes(stage, overlay and replace(overlay, regions=None))
+    image = slice_image(stage, plane, point, PANEL, node, outlines)
+    if overlay is None:
+        mark(stage, image, None)
+    return stacked([image, *(_line(text, color) for text, color in zip(lines, (PALE, DIM), strict=True))], 2)
+
+
+def _line(text: str, color: tuple):
+    """One line, cut to the panel's width."""
+    letters = font(12)
+    while letters.getlength(text) > PANEL and len(text) > 4:
+        text = text[:-2].rstrip("…") + "…"
+    return paragraph(text, PANEL, 12, color)
+
+
+def write_sheet(volume: Volume, overlays: Sequence[Overlay], path: Path, heading: str, segmentation: Labels | None):
+    """Many maps in one picture, as PNG."""
+    parts = contact_sheet(volume, overlays, heading, segmentation)
+    save(framed(stacked([*parts, paragraph(FOOTER, parts[0].width, 14, DIM)], 18)), path, heading)
+
+
+def write_montage(
+    volume: Volume,
+    overlays: Sequence[Overlay],
+    names: Sequence[str],
+    scores: Sequence[float],
+    path: Path,
+    heading: str,
+    segmentation: Labels | None,
+) -> None:
+    """Maps of the layers of one network, in their order, over one slice; below, the score that each layer carries.
+
+    :param scores: sum of gradient times activation: the layer's part of the score to first order.
+    """
+    words = [(name, f"up to {overlay.displayed:.2g}") for name, overlay in zip(names, overlays, strict=True)]
+    parts = contact_sheet(volume, overlays, heading, segmentation, words)
+    width = parts[0].width
+    about = (
+        "The score carried by each layer to first order: the sum of gradient times activation, in units of the logit."
+    )
+    parts += [paragraph(about, width, 14, PALE), curve(names, scores, width)]
+    save(framed(stacked([*parts, paragraph(FOOTER, width, 14, DIM)], 18)), path, heading)
+
+
+def curve(names: Sequence[str], values: Sequence[float], width: int, height: int = 240):
+    """Values by layer, as a line over its names."""
+    from PIL import Image, ImageDraw
+
+    image = Image.new("RGB", (width, height), GROUND)
+    pen = ImageDraw.Draw(image)
+    left, right, top, bottom = 70, width - 60, 34, height - 44
+    low, high = min(0.0, *values), max(0.0, *values)
+    span = (high - low) or 1.0
+    across = [left + (right - left) * (n + 0.5) / len(values) for n in range(len(values))]
+    down = [bottom - (bottom - top) * (value - low) / span for value in values]
+    for level in sorted({low, 0.0, high}):
+        row = bottom - (bottom - top) * (level - low) / span
+        pen.line((left, row, right, row), LINE)
+        pen.text((left - 8, row), f"{level:.3g}", DIM, font(12), "rm")
+    pen.line(list(zip(across, down, strict=True)), ACCENT, 2)
+    room = (right - left) / len(values) - GAP
+    for name, x, y, value in zip(names, across, down, values, strict=True):
+        pen.ellipse((x - 4, y - 4, x + 4, y + 4), fill=ACCENT)
+        pen.text((x, y - 8), f"{value:.3g}", PALE, font(12), "ms", stroke_width=2, stroke_fill=GROUND)
+        short = name
+        while font(12).getlength(short) > room and len(short) > 4:
+            short = "…" + short.lstrip("…")[2:]
+        pen.text((x, bottom + 14), short, DIM, font(12), "ms")
+    return image

@@ -1,0 +1,118 @@
+"""Sliding windows: the maps of the whole volume, without seams, within the memory of a window."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from MedXAILib.attribution.methods import METHODS, LayerMethod
+from MedXAILib.explanation import explain
+
+SIZE, WINDOW = 48, 32
+FIELD = 15
+"""Receptive field of the fixture's output: the windows overlap by 16 voxels."""
+
+
+class Convolutional(nn.Module):
+    """A fully convolutional segmenter with a bottleneck of half the resolution; ``norm``: none or batch."""
+
+    def __init__(self, norm: str):
+        super().__init__()
+
+        def block(i: int, o: int, stride: int) -> list[nn.Module]:
+            parts = [nn.Conv3d(i, o, 3, stride, 1), nn.BatchNorm3d(o) if norm == "batch" else nn.Identity()]
+            return [*parts, nn.ReLU(inplace=True)]
+
+        self.down = nn.Sequential(*block(1, 4, 2), *block(4, 6, 1))
+        self.up = nn.Sequential(nn.Upsample(scale_factor=2), *block(6, 4, 1), nn.Conv3d(4, 3, 1))
+
+    def forward(self, x):
+        return self.up(self.down(x))
+
+
+def network(norm: str) -> nn.Module:
+    torch.manual_seed(3)
+    net = Convolutional(norm)
+    with torch.no_grad():
+        for _ in range(3):  # so that the running statistics are not those of a new network
+            net(torch.randn(1, 1, 16, 16, 16) * 2 + 1)
+    return net.eval()
+
+
+def volume() -> torch.Tensor:
+    """Smooth structure and noise."""
+    rng = np.random.default_rng(0)
+    coarse = torch.from_numpy(rng.normal(size=(1, 1, 9, 9, 9)).astype(np.float32))
+    smooth = nn.functional.interpolate(coarse, (SIZE,) * 3, mode="trilinear", align_corners=True)
+    return smooth + 0.3 * torch.from_numpy(rng.normal(size=(1, 1, SIZE, SIZE, SIZE)).astype(np.float32))
+
+
+def away_from_borders(values: np.ndarray) -> np.ndarray:
+    cut = -(-FIELD * len(values) // SIZE)
+    return values[cut:-cut, cut:-cut, cut:-cut]
+
+
+METHODS_OF_LAYERS = [
+    m.name for m in METHODS.values() if isinstance(m, LayerMethod) and not (m.pooled or m.stages or m.name == "scorecam")
+]
+FIRST_ORDER = ["saliency", "gradxinput", "guidedbackprop", "deconvnet", "lrp", "deeplift"]
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_windows_give_the_maps_of_the_whole_without_seams(norm):
+    net, x = network(norm), volume()
+    names = [*METHODS_OF_LAYERS, *FIRST_ORDER] if norm == "batch" else ["gradcam", "saliency"]
+    whole = explain(net, x, [1], names, ["down"])
+    tiled = explain(net, x, [1], names, ["down"], windows=WINDOW)
+    assert {a.method for a in whole} == set(names)
+    for one, other in zip(whole, tiled, strict=True):
+        a, b = away_from_borders(one.volume.array), away_from_borders(other.volume.array)
+        assert a.any() and np.corrcoef(a.ravel(), b.ravel())[0, 1] >= 0.99, one.method
+        assert 0.9 < b.sum() / a.sum() < 1.1 or not METHODS[one.method].signed, one.method
+        assert across_seams(other.volume.array) < inside(other.volume.array), one.method
+
+
+def jumps(values: np.ndarray) -> np.ndarray:
+    """|difference| between neighbouring planes of the first axis, by plane."""
+    return np.abs(np.diff(values, axis=0)).reshape(len(values) - 1, -1)
+
+
+def seams(values: np.ndarray) -> list[int]:
+    """Planes at which a window begins or ends, in cells."""
+    step = len(values) * WINDOW // 2 // SIZE
+    return [n - 1 for n in range(step, len(values), step)]
+
+
+def across_seams(values: np.ndarray) -> float:
+    return float(jumps(values)[seams(values)].mean())
+
+
+def inside(values: np.ndarray) -> float:
+    rest = np.delete(jumps(values), seams(values), axis=0)
+    return float(np.percentile(rest, 99))
+
+
+def test_channel_weights_belong_to_the_whole_and_each_pass_is_counted():
+    """Grad-CAM over windows: one prediction pass, one that gathers, one that maps; HiResCAM needs no gathering."""
+    net, x, passes = network("batch"), volume()[..., :32], []
+    net.register_forward_hook(lambda _, __, output: passes.append(output.device.type))
+    tiles = 2 * 2
+    for name, sweeps in (("gradcam", 3), ("hirescam", 2)):
+        passes.clear()
+        explain(net, x, [0, 1, 2], [name], ["down"], windows=WINDOW)
+        assert passes.count("cpu") == sweeps * tiles
+
+
+def test_windows_of_a_class_score_are_explained_too():
+    """A pooling classifier: the strongest window's logit is the score (max), and only its part of the volume has a map."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv3d(1, 4, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 2))
+    x = torch.zeros(1, 1, 48, 32, 32)
+    x[0, 0, 36:44, 12:20, 12:20] = 5
+    with torch.no_grad():
+        strongest = int(np.argmax([float(net(x[:, :, n : n + 32])[0, 1]) for n in (0, 16)]))
+    (found,) = explain(net, x, [1], ["saliency"], windows=WINDOW)
+    planes = np.flatnonzero(found.volume.array.any((1, 2)))
+    assert planes.min() >= 16 * strongest and planes.max() < 16 * strongest + 32
