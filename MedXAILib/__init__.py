@@ -31,9 +31,12 @@ _PUBLIC = {
     "predict": "prediction",
     "ClassScore": "targets",
     "RegionScore": "targets",
+    "ComponentScore": "targets",
+    "MaskScore": "targets",
     "VoxelScore": "targets",
     "Attribution": "explanation",
     "explain": "explanation",
+    "record": "attribution.tape",
     "hot_regions": "regions",
     "anatomy_shares": "regions",
 }

@@ -281,16 +281,13 @@ def explain(
 
 
 @app.command()
-def methods() -> None:
+def methods(
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the table of the README.")] = False,
+) -> None:
     """List the field's methods of explanation: which there are here, and why the others are not."""
-    from rich.table import Table
+    from .attribution.taxonomy import lines, markdown
 
-    from .attribution.taxonomy import table
-
-    shown = Table("family", "method", "status", "", box=None, pad_edge=False)
-    for row in table():
-        shown.add_row(*row)
-    Console(highlight=False).print(shown, markup=False)
+    print(markdown() if as_markdown else "\n".join(lines()))
 
 
 @app.command()

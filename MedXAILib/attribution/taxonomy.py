@@ -46,7 +46,7 @@ TAXONOMY = (
     _is(BACKPROPAGATION, "saliency", "Gradient (saliency)"),
     _is(BACKPROPAGATION, "deconvnet"),
     _is(BACKPROPAGATION, "guidedbackprop"),
-    _is(BACKPROPAGATION, "lrp", why="the epsilon rule"),
+    _is(BACKPROPAGATION, "lrp", why="the epsilon rule: on networks of ReLU it is gradient x input"),
     _is(BACKPROPAGATION, "gradxinput"),
     _is(BACKPROPAGATION, "ig"),
     _is(BACKPROPAGATION, "smoothgrad"),
@@ -84,20 +84,25 @@ TAXONOMY = (
 )
 
 
-def table() -> list[tuple[str, str, str, str]]:
-    """(family, method, status, what it is here) of every row."""
-    return [(row.family, row.title, row.status, _about(row)) for row in TAXONOMY]
+def markdown() -> str:
+    """The table of the README."""
+    rows = [(row.family, row.title, f"`{row.name}`" if row.name else "", row.status, _about(row)) for row in TAXONOMY]
+    head = ["| family | method | `--method` | status | |", "|---|---|---|---|---|"]
+    return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def lines() -> list[str]:
+    """The same for a terminal: a line for each method below its family."""
+    shown = []
+    for row in TAXONOMY:
+        if not any(line == row.family for line in shown):
+            shown += ["", row.family] if shown else [row.family]
+        shown.append(f"  {row.name or '-':15} {row.title:35} {row.status:12} {_about(row)}".rstrip())
+    return shown
 
 
 def _about(row: Row) -> str:
     if row.status != IMPLEMENTED:
         return row.why
     m = METHODS[row.name]
-    parts = [f"`{m.name}`", row.why, f"randomisation check: {m.randomisation}", m.reference]
-    return "; ".join(part for part in parts if part)
-
-
-def markdown() -> str:
-    """The table of the README."""
-    lines = ["| family | method | status | |", "|---|---|---|---|"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in table())])
+    return "; ".join(part for part in (row.why, f"randomisation check: {m.randomisation}", m.reference) if part)

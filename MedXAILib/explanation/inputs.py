@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,7 +33,7 @@ def input_maps(
     :param cams: for a method that is multiplied by Grad-CAM: that of each score.
     """
     began = time.perf_counter()
-    found = m.run(case.prepared.tensor, gradients_of(case, scores, progress, m.alone), setting_of(case, m))
+    found = m.run(case.prepared.tensor, gradients_of(case, m, scores, progress), setting_of(case, m))
     seconds = round(time.perf_counter() - began, 3)
     pieces = case.prepared.shape[0] if case.tiling.mode == "slices" else len(case.tiling.tiles)
     for n, score in enumerate(scores):
@@ -90,11 +91,8 @@ def setting_of(case: Case, m: InputMethod) -> Setting:
     return Setting(case.baseline, own[case.baseline], drawn, case.samples, case.seed, by_slices)
 
 
-def gradients_of(case: Case, scores: Sequence[Score], progress: Progress, alone: bool):
-    """The function through which a method sees the network: see :mod:`MedXAILib.attribution.gradient`.
-
-    :param alone: of windows' own scores, averaged; else of the stitched score.
-    """
+def gradients_of(case: Case, m: InputMethod, scores: Sequence[Score], progress: Progress):
+    """The function through which a method sees the network: see :mod:`MedXAILib.attribution.gradient`."""
     import torch
 
     kept = [case.kept(score, "all") for score in scores]
@@ -102,21 +100,23 @@ def gradients_of(case: Case, scores: Sequence[Score], progress: Progress, alone:
     if kept[0] is not None:
         tiling = tiling.subset(sorted(set().union(*kept)))
     pieces = case.prepared.shape[0] if tiling.mode == "slices" else 1
+    calls, asked = m.evaluations(case.facts()), count()
 
     def gradient(x, rule=None, baseline=None, text="Gradients", scores_only=False):
         found = torch.zeros(len(scores), pieces, dtype=torch.float64)
         stitcher = voxel_stitcher(case.tiling)
+        running = portion(progress, min(next(asked), calls - 1), calls)
         others = tiling.pieces(baseline[None]) if baseline is not None else (None for _ in tiling.tiles)
         for number, ((t, piece), other) in enumerate(zip(tiling.pieces(x[None]), others, strict=True)):
-            report = portion(progress, number, len(tiling.tiles))
+            report = portion(running, number, len(tiling.tiles))
             given = piece if other is None else torch.cat([piece, other[1]])
             tape = _tape(case, feed(case.model, given), rule, report, text, scores_only)
             with tape:
-                values, slopes = _scored(case, tape, scores, number, t, len(piece), scores_only, alone)
+                values, slopes = _scored(case, tape, scores, number, t, len(piece), scores_only, m.alone)
                 at = list(t.at) if tiling.mode == "slices" else slice(None)
                 found[:, at] += values
                 if not scores_only:
-                    stitcher.add(t, slopes.numpy(), summed=not alone)
+                    stitcher.add(t, slopes.numpy(), summed=not m.alone)
         if scores_only:
             return found, None
         whole = stitcher.sum[(..., *(slice(0, n) for n in case.tiling.shape))]
