@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect as python
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from ..errors import InputError
 from ..preparation import Prepared
 from ..volume import Source, Volume
 from .card import FROM_FILE, ModelCard
-from .layers import output_shape
+from .layers import first_tensor
 from .loading import Model
 
 if TYPE_CHECKING:
@@ -128,6 +129,35 @@ def draft(network: torch.nn.Module, tensor: torch.Tensor, names: Sequence[str], 
             },
         }
     )
+
+
+_shapes: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+"""Network to output shapes by input shape and parameters' shapes."""
+
+
+def output_shape(network: torch.nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of the network's output (its first tensor), batch included; found on torch's meta device if it runs there.
+
+    :param shape: (batch, channel, *spatial) of the input.
+    """
+    import torch
+
+    known = _shapes.setdefault(network, {})
+    key = shape, tuple(p.shape for p in network.parameters())
+    if key not in known:
+        state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+        kind = next((t for t in state.values() if t.is_floating_point()), torch.zeros(0))
+        script = isinstance(network, torch.jit.ScriptModule)
+        with torch.no_grad():
+            try:
+                if script:
+                    raise NotImplementedError
+                blank = torch.zeros(shape, device="meta", dtype=kind.dtype)
+                output = torch.func.functional_call(network, {n: t.to("meta") for n, t in state.items()}, (blank,))
+            except (NotImplementedError, RuntimeError):
+                output = network(torch.zeros(shape, device=kind.device, dtype=kind.dtype))
+        known[key] = tuple(first_tensor(output).shape)
+    return known[key]
 
 
 def by_name(network: torch.nn.Module, names: Sequence[str]) -> torch.nn.Module:
