@@ -11,7 +11,7 @@ import numpy as np
 
 from ..attribution.cam import Feature, combine
 from ..attribution.methods import LayerMethod
-from ..attribution.tape import replay
+from ..attribution.tape import replay, wide
 from ..errors import InputError
 from ..models.bare import ARRAY
 from ..models.layers import Layer, as_grid, last_decoder
@@ -147,8 +147,10 @@ def _numpy(values: torch.Tensor) -> np.ndarray:
 def _feature(case: Case, one: _Map, number: int, t: Tile, x: torch.Tensor, tape: Tape, passes: dict) -> Feature:
     import torch
 
-    layer, score, alone = one.layer, one.score, one.method.alone
+    layer, score = one.layer, one.score
+    alone = one.method.alone and case.tiling.mode == "windows"
     activation = tape.activations[layer.name].detach()
+    activation = activation.to(wide(activation))
 
     def weights() -> torch.Tensor:
         found = score.at(number, t, case.prediction.voxels, shared=not alone)
@@ -166,7 +168,7 @@ def _feature(case: Case, one: _Map, number: int, t: Tile, x: torch.Tensor, tape:
         given = x.repeat(count, *[1] * (x.ndim - 1)) if input is None else input
         output = replay(case.model.network, given, layer, off, case.tapes.progress)
         w = weights()
-        return score.of(output, w.repeat(count, *[1] * (w.ndim - 1))).detach()
+        return score.of(output.to(wide(output)), w.repeat(count, *[1] * (w.ndim - 1))).detach()
 
     windows = case.tiling.mode == "windows"
     share = torch.from_numpy(one.stitcher.share(t)).to(activation) if windows else 1.0

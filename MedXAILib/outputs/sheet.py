@@ -35,6 +35,7 @@ from .snapshot import (
 )
 
 PANEL, COLUMNS = 250, 6
+EMPTY = "Each map has its own scale, and is transparent below 30 % of it: where a panel is empty, the map is strong elsewhere."
 
 
 def contact_sheet(volume: Volume, overlays: Sequence[Overlay], heading: str, segmentation: Labels | None, words=()):
@@ -96,7 +97,8 @@ def _line(text: str, color: tuple):
 def write_sheet(volume: Volume, overlays: Sequence[Overlay], path: Path, heading: str, segmentation: Labels | None):
     """Many maps in one picture, as PNG."""
     parts = contact_sheet(volume, overlays, heading, segmentation)
-    save(framed(stacked([*parts, paragraph(FOOTER, parts[0].width, 14, DIM)], 18)), path, heading)
+    note = f"{EMPTY} {FOOTER}"
+    save(framed(stacked([*parts, paragraph(note, parts[0].width, 14, DIM)], 18)), path, heading)
 
 
 def write_montage(
@@ -119,7 +121,7 @@ def write_montage(
         "The score carried by each layer to first order: the sum of gradient times activation, in units of the logit."
     )
     parts += [paragraph(about, width, 14, PALE), curve(names, scores, width)]
-    save(framed(stacked([*parts, paragraph(FOOTER, width, 14, DIM)], 18)), path, heading)
+    save(framed(stacked([*parts, paragraph(f"{EMPTY} {FOOTER}", width, 14, DIM)], 18)), path, heading)
 
 
 def curve(names: Sequence[str], values: Sequence[float], width: int, height: int = 240):

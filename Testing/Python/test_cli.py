@@ -298,3 +298,73 @@ def test_ctrl_c_stops_after_the_running_module_and_twice_at_once(interrupts, tmp
     assert process.returncode == 130, err
     assert time.monotonic() - began < 6, "one module takes 1 s, the operator at least 8"
     assert list((tmp_path / "work").iterdir()) == [] and "Ctrl-C" in err
+
+
+def ball(path: Path) -> Path:
+    """A small oblique ball of noise."""
+    grid = np.indices((40, 44, 48)) - np.array([19.5, 21.5, 23.5])[:, None, None, None]
+    noise = np.random.default_rng(0).random((40, 44, 48))
+    affine = np.array([[3, 0.3, 0, -60], [-0.3, 3, 0, -50], [0, 0, 3, -40], [0, 0, 0, 1.0]])
+    array = np.where((grid**2).sum(0) < 300, 100 + 20 * noise, 0).astype(np.float32)
+    write_volume(Volume(array, affine), path)
+    return path
+
+
+def test_every_method_that_suits_and_that_the_budget_allows(tmp_path, capsys):
+    out, picture = tmp_path / "out", tmp_path / "sheet.png"
+    command = ["explain", str(ball(tmp_path / "ball.nrrd")), "--model", "planted-lesion", "-o", str(out)]
+    assert run([*command, "--method", "all", "--budget", "20", "--cells", "--snapshot", str(picture), "--json"]) == 0
+    printed = capsys.readouterr()
+    summary, said = json.loads(printed.out), " ".join(printed.err.split())
+    done = {m["method"] for m in summary["cases"][0]["maps"]}
+    skipped = {
+        "lime": "LIME",
+        "shap": "Kernel SHAP",
+        "rise": "RISE",
+        "occlusion": "Occlusion",
+        "ig": "Integrated gradients",
+    }
+    for name, title in skipped.items():
+        assert name not in done and f"{title} was left out: it needs about" in said
+    assert "CAM was left out: CAM needs features that are pooled" in said
+    assert "Seg-XRes-CAM was left out: Seg-XRes-CAM is for segmentation" in said
+    assert {"gradcam", "scorecam", "ablationcam", "saliency", "deeplift", "guidedgradcam"} <= done
+    assert said.index("Score-CAM: about 17 evaluations") < said.index("left out: CAM needs")  # told before it starts
+    table = rows(out / "layers.csv")
+    stages = [row["layer"] for row in table]
+    assert len(stages) > 2 and [int(row["order"]) for row in table] == list(range(len(stages)))
+    for path in (picture, next(out.glob("*_layerwise.png"))):
+        assert path.read_bytes()[:4] == b"\x89PNG" and path.stat().st_size > 20_000
+    whole, cells = (read_volume(next(out.glob(f"ball_*_gradcam_features{end}.nrrd"))) for end in ("", "_cells"))
+    assert cells.shape == tuple(-(-n // 2) for n in whole.shape)
+    # a cell of stride 2 after a 5x5x5 kernel with padding 2 lies on every second voxel of the network's grid
+    assert np.allclose(
+        cells.affine[:3, :3] / np.linalg.norm(cells.affine[:3, :3], axis=0), whole.affine[:3, :3] / 3, atol=0.01
+    )
+
+
+def test_the_layers_of_a_model_are_listed(capsys):
+    assert run(["layers", "--model", "planted-lesion"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    chosen = [line for line in lines if line.startswith("* features ")]
+    assert len(chosen) == 1 and "16" in chosen[0] and "32x32x32" in chosen[0] and "2x2x2" in chosen[0]
+    assert sum(line.startswith("| ") for line in lines) >= 3 and "explained by default: features" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--threshold", "0.5", "--voxel", "1,2,3"], "exclude each other"),
+        (["--score", "probabilities"], "goes with --threshold"),
+        (["--baseline", "black"], "air, zero, mean, blurred"),
+        (["--budget", "0"], "at least 1"),
+        (["--method", "lime", "--budget", "10"], "Nothing is left to do"),
+        (["--component", "1,2"], "three numbers"),
+        (["--method", "cam"], "choose gradcam"),
+        (["--method", "segxrescam"], "is for segmentation"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_a_sentence(options, words, tmp_path, capsys):
+    command = ["explain", str(ball(tmp_path / "ball.nrrd")), "--model", "planted-lesion", "-o", str(tmp_path / "out")]
+    assert run([*command, *options]) == 2
+    assert words in " ".join(capsys.readouterr().err.split()) and not (tmp_path / "out").exists()
