@@ -65,7 +65,7 @@ class Tape:
 
         if layer not in self._pooled:
             a = self.activations[layer].detach()
-            mean = a.flatten(2).mean(2) if a.ndim > 2 else None
+            mean = a.to(wide(a)).flatten(2).mean(2) if a.ndim > 2 else None
             self._pooled[layer] = next(
                 (
                     weight
@@ -73,8 +73,8 @@ class Tape:
                     if mean is not None
                     and given.shape == mean.shape
                     and output.shape == self.output.shape
-                    and torch.equal(output, self.output.detach())
-                    and torch.allclose(given, mean, rtol=1e-4, atol=1e-6 * float(mean.abs().max()))
+                    and torch.equal(output.to(self.output.dtype), self.output.detach())
+                    and _near(given.to(mean), mean, max(torch.finfo(t.dtype).eps for t in (a, given)))
                 ),
                 None,
             )
@@ -89,17 +89,18 @@ class Tape:
         """
         import torch
 
-        with torch.inference_mode(False), torch.enable_grad():
-            output = self.output.detach().requires_grad_()
+        autocast = torch.autocast(self.output.device.type, enabled=False)
+        with torch.inference_mode(False), torch.enable_grad(), autocast:
+            output = self.output.detach().to(wide(self.output)).requires_grad_()
             total = score(output).sum()
             (seed,) = torch.autograd.grad(total, output, allow_unused=True) if total.requires_grad else (None,)
             if seed is None or not seed.any():
-                return {name: torch.zeros_like(a, dtype=_wide(a)) for name, a in self.activations.items()}
+                return {name: torch.zeros_like(a, dtype=wide(a)) for name, a in self.activations.items()}
             if all(self.pooled(name) is not None for name in self.activations):
                 return {name: self._closed(name, seed) for name in self.activations}
             found = self._backward(seed)
         pairs = zip(self.activations.items(), found, strict=True)
-        return {name: torch.zeros_like(a, dtype=_wide(a)) if g is None else g for (name, a), g in pairs}
+        return {name: torch.zeros_like(a, dtype=wide(a)) if g is None else g for (name, a), g in pairs}
 
     def _closed(self, name: str, seed: torch.Tensor) -> torch.Tensor:
         """The gradient through pooling and one linear layer: its weights over the number of cells, the same everywhere."""
@@ -113,19 +114,28 @@ class Tape:
         import torch
 
         layers = list(self.activations.values())
-        scale = HALF_SCALE if any(a.dtype == torch.float16 for a in [seed, *layers]) else 1.0
+        scale = HALF_SCALE if any(a.dtype == torch.float16 for a in [self.output, *layers]) else 1.0
         while True:
-            scaled = seed if scale == 1 else seed * scale
+            scaled = (seed * scale).to(self.output.dtype)
             found = torch.autograd.grad(self.output, layers, scaled, retain_graph=True, allow_unused=True)
             if scale <= 1 or all(g is None or bool(g.isfinite().all()) for g in found):
-                return [g if g is None or g.dtype == _wide(g) else g.to(_wide(g)) / scale for g in found]
+                found = [g if g is None else g.to(wide(g)) for g in found]
+                return found if scale == 1 else [g if g is None else g / scale for g in found]
             scale /= 32
 
 
-def _wide(a: torch.Tensor) -> torch.dtype:
+def wide(a: torch.Tensor) -> torch.dtype:
+    """Its own type, or single precision where that is wider."""
     import torch
 
     return torch.promote_types(a.dtype, torch.float32)
+
+
+def _near(one: torch.Tensor, other: torch.Tensor, eps: float) -> bool:
+    """Equal to the rounding of a sum."""
+    import torch
+
+    return torch.allclose(one, other, rtol=max(1e-4, eps), atol=1e-6 * float(other.abs().max()))
 
 
 def record(
@@ -187,14 +197,14 @@ def record(
 
 
 def _arguments(x, layers: Sequence[str], activations: dict) -> tuple[list, dict]:
-    """What the network is called with; a requested input is a leaf of the graph."""
+    """What the network is called with: copies, which it may change in place; a requested input is a leaf of the graph."""
 
     def given(name: str, value: torch.Tensor) -> torch.Tensor:
-        value = value.clone() if value.is_inference() else value
+        value = value.detach().clone()
         if name not in layers:
             return value
-        activations[name] = value.detach().clone().requires_grad_()
-        return activations[name].clone()
+        activations[name] = value.requires_grad_()
+        return value.clone()
 
     if isinstance(x, Mapping):
         return [], {name: given(f"{INPUT}.{name}", value) for name, value in x.items()}
@@ -219,7 +229,9 @@ def _replaced(output, old: torch.Tensor, new: torch.Tensor):
     if isinstance(output, dict):
         changed = copy.copy(output)
         for key, value in output.items():
-            changed[key] = _replaced(value, old, new)
+            changed[key] = other = _replaced(value, old, new)
+            if other is not value and getattr(changed, str(key), None) is value:
+                setattr(changed, str(key), other)  # its items are attributes too
         return changed
     if isinstance(output, list | tuple):
         parts = [_replaced(value, old, new) for value in output]

@@ -80,12 +80,16 @@ def explain(
     :returns: one map for each target, method and layer (or named input), in this order.
     :raises InputError: for unknown methods, layers, classes, or slices.
     """
+    import torch
+
     with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))  # what gradients go through must be ordinary tensors
         if not hasattr(model, "card"):
             from ..models.bare import bare
 
             stack.enter_context(eval_mode(model))
             model, inputs, references = bare(model, inputs, windows, references)
+        stack.enter_context(torch.autocast(model.device, enabled=False))
         prepared = inputs if isinstance(inputs, Prepared) else prepare(model.card, inputs)
         others = tuple(r if isinstance(r, Prepared) else prepare(model.card, r) for r in references)
         tiling, found = lay_out(model, prepared)
@@ -194,7 +198,7 @@ def suits(model: Model, m: Method) -> None:
 def layers_of(model: Model, found: Sequence[Layer], m: Method, asked: Sequence[str]) -> list[Layer]:
     """The layers that one method explains; none where it needs none."""
     if isinstance(m, LayerMethod):
-        if m.stages and not asked:
+        if m.stages and not asked and found:
             return stages(found) or choose_layers(model, found, ())[0]
         return choose_layers(model, found, asked)[0]
     return choose_layers(model, found, asked)[0] if getattr(m, "times_cam", False) else []

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..attribution.gradient import BASELINES, Setting, baseline
 from ..attribution.methods import InputMethod
-from ..attribution.tape import INPUT, record
+from ..attribution.tape import INPUT, record, wide
 from ..errors import InputError
 from ..prediction import feed, voxel_stitcher
 from ..preparation import ijk_affine
@@ -152,7 +152,7 @@ def _scored(case: Case, tape, scores, number: int, t, batch: int, scores_only: b
         def of(output, score=score, weights=weights):
             return score.of(output[:batch], weights)
 
-        row = of(tape.output).detach().double().cpu()
+        row = of(tape.output.detach().to(wide(tape.output))).double().cpu()
         values.append(row if slices else row.sum()[None])
         if not scores_only:
             slopes.append(tape.gradients(of)[INPUT][:batch].detach().float().cpu())

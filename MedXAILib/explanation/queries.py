@@ -12,6 +12,7 @@ import numpy as np
 from ..attribution.lime import KERNEL_WIDTH, mean_fill, paint
 from ..attribution.methods import SUPERPIXELS, QueryMethod
 from ..attribution.superpixels import superpixels as cut
+from ..attribution.tape import wide
 from ..models.layers import first_tensor
 from ..prediction import feed
 from ..progress import Progress, portion
@@ -98,7 +99,7 @@ def _ask(case: Case, m: QueryMethod, where: slice, scores: Sequence[Score], prog
                 for row, s in enumerate(scores):
                     w = weights[row][number]
                     if w.any():
-                        total[:, row] += s.of(output, torch.from_numpy(w).to(output)).float().cpu()
+                        total[:, row] += s.of(output.to(wide(output)), torch.from_numpy(w).to(output)).float().cpu()
         return total
 
     found = m.run(
@@ -123,8 +124,8 @@ def _weights(case: Case, where: slice, scores: Sequence[Score]) -> list[list[np.
 
 
 def first_output(model: Model, x: torch.Tensor) -> torch.Tensor:
-    """The network's output without a tape."""
-    return first_tensor(model.network(feed(model, x)))
+    """The network's output without a tape. It gets a copy: windows share voxels, which it may change in place."""
+    return first_tensor(model.network(feed(model, x).clone()))
 
 
 def _parameters(case: Case, m: QueryMethod) -> dict:
