@@ -116,7 +116,7 @@ class Tape:
         layers = list(self.activations.values())
         scale = HALF_SCALE if any(a.dtype == torch.float16 for a in [self.output, *layers]) else 1.0
         while True:
-            scaled = (seed * scale).to(self.output.dtype)
+            scaled = (seed if scale == 1 else seed * scale).to(self.output.dtype)
             found = torch.autograd.grad(self.output, layers, scaled, retain_graph=True, allow_unused=True)
             if scale <= 1 or all(g is None or bool(g.isfinite().all()) for g in found):
                 found = [g if g is None else g.to(wide(g)) for g in found]
