@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import gc
+import math
+import weakref
+from collections import OrderedDict
+from typing import NamedTuple
+
+import numpy as np
 import pytest
 import torch
 from captum.attr import LayerGradCam
-from monai.networks.nets import DenseNet121, UNet
+from monai.networks.nets import DenseNet121, UNet, ViT
 from torch import nn
 
 from MedXAILib.attribution.cam import Feature, gradcam, mean_gradient
-from MedXAILib.attribution.tape import record
+from MedXAILib.attribution.tape import INPUT, record
+from MedXAILib.explanation import explain
 from MedXAILib.progress import Cancelled
 
 TOLERANCE = {torch.float32: 5e-6, torch.float64: 1e-12}
@@ -157,3 +166,345 @@ def test_cancelling_from_the_progress_stops_the_pass_between_two_modules():
     with pytest.raises(Cancelled):
         record(net, torch.randn(1, 1, 8, 8), ["1"], progress)
     assert reached == [1, 2, 3] and all(not m._forward_hooks for m in net.modules())
+
+
+def gap(*hidden: nn.Module, channels: int = 2, dimensions: int = 3) -> nn.Sequential:
+    """A layer of 1 x 1 cells called 0, pooling called 1, whatever is given, and one linear layer."""
+    torch.manual_seed(2)
+    conv, pool = ((nn.Conv2d, nn.AdaptiveAvgPool2d), (nn.Conv3d, nn.AdaptiveAvgPool3d))[dimensions - 2]
+    return nn.Sequential(conv(1, channels, 1), pool(1), nn.Flatten(), *hidden, nn.Linear(channels, 3)).eval()
+
+
+def slope(net, layer: int, x, score) -> torch.Tensor:
+    """dS/dA behind a layer of a Sequential, which is run in two parts."""
+    a = net[: layer + 1](x).detach().requires_grad_()
+    return torch.autograd.grad(score(net[layer + 1 :](a.clone())).sum(), a)[0]
+
+
+def test_at_the_end_of_with_the_graph_is_gone():
+    kept = []
+    net = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Tanh(), nn.Conv2d(1, 1, 3), nn.Flatten(), nn.Linear(16, 2))
+    net[1].register_forward_hook(
+        lambda _, __, output: kept.append(weakref.ref(output))
+    )  # what tanh keeps for its slope
+    with record(net, torch.randn(1, 1, 8, 8), ["0"]) as tape:
+        kept += [weakref.ref(tape.output), weakref.ref(tape.activations["0"])]
+        tape.gradients(lambda output: output[:, 0])
+        assert all(tensor() is not None for tensor in kept)
+    gc.collect()
+    assert [tensor() for tensor in kept] == [None] * 3 and not tape.activations
+
+
+def test_autocast_around_the_call_changes_nothing():
+    net, x = gap(nn.Linear(2, 2), nn.Tanh(), dimensions=2), torch.randn(2, 1, 8, 8)
+    plain = record(net, x, ["0", INPUT])
+    expected = plain.gradients(lambda output: output[:, 1])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert net(x).dtype == torch.bfloat16, "else autocast does nothing here"
+        tape = record(net, x, ["0", INPUT])
+        found = tape.gradients(lambda output: output[:, 1])
+    assert torch.equal(tape.output, plain.output)
+    for name, gradient in expected.items():
+        assert found[name].dtype == torch.float32 and gradient.any() and torch.equal(found[name], gradient)
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["closed", "backward"])
+@pytest.mark.parametrize("scale", [1.0, 1e5])
+def test_half_precision_gradients_neither_vanish_nor_overflow(hidden, scale):
+    """Without a scale 0.05 / 96^3 is less than float16's smallest number; with a fixed one large gradients overflow."""
+    net, x = gap(*[nn.Linear(2, 2)] * hidden), torch.randn(1, 1, 96, 96, 96)
+    if scale > 1:
+        x = x[..., :1, :1, :2]
+    for parameter in net[3:].parameters():
+        nn.init.uniform_(parameter, 0.04, 0.06)
+    net[3].weight.data *= scale
+    net = net.half()
+    precise = copy.deepcopy(net).double()
+    expected = slope(precise, 0, x.double(), lambda output: output[:, 1])
+    tape = record(net, x.half(), ["0"])
+    found = tape.gradients(lambda output: output[:, 1])["0"]
+    assert tape.output.dtype == torch.float16 and found.dtype == torch.float32
+    if scale == 1:
+        assert not torch.allclose(expected.half().double(), expected, rtol=0.02, atol=0), "float16 cannot hold it"
+    assert torch.allclose(found.double(), expected, rtol=2**-9, atol=0)
+
+
+def test_half_precision_gradcam_is_as_precise():
+    net, x = gap(nn.Linear(2, 2)), torch.rand(1, 1, 48, 48, 48)
+    for parameter in net.parameters():
+        nn.init.uniform_(parameter, 0.02, 0.06)
+    net = net.half()
+    precise = copy.deepcopy(net).double()
+    weights = slope(precise, 0, x.double(), lambda output: output[:, 1])
+    expected = (weights.mean((2, 3, 4), keepdim=True) * precise[0](x.double())).sum(1)[0].detach().numpy()
+    (found,) = explain(net, x, [1], layers=["0"])
+    np.testing.assert_allclose(found.volume.array, expected, rtol=2**-8)
+
+
+class Attributes(dict):
+    """Its items are its attributes."""
+
+    __getattr__ = dict.__getitem__
+
+
+class Shared(dict):
+    """Its items and its attributes are one dict."""
+
+    def __init__(self, *arguments, **items):
+        super().__init__(*arguments, **items)
+        self.__dict__ = self
+
+
+class Result(OrderedDict):
+    """Its items are kept as attributes beside it, as transformers' outputs do."""
+
+    def __init__(self, **items):
+        super().__init__(**items)
+        vars(self).update(items)
+
+    def __setitem__(self, key, value):
+        super().__setitem__(key, value)
+        super().__setattr__(key, value)
+
+
+class Pair(NamedTuple):
+    first: torch.Tensor
+    second: object
+
+
+class Gives(nn.Module):
+    """What a block gives is packed by one function and taken out by another."""
+
+    def __init__(self, pack):
+        super().__init__()
+        self.conv, self.pack = nn.Conv2d(1, 2, 3), pack
+
+    def forward(self, x):
+        return self.pack(self.conv(x))
+
+
+PACKED = {
+    "tuple": (lambda a: (a, None), lambda o: o[0]),
+    "list": (lambda a: [None, a], lambda o: o[1]),
+    "dict": (lambda a: {"n": 3, "a": a}, lambda o: o["a"]),
+    "nested": (lambda a: ("text", [{"a": (a,)}]), lambda o: o[1][0]["a"][0]),
+    "namedtuple": (lambda a: Pair(a, {"a": 2}), lambda o: o.first),
+    "inner namedtuple": (lambda a: {"pair": Pair(a, 1)}, lambda o: o["pair"].first),
+    "max": (lambda a: torch.max(a, dim=3), lambda o: o.values),
+    "ordered": (lambda a: OrderedDict(a=a), lambda o: o["a"]),
+    "attributes": (lambda a: Attributes(a=a, n=1), lambda o: o.a),
+    "shared": (lambda a: Shared(a=a, n=1), lambda o: o.a),
+    "result": (lambda a: Result(a=a, n=1), lambda o: o.a),
+}
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_a_layer_that_gives_more_than_a_tensor_keeps_its_type(kind):
+    pack, take = PACKED[kind]
+    seen = []
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block, self.head = Gives(pack), nn.Linear(2, 3)
+
+        def forward(self, x):
+            given = self.block(x)
+            seen.append(given)
+            return self.head(take(given).tanh_().flatten(2).mean(2))  # in place, too
+
+    net, x = Net().double(), torch.randn(2, 1, 8, 8, dtype=torch.float64)
+    plain = net(x)
+    tape = record(net, x, ["block"])
+    assert type(seen[1]) is type(seen[0]) and torch.equal(tape.output, plain)
+    a = take(pack(net.block.conv(x))).detach().requires_grad_()
+    (expected,) = torch.autograd.grad(net.head(a.tanh().flatten(2).mean(2))[:, 1].sum(), a)
+    assert torch.equal(tape.activations["block"], a)
+    assert torch.allclose(tape.gradients(lambda output: output[:, 1])["block"], expected, atol=1e-15)
+
+
+class Modalities(nn.Module):
+    """Two inputs, of which one may be left out; the first is changed in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.head = nn.Conv2d(1, 2, 3), nn.Conv2d(1, 2, 5, stride=2), nn.Linear(2, 3)
+
+    def forward(self, mr, pet=None):
+        total = self.one(mr.mul_(2)).mean((2, 3))
+        return self.head(torch.tanh(total if pet is None else total * self.two(pet).mean((2, 3))))
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_several_inputs_have_a_gradient_each(by_name):
+    torch.manual_seed(0)
+    net = Modalities().double()
+    mr, pet = (torch.randn(2, 1, n, n, dtype=torch.float64) for n in (8, 12))
+    leaves = [mr.clone().requires_grad_(), pet.clone().requires_grad_()]
+    expected = torch.autograd.grad(net(leaves[0] * 1, leaves[1])[:, 2].sum(), leaves)
+    names = ["mr", "pet"] if by_name else ["0", "1"]
+    x, kept = ({"pet": pet, "mr": mr} if by_name else (mr, pet)), mr.clone()
+    wanted = [f"{INPUT}.{names[1]}", "two", f"{INPUT}.{names[0]}"]
+    for layers in (wanted, wanted[:1], ["two"]):
+        tape = record(net, x, layers)
+        found = tape.gradients(lambda output: output[:, 2])
+        assert list(found) == layers and torch.equal(mr, kept), "what was given is as it was"
+        for name, one in zip(names, expected, strict=True):
+            if f"{INPUT}.{name}" in layers:
+                assert torch.allclose(found[f"{INPUT}.{name}"], one, atol=1e-15) and one.any()
+
+
+def test_the_samples_of_a_batch_may_have_classes_of_their_own():
+    net, x = gap(nn.Tanh(), dimensions=2).double(), torch.randn(4, 1, 6, 6, dtype=torch.float64)
+    classes = torch.tensor([2, 0, 2, 1])
+    found = record(net, x, ["0"]).gradients(lambda output: output[torch.arange(4), classes])["0"]
+    for n, index in enumerate(classes):
+        alone = slope(net, 0, x[n : n + 1], lambda output, c=index: output[:, c])
+        assert torch.allclose(found[n : n + 1], alone, atol=1e-15) and alone.any()
+
+
+class TokenNet(nn.Module):
+    """A small vision transformer of torch's own blocks: a class token, then the patches row by row."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(1, 12, 4, 4)
+        self.token, self.places = nn.Parameter(torch.randn(1, 1, 12)), nn.Parameter(torch.randn(1, 25, 12))
+        block = nn.TransformerEncoderLayer(12, 3, 24, 0.0, batch_first=True, norm_first=True)
+        self.blocks, self.head = nn.TransformerEncoder(block, 2, enable_nested_tensor=False), nn.Linear(12, 3)
+
+    def embed(self, x):
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        return torch.cat([self.token.expand(len(x), -1, -1), tokens], 1) + self.places
+
+    def forward(self, x):
+        return self.head(self.blocks(self.embed(x))[:, 0])
+
+
+def on_the_patches(tokens: torch.Tensor, score: torch.Tensor, cells: tuple[int, ...]) -> np.ndarray:
+    """Grad-CAM over tokens (batch, tokens, channel), the first of which is the class token; cell by cell."""
+    (gradient,) = torch.autograd.grad(score.sum(), tokens)
+    a, g = tokens.detach()[:, 1:], gradient[:, 1:]
+    found = np.zeros((len(a), *cells))
+    for sample, number in np.ndindex(len(a), math.prod(cells)):
+        weights = g[sample].mean(0)
+        found[(sample, *np.unravel_index(number, cells))] = max(0.0, float(weights @ a[sample, number]))
+    return found
+
+
+def test_tokens_have_a_map_on_the_patch_grid():
+    torch.manual_seed(3)
+    net, x = TokenNet().double().eval(), torch.randn(2, 1, 16, 24, dtype=torch.float64)
+    tokens = net.blocks.layers[0](net.embed(x)).detach().requires_grad_()
+    expected = on_the_patches(tokens, net.head(net.blocks.layers[1](tokens)[:, 0])[:, 0], (4, 6))
+    found, chosen = (explain(net, x, [0], layers=layers)[0] for layers in (["blocks.layers.0"], []))
+    np.testing.assert_allclose(found.volume.array, expected, atol=1e-6 * expected.max())
+    assert expected[0].any() and expected[1].any() and chosen.volume.array.any()
+    np.testing.assert_allclose(found.volume.affine @ [5, 3, 1, 1], [21.5, 13.5, 1, 1])  # the last patch's middle
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_monais_vit_has_a_map_on_the_patch_grid(dimensions):
+    pytest.importorskip("einops", reason="MONAI's transformers need einops")
+    torch.manual_seed(4)
+    size, cells = ((16, 24), (4, 6)) if dimensions == 2 else ((8, 12, 16), (2, 3, 4))
+    net = ViT(1, size, (4,) * dimensions, 12, 24, 2, 3, classification=True, num_classes=3, spatial_dims=dimensions)
+    net, x = net.double().eval(), torch.randn(1, 1, *size, dtype=torch.float64)
+    kept = {}
+
+    def keep(_module, _inputs, output):
+        kept["a"] = output.detach().requires_grad_()
+        return kept["a"]
+
+    hook = net.blocks[0].register_forward_hook(keep)
+    score = net(x)[0][:, 0]
+    hook.remove()
+    expected = on_the_patches(kept["a"], score, cells)
+    (found,) = explain(net, x, [0], layers=["blocks.0"])
+    expected = expected if dimensions == 2 else expected[0]
+    assert expected.any()
+    np.testing.assert_allclose(found.volume.array, expected, atol=1e-6 * expected.max())
+
+
+class OneWay(torch.autograd.Function):
+    """Nothing goes back through it."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise ZeroDivisionError
+
+
+class Gate(nn.Module):
+    def forward(self, x):
+        return OneWay.apply(x)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_behind_pooling_and_one_linear_layer_nothing_goes_back_through_the_network(dimensions):
+    net, x = gap(Gate(), dimensions=dimensions).double(), torch.randn(2, 1, *(5,) * dimensions, dtype=torch.float64)
+    for index in range(3):
+        found = record(net, x, ["0"]).gradients(lambda output, n=index: output[:, n])["0"]
+        weights = net[-1].weight[index].detach().reshape(1, 2, *[1] * dimensions)
+        assert torch.allclose(found, weights.expand_as(found) / 5**dimensions, atol=1e-16)
+        assert found.shape == (2, 2, *(5,) * dimensions)
+    with pytest.raises(ZeroDivisionError):  # a score that is not linear goes through the head alone, a network does not
+        record(net.insert(4, nn.Tanh()), x, ["0"]).gradients(lambda output: output[:, 0])
+
+
+def test_a_score_that_is_not_linear_needs_no_pass_backwards_either():
+    net, x = gap(Gate(), dimensions=2).double(), torch.randn(2, 1, 6, 6, dtype=torch.float64)
+    found = record(net, x, ["0"]).gradients(lambda output: output.softmax(1)[:, 1])["0"]
+    del net[3]
+    assert torch.allclose(found, slope(net, 0, x, lambda output: output.softmax(1)[:, 1]), atol=1e-16)
+
+
+class To(nn.Module):
+    """Goes on in another precision."""
+
+    def __init__(self, kind: torch.dtype):
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x):
+        return x.to(self.kind)
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["closed", "backward"])
+@pytest.mark.parametrize(("before", "after"), [("float32", "float16"), ("float16", "float32"), ("float16", "bfloat16")])
+def test_precision_may_change_on_the_way(before, after, hidden):
+    before, after = getattr(torch, before), getattr(torch, after)
+    net, x = gap(*[nn.Linear(2, 2)] * hidden), torch.rand(1, 1, 24, 24, 24)
+    net[3:].to(after)
+    mixed = nn.Sequential(net[0].to(before), *net[1:3], To(after), *net[3:], To(torch.float32))
+    precise = copy.deepcopy(net).double()
+    expected = slope(precise, 0, x.double(), lambda output: output[:, 1])
+    found = record(mixed, x.to(before), ["0"]).gradients(lambda output: output[:, 1])["0"]
+    assert found.dtype == torch.float32 and torch.allclose(found.double(), expected, rtol=2**-6, atol=0)
+
+
+class InPlace(nn.Module):
+    """A segmentation network that scales its input first, in place or not."""
+
+    def __init__(self, in_place: bool):
+        super().__init__()
+        torch.manual_seed(0)
+        self.in_place, self.down, self.head = in_place, nn.Conv3d(1, 3, 3, 2, 1), nn.ConvTranspose3d(3, 2, 2, 2)
+
+    def forward(self, x):
+        return self.head(self.down(x.mul_(3).sub_(1) if self.in_place else 3 * x - 1).tanh())
+
+
+@pytest.mark.parametrize("method", ["gradcam", "ablationcam", "saliency", "occlusion"])
+@pytest.mark.parametrize("around", [None, torch.bfloat16])
+def test_neither_in_place_input_nor_autocast_changes_an_explanation(method, around):
+    x = torch.randn(1, 1, 8, 8, 12)
+    kept, options = x.clone(), {"layers": ["down"] if "cam" in method else [], "windows": 8}
+    (expected,) = explain(InPlace(False), x, [1], [method], **options)
+    with torch.autocast("cpu", dtype=around or torch.bfloat16, enabled=around is not None):
+        (found,) = explain(InPlace(True), x, [1], [method], **options)
+    assert torch.equal(x, kept) and expected.volume.array.any()
+    np.testing.assert_array_equal(found.volume.array, expected.volume.array)
