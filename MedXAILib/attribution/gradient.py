@@ -116,22 +116,24 @@ def integrated_gradients(x: torch.Tensor, gradient: Gradient, setting: Setting) 
 
 def expected_gradients(x: torch.Tensor, gradient: Gradient, setting: Setting) -> Sensitivity:
     """The mean of (x - b) dS/dx at b + a (x - b), b drawn from the baselines and a uniformly from 0..1 (Erion et al. 2021,
-    arXiv 1906.10670, eq. 3). Draws of a are stratified; each baseline is drawn equally often."""
+    arXiv 1906.10670, eq. 3). Draws of a are stratified; each baseline is drawn equally often, which may cost some samples."""
     import torch
 
     samples = setting.samples or PATH_SAMPLES
+    baselines = setting.baselines[:samples]
+    samples -= samples % len(baselines)
     draws = torch.Generator().manual_seed(setting.seed)
     order = torch.randperm(samples, generator=draws).tolist()
     total = 0
     for n in range(samples):
-        b = setting.baselines[n % len(setting.baselines)]
+        b = baselines[n % len(baselines)]
         a = (order[n] + float(torch.rand(1, generator=draws))) / samples
         _, g = gradient(b + a * (x - b), text=f"Expected gradients {n + 1} of {samples}")
         total = total + g * (x - b)
-    bottom = sum(score_of(gradient, b) for b in setting.baselines) / len(setting.baselines)
+    bottom = sum(score_of(gradient, b) for b in baselines) / len(baselines)
     limits = completeness(total / samples, score_of(gradient, x), bottom, setting)
-    facts = {"samples": samples, "baselines": len(setting.baselines), "seed": setting.seed}
-    return Sensitivity(total / samples, samples + 1 + len(setting.baselines), limits, facts)
+    facts = {"samples": samples, "baselines": len(baselines), "seed": setting.seed}
+    return Sensitivity(total / samples, samples + 1 + len(baselines), limits, facts)
 
 
 def deeplift(x: torch.Tensor, gradient: Gradient, setting: Setting) -> Sensitivity:
