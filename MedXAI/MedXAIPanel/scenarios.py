@@ -99,11 +99,12 @@ def parametersAndWidgetsAgree(panel) -> None:
     assert (p.samples, p.layers, p.opacity, p.legend) == (321, "features", 0.25, ui.legend.checked)
     p.samples, p.layers, p.opacity, p.slices = 0, "", 0.75, "all"
     assert (ui.samples.value, ui.layers.text, ui.opacity.value, ui.slices.currentText) == (0, "", 0.75, "all")
-    item = ui.methods.item(1)
+    items = {item.data(qt.Qt.UserRole): item for item in panel.explain.items()}
+    item = items["lime"]
     item.setCheckState(qt.Qt.Checked)
     assert p.methods.split() == ["gradcam", "lime"]
     p.methods = "lime"
-    assert ui.methods.item(0).checkState() == qt.Qt.Unchecked and item.checkState() == qt.Qt.Checked
+    assert items["gradcam"].checkState() == qt.Qt.Unchecked and item.checkState() == qt.Qt.Checked
     p.methods = "gradcam"
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -40,7 +40,7 @@ class Tape:
     :ivar heads: (weight, input, output) of the linear layers met.
     """
 
-    output: torch.Tensor
+    output: torch.Tensor | None
     activations: dict[str, torch.Tensor]
     heads: list[tuple] = field(default_factory=list)
     _pooled: dict[str, torch.Tensor | None] = field(default_factory=dict)
@@ -237,6 +237,46 @@ def _replaced(output, old: torch.Tensor, new: torch.Tensor):
         parts = [_replaced(value, old, new) for value in output]
         return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts)
     return output
+
+
+class _Enough(Exception):
+    """Every layer asked for was reached."""
+
+
+def glimpse(network: torch.nn.Module, x: torch.Tensor, layers: Sequence[str], progress: Progress) -> Tape:
+    """Activations alone: no graph, no output; the pass ends at the last layer asked for.
+
+    :param x: (batch, channel, *spatial).
+    :param layers: as in :func:`record`, but of a module called several times always with ``#n``.
+    """
+    import torch
+
+    activations: dict[str, torch.Tensor] = {}
+
+    def watch(layer: str):
+        name, _, wanted = layer.partition("#")
+        call = -1
+
+        def hook(_module, _inputs, output):
+            nonlocal call
+            call += 1
+            if call == int(wanted or 0):
+                # a copy: an in-place operator may follow
+                activations[layer] = first_tensor(output).clone()
+                if len(activations) == len(set(layers)):
+                    raise _Enough
+
+        return network.get_submodule(name).register_forward_hook(hook)
+
+    with ExitStack() as stack:
+        for context in (eval_mode(network), torch.no_grad(), torch.autocast(x.device.type, enabled=False)):
+            stack.enter_context(context)
+        stack.enter_context(ticking(network, progress, "Forward pass"))
+        for layer in layers:
+            stack.callback(watch(layer).remove)
+        with suppress(_Enough):
+            network(x)
+    return Tape(None, activations)
 
 
 def replay(

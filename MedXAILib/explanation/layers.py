@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..attribution.cam import Feature, combine
 from ..attribution.methods import LayerMethod
-from ..attribution.tape import replay, wide
+from ..attribution.tape import glimpse, replay, wide
 from ..errors import InputError
 from ..models.bare import ARRAY
 from ..models.layers import Layer, as_grid, last_decoder
@@ -64,7 +65,10 @@ def layer_maps(
     if case.tiling.mode == "windows" and tiles > 1:
         rounds = 1 + max(len(one.method.gathers) for one in maps)
         for number in range(rounds):
-            sweep(case, maps, portion(progress, number, rounds), lambda one, f, t, n=number: step(one, f, t, n))
+            active = [one for one in maps if len(one.method.gathers) >= number]
+            # with its statistics at hand, a map needs activations alone
+            light = all(number == len(one.method.gathers) > 0 for one in active)
+            sweep(case, active, portion(progress, number, rounds), partial(step, number=number), light)
     else:
         sweep(case, maps, progress, at_once)
     for one in maps:
@@ -95,19 +99,27 @@ def _set(numbers: list[int] | None) -> set[int] | None:
     return None if numbers is None else set(numbers)
 
 
-def sweep(case: Case, maps: Sequence[_Map], progress: Progress, do: Callable) -> None:
-    """``do(map, feature, tile)`` for every tile that the map's target may lie in."""
+def sweep(case: Case, maps: Sequence[_Map], progress: Progress, do: Callable, light: bool = False) -> None:
+    """``do(map, feature, tile)`` for every tile that the map's target may lie in.
+
+    :param light: no gradients will be asked for.
+    """
     tiling = case.tiling
     for number, (t, x) in enumerate(tiling.pieces(case.prepared.tensor[None])):
         progress(number, len(tiling.tiles), "Attribution")
         some = [one for one in maps if one.kept is None or one.kept.intersection(t.at)]
         if not some:
             continue
-        case.tapes.progress = portion(progress, number, len(tiling.tiles))
+        case.tapes.progress = report = portion(progress, number, len(tiling.tiles))
         piece = feed(case.model, x)
-        tape = case.tapes.tape(t, piece)
-        passes: dict = {}  # gradients by score: one pass backwards serves all layers and methods
-        for one in some:
+        if light:
+            tape = glimpse(case.model.network, piece, [one.layer.name for one in some], report)
+        else:
+            tape = case.tapes.tape(t, piece)
+        passes: dict = {}  # one pass backwards serves all layers and methods of a score; then its gradients go
+        for before, one in zip([None, *some], some, strict=False):
+            if before is not None and before.score is not one.score:
+                passes.clear()
             began = time.perf_counter()
             do(one, _feature(case, one, number, t, piece, tape, passes), t)
             one.seconds += time.perf_counter() - began
@@ -126,8 +138,6 @@ def at_once(one: _Map, f: Feature, t: Tile) -> None:
 def step(one: _Map, f: Feature, t: Tile, number: int) -> None:
     """One of the rounds over windows: the next statistics, or the map."""
     gathers = one.method.gathers
-    if number > len(gathers):
-        return
     if number == len(gathers):
         one.stitcher.add(t, _numpy(one.method.map(f, *one.statistics)), one.method.summed)
         return
@@ -157,11 +167,10 @@ def _feature(case: Case, one: _Map, number: int, t: Tile, x: torch.Tensor, tape:
         return torch.from_numpy(np.ascontiguousarray(found)).to(tape.output)
 
     def backward() -> torch.Tensor:
-        key = (id(score), alone)
-        if key not in passes:
+        if alone not in passes:
             w = weights()
-            passes[key] = tape.gradients(lambda output: score.of(output, w))
-        return as_grid(passes[key][layer.name], layer)
+            passes[alone] = tape.gradients(lambda output: score.of(output, w))
+        return as_grid(passes[alone][layer.name], layer)
 
     def ask(input=None, off=None) -> torch.Tensor:
         count = len(input) // len(x) if input is not None else len(off) if off is not None else 1

@@ -55,7 +55,9 @@ def away_from_borders(values: np.ndarray) -> np.ndarray:
 
 
 METHODS_OF_LAYERS = [
-    m.name for m in METHODS.values() if isinstance(m, LayerMethod) and not (m.pooled or m.stages or m.name == "scorecam")
+    m.name
+    for m in METHODS.values()
+    if isinstance(m, LayerMethod) and not (m.pooled or m.stages or m.name == "scorecam")
 ]
 FIRST_ORDER = ["saliency", "gradxinput", "guidedbackprop", "deconvnet", "lrp", "deeplift"]
 
@@ -94,15 +96,24 @@ def inside(values: np.ndarray) -> float:
     return float(np.percentile(rest, 99))
 
 
-def test_channel_weights_belong_to_the_whole_and_each_pass_is_counted():
-    """Grad-CAM over windows: one prediction pass, one that gathers, one that maps; HiResCAM needs no gathering."""
-    net, x, passes = network("batch"), volume()[..., :32], []
-    net.register_forward_hook(lambda _, __, output: passes.append(output.device.type))
+def test_each_pass_over_the_windows_is_counted():
+    """Grad-CAM: one pass predicts, one gathers the weights of the whole volume, one ends at the layer. HiResCAM gathers
+    nothing."""
+    net, x, passes = network("batch"), volume()[..., :32], {"layer": 0, "whole": 0}
+
+    def counted(name):
+        def hook(_module, _inputs, output):
+            passes[name] += output.device.type == "cpu"
+
+        return hook
+
+    net.down.register_forward_hook(counted("layer"))
+    net.register_forward_hook(counted("whole"))
     tiles = 2 * 2
-    for name, sweeps in (("gradcam", 3), ("hirescam", 2)):
-        passes.clear()
+    for name, layer, whole in (("gradcam", 3, 2), ("hirescam", 2, 2)):
+        passes.update(layer=0, whole=0)
         explain(net, x, [0, 1, 2], [name], ["down"], windows=WINDOW)
-        assert passes.count("cpu") == sweeps * tiles
+        assert passes == {"layer": layer * tiles, "whole": whole * tiles}
 
 
 def test_windows_of_a_class_score_are_explained_too():
