@@ -13,8 +13,8 @@ from ..errors import InputError
 from ..preparation import Prepared
 from ..volume import Source, Volume
 from .card import FROM_FILE, ModelCard
-from .layers import first_tensor
 from .loading import Model
+from .tracing import dry_pass, first_tensor, tracing
 
 if TYPE_CHECKING:
     import torch
@@ -140,24 +140,25 @@ def output_shape(network: torch.nn.Module, shape: tuple[int, ...]) -> tuple[int,
 
     :param shape: (batch, channel, *spatial) of the input.
     """
-    import torch
 
     known = _shapes.setdefault(network, {})
     key = shape, tuple(p.shape for p in network.parameters())
     if key not in known:
-        state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-        kind = next((t for t in state.values() if t.is_floating_point()), torch.zeros(0))
-        script = isinstance(network, torch.jit.ScriptModule)
-        with torch.no_grad():
-            try:
-                if script:
-                    raise NotImplementedError
-                blank = torch.zeros(shape, device="meta", dtype=kind.dtype)
-                output = torch.func.functional_call(network, {n: t.to("meta") for n, t in state.items()}, (blank,))
-            except (NotImplementedError, RuntimeError):
-                output = network(torch.zeros(shape, device=kind.device, dtype=kind.dtype))
-        known[key] = tuple(first_tensor(output).shape)
+        try:
+            known[key] = _dry_shape(network, shape, "meta")
+        except (NotImplementedError, RuntimeError):  # the network cannot run there
+            known[key] = _dry_shape(network, shape, None)
     return known[key]
+
+
+def _dry_shape(network: torch.nn.Module, shape: tuple[int, ...], device: str | None) -> tuple[int, ...]:
+    seen: list[tuple[int, ...]] = []
+    handle = network.register_forward_hook(lambda _module, _inputs, output: seen.append(first_tensor(output).shape))
+    try:
+        dry_pass(network, shape, tracing(shape), device)
+    finally:
+        handle.remove()
+    return tuple(seen[-1])
 
 
 def by_name(network: torch.nn.Module, names: Sequence[str]) -> torch.nn.Module:
