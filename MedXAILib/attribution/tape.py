@@ -275,7 +275,7 @@ def glimpse(network: torch.nn.Module, x: torch.Tensor, layers: Sequence[str], pr
         for layer in layers:
             stack.callback(watch(layer).remove)
         with suppress(_Enough):
-            network(x)
+            network(x.clone())  # which it may change in place
     return Tape(None, activations)
 
 
