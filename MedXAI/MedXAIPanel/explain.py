@@ -39,6 +39,7 @@ class ExplainSection:
         chosen = p.methods.split()
         for item in self.items():
             self.showCost(item)
+            item.setHidden(not self.suits(item.data(qt.Qt.UserRole)))
             wanted = qt.Qt.Checked if item.data(qt.Qt.UserRole) in chosen else qt.Qt.Unchecked
             if item.checkState() != wanted:
                 item.setCheckState(wanted)
@@ -92,13 +93,22 @@ class ExplainSection:
         if item.text() != text:
             item.setText(text)
 
+    def suits(self, name: str) -> bool:
+        """Whether a method is for what the model does."""
+        card = self.panel.input.card
+        return card is None or METHODS[name].task in ("", card.task)
+
+    def chosen(self) -> tuple[str, ...]:
+        """The ticked methods that suit the model."""
+        return tuple(name for name in self.panel.parameters.methods.split() if self.suits(name))
+
     def items(self) -> list:
         return [self.ui.methods.item(n) for n in range(self.ui.methods.count)]
 
     def obstacle(self) -> str:
         """Why nothing can be explained; empty where it can."""
         p, card = self.panel.parameters, self.panel.input.card
-        if not p.methods.split():
+        if not self.chosen():
             return "Choose a method first."
         if p.target and p.target not in card.labels:
             return f"{card.name} has no class {p.target}: choose another one."
@@ -142,7 +152,7 @@ class ExplainSection:
             classes=(target,) if target else (),
             threshold=p.threshold if of == THRESHOLD else None,
             voxel=self.voxel() if of == VOXEL else None,
-            methods=tuple(p.methods.split()),
+            methods=self.chosen(),
             layers=tuple(p.layers.split()),
             slices=self.slices() if card.mode == "slices" else None,
             samples=p.samples or None,

@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 
 INPUT = "@input"
 """The layer name of the network's input; ``@input.mr`` is the one named ``mr`` of several."""
+POOLING_NODES = {
+    f"{name}Backward"
+    for name in (
+        *("Addmm", "Mm", "T", "View", "UnsafeView", "ReshapeAlias", "Alias", "Squeeze", "Clone", "ToCopy", "Mean"),
+        *("AdaptiveAvgPool2D", "AdaptiveAvgPool3D", "AvgPool2D", "AvgPool3D"),
+    )
+}
 HALF_SCALE = 2.0**15
 """Half-precision gradients are computed this much larger, so that small ones do not vanish."""
 
@@ -59,7 +66,8 @@ class Tape:
     def pooled(self, layer: str) -> torch.Tensor | None:
         """The weights (class, channel) of the head where the output is linear in the layer's mean over positions.
 
-        That is: a linear layer got this mean, to rounding, and gave the network's output. None otherwise.
+        That is: a linear layer got this mean, to rounding, by poolings and reshapes alone, and gave the network's output.
+        None otherwise.
         """
         import torch
 
@@ -75,6 +83,7 @@ class Tape:
                     and output.shape == self.output.shape
                     and torch.equal(output.to(self.output.dtype), self.output.detach())
                     and _near(given.to(mean), mean, max(torch.finfo(t.dtype).eps for t in (a, given)))
+                    and _pools_only(self.output.grad_fn, self.activations[layer])
                 ),
                 None,
             )
@@ -129,6 +138,18 @@ def wide(a: torch.Tensor) -> torch.dtype:
     import torch
 
     return torch.promote_types(a.dtype, torch.float32)
+
+
+def _pools_only(node, activation: torch.Tensor) -> bool:
+    """Whether nothing but poolings, reshapes and the linear layer lies between an activation and a node of the graph. (A
+    ReLU there may change no value and yet have a derivative of 0.)"""
+    if node is None:
+        return False
+    if node is activation.grad_fn or getattr(node, "variable", None) is activation:
+        return True
+    if node.name().rstrip("0123456789") not in POOLING_NODES:
+        return False
+    return all(_pools_only(before, activation) for before, _ in node.next_functions if before is not None)
 
 
 def _near(one: torch.Tensor, other: torch.Tensor, eps: float) -> bool:

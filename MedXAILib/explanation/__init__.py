@@ -85,8 +85,9 @@ def explain(
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))  # what gradients go through must be ordinary tensors
         if not hasattr(model, "card"):
-            from ..models.bare import bare
+            from ..models.bare import bare, runnable
 
+            model = runnable(model)
             stack.enter_context(eval_mode(model))
             model, inputs, references = bare(model, inputs, windows, references)
         stack.enter_context(torch.autocast(model.device, enabled=False))

@@ -48,6 +48,22 @@ def bare(
     )
 
 
+def runnable(network) -> torch.nn.Module:
+    """The network itself; an exported program as modules that take hooks.
+
+    :raises InputError: for what is no network, or the bare graph of an exported program, which has no modules.
+    """
+    import torch
+
+    if isinstance(network, torch.export.ExportedProgram):
+        return torch.export.unflatten(network)
+    if not isinstance(network, torch.nn.Module):
+        raise InputError(f"{type(network).__name__} is no network: give a torch.nn.Module, or a Model of load_model.")
+    if isinstance(network, torch.fx.GraphModule) and "eval" in vars(network):  # it raises NotImplementedError
+        raise InputError("This is the bare graph of an exported program: give the ExportedProgram itself.")
+    return network
+
+
 def is_flat(network: torch.nn.Module) -> bool:
     """Whether its convolutions have two spatial axes."""
     weights = [p.ndim for p in network.parameters()]
