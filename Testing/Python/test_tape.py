@@ -426,40 +426,50 @@ def test_monais_vit_has_a_map_on_the_patch_grid(dimensions):
     np.testing.assert_allclose(found.volume.array, expected, atol=1e-6 * expected.max())
 
 
-class OneWay(torch.autograd.Function):
-    """Nothing goes back through it."""
+@pytest.fixture
+def no_way_back(monkeypatch):
+    """No pass backwards through a network; a score's slope at the output is a single tensor's, and goes."""
+    grad = torch.autograd.grad
 
-    @staticmethod
-    def forward(ctx, x):
-        return x.clone()
+    def guarded(outputs, inputs, *args, **kwargs):
+        if isinstance(inputs, list):
+            raise ZeroDivisionError
+        return grad(outputs, inputs, *args, **kwargs)
 
-    @staticmethod
-    def backward(ctx, gradient):
-        raise ZeroDivisionError
-
-
-class Gate(nn.Module):
-    def forward(self, x):
-        return OneWay.apply(x)
+    monkeypatch.setattr(torch.autograd, "grad", guarded)
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
-def test_behind_pooling_and_one_linear_layer_nothing_goes_back_through_the_network(dimensions):
-    net, x = gap(Gate(), dimensions=dimensions).double(), torch.randn(2, 1, *(5,) * dimensions, dtype=torch.float64)
+def test_behind_pooling_and_one_linear_layer_nothing_goes_back_through_the_network(dimensions, no_way_back):
+    net, x = gap(dimensions=dimensions).double(), torch.randn(2, 1, *(5,) * dimensions, dtype=torch.float64)
     for index in range(3):
         found = record(net, x, ["0"]).gradients(lambda output, n=index: output[:, n])["0"]
         weights = net[-1].weight[index].detach().reshape(1, 2, *[1] * dimensions)
         assert torch.allclose(found, weights.expand_as(found) / 5**dimensions, atol=1e-16)
         assert found.shape == (2, 2, *(5,) * dimensions)
     with pytest.raises(ZeroDivisionError):  # a score that is not linear goes through the head alone, a network does not
-        record(net.insert(4, nn.Tanh()), x, ["0"]).gradients(lambda output: output[:, 0])
+        record(net.append(nn.Tanh()), x, ["0"]).gradients(lambda output: output[:, 0])
 
 
-def test_a_score_that_is_not_linear_needs_no_pass_backwards_either():
-    net, x = gap(Gate(), dimensions=2).double(), torch.randn(2, 1, 6, 6, dtype=torch.float64)
+def test_a_score_that_is_not_linear_is_no_obstacle():
+    net, x = gap(dimensions=2).double(), torch.randn(2, 1, 6, 6, dtype=torch.float64)
+    expected = slope(net, 0, x, lambda output: output.softmax(1)[:, 1])
     found = record(net, x, ["0"]).gradients(lambda output: output.softmax(1)[:, 1])["0"]
-    del net[3]
-    assert torch.allclose(found, slope(net, 0, x, lambda output: output.softmax(1)[:, 1]), atol=1e-16)
+    assert torch.allclose(found, expected, atol=1e-16)
+
+
+def test_a_relu_before_the_pooling_is_no_closed_form_though_it_changes_no_value():
+    """At a cell of 0 its derivative is 0, the head's weights are not."""
+    net = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.ReLU(), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 3)
+    )
+    net, x = net.double(), torch.randn(2, 1, 6, 6, dtype=torch.float64)
+    with record(net, x, ["1", "2"]) as tape:
+        assert tape.pooled("1") is None and tape.pooled("2") is not None
+        found = tape.gradients(lambda output: output[:, 1])["1"]
+    a = net[:2](x).detach().requires_grad_()
+    (expected,) = torch.autograd.grad(net[2:](a)[:, 1].sum(), a)
+    assert torch.allclose(found, expected, atol=1e-16) and (found == 0).any()
 
 
 class To(nn.Module):
