@@ -1,59 +1,48 @@
-"""The layers of a network: names, output shapes, and where the cells of their feature grids lie in the input.
+"""The layers of a network: names, output shapes, where their cells lie, and which one to explain.
 
-Everything here is found in one dry pass on torch's meta device: no voxel is computed.
-
-Where a feature cell lies
--------------------------
-Along each axis cell n has its centre at voxel ``offset + stride * n`` of the network's input (voxel centres at whole
-numbers). The input itself has stride 1, offset 0, field 1. Every operator with a kernel moves them by its own
-arithmetic (Dumoulin & Visin 2016, arXiv 1603.07285; Araujo et al. 2019, Distill, eqs. 2-4):
-
-- convolution and pooling (kernel k, dilation d, stride s, ``left`` voxels of padding before the first):
-  offset += stride * ((k - 1) * d / 2 - left);  field += (k - 1) * d * stride;  stride *= s
-- transposed convolution: offset += stride * (left - (k - 1) * d / 2) / s;  stride /= s
-- interpolation from n to m cells: stride *= n / m, offset += stride * (n / m - 1) / 2 (``align_corners=False``)
-- padding and slicing shift the offset by whole cells.
-
-So a convolution of stride 2, kernel 3, padding 1 puts its cells at 0, 2, 4, ..., and one of kernel 2 at 0.5, 2.5, ...:
-both differ by half a cell from a grid that only knows its spacing. Where an operator is not known, the grid is taken
-to span the whole input (stride n / m, offset (stride - 1) / 2) and ``exact`` says no.
+Everything here is found in one dry pass (:mod:`MedXAILib.models.tracing`): no voxel is computed.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import math
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from .tracing import Cells, dry_pass, first_tensor, tensors, tracing
+from .tracing import spanning as spanning
 
 if TYPE_CHECKING:
     import torch
 
-TRANSPARENT = ("Dropout", "Identity", "Flatten")
+TRANSPARENT = ("Dropout", "Identity", "Flatten", "AdaptiveAvgPool", "AdaptiveMaxPool")
 """Modules that are no layer of their own when one is chosen for the user."""
-
-
-@dataclass(frozen=True)
-class Cells:
-    """Position of a feature grid in the input, one number for each spatial axis, in input voxels."""
-
-    stride: tuple[float, ...]
-    offset: tuple[float, ...]
-    field: tuple[float, ...]
-    """Receptive field."""
-    exact: bool = True
+REMEMBERED = 4
+"""Input shapes of which a network's layers are remembered."""
+MOST_STAGES = 10
+"""Layers of :func:`stages` in a network whose resolution never changes."""
 
 
 @dataclass(frozen=True)
 class Layer:
     """The output of one call of a module.
 
-    :ivar name: as in ``named_modules()``; ``name#1`` is the second call of a module that is called several times.
-    :ivar shape: without the batch: (channel, *cells) for a feature grid.
+    :ivar name: as in ``named_modules()``; of a module that is called several times ``name#0``, ``name#1``, ...
+    :ivar shape: without the batch: (channel, *cells) for a feature grid, on whichever axes its tensor keeps them.
     :ivar cells: None where the output is no feature grid.
-    :ivar parameters: whether the module itself holds parameters.
+    :ivar parameters: whether the module itself holds weights: kernels or a matrix, not the scale and shift of a norm.
+    :ivar joined: the output is a skip connection's concatenation: a tensor beside what was computed from it, the latter
+        with at least half of the channels (so no growing of a dense block, and no parallel branches).
+    :ivar tokens: for a tensor (batch, tokens, channel): leading tokens that are no cells (0 or 1); otherwise None.
+    :ivar channels_last: for a tensor (batch, *cells, channel).
+    :ivar alone: whether the module returns this tensor and no other.
+    :ivar used: whether the network's first output depends on it.
+    :ivar attentions: products of attention that the network had computed before.
+    :ivar step: number of the operator that made it; ``needs``: a bit for each operator that it depends on.
     """
 
     name: str
@@ -62,277 +51,121 @@ class Layer:
     cells: Cells | None
     parameters: bool
     bytes: int
+    joined: bool = False
+    tokens: int | None = None
+    channels_last: bool = False
+    alone: bool = True
+    used: bool = True
+    attentions: int = 0
+    step: int = field(default=0, repr=False)
+    needs: int = field(default=1, repr=False)
 
 
 def inspect(network: torch.nn.Module, shape: Sequence[int]) -> list[Layer]:
     """Every module call of a forward pass, in the order in which they end; none of TorchScript, which takes no hooks.
 
+    The answer is remembered until the network goes or its modules, or its parameters' shapes, types or devices, change.
+
     :param shape: (batch, channel, *spatial) of the input.
     """
-
     import torch
 
     if isinstance(network, torch.jit.ScriptModule):
         return []
+    state, answers = _inspected.get(network, (None, {}))
+    if state != (now := _state(network)):
+        answers = {}
+        _inspected[network] = now, answers
+    shape = tuple(shape)
+    if shape not in answers:
+        answers[shape] = _inspect(network, shape)
+        for oldest in list(answers)[:-REMEMBERED]:
+            del answers[oldest]
+    return list(answers[shape])
+
+
+_inspected: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+"""Network to its state, and to the layers for each input shape."""
+
+
+def _state(network: torch.nn.Module) -> tuple:
+    """What the layers depend on. References, not numbers: a new module may lie where an old one lay."""
+    modules = tuple((name, weakref.ref(module)) for name, module in network.named_modules())
+    state = (*network.parameters(), *network.buffers())
+    return modules, tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in state)
+
+
+def _inspect(network: torch.nn.Module, shape: tuple[int, ...]) -> list[Layer]:
+    try:
+        return _recorded(network, shape, "meta")
+    except (NotImplementedError, RuntimeError):  # the network cannot run there
+        return _recorded(network, shape, None)
+
+
+def _recorded(network: torch.nn.Module, shape: tuple[int, ...], device: str | None) -> list[Layer]:
+    import torch
+
     found: list[Layer] = []
-    dimensions = len(shape) - 2
     calls: dict[str, int] = {}
+    tracer = tracing(shape)
 
     def watch(name: str, module: torch.nn.Module):
-        def hook(_module, inputs, output):
-            tensor = first_tensor(output)
-            if tensor is None:
+        weights = any(parameter.ndim > 1 for parameter in module.parameters(recurse=False))
+
+        def hook(_module, inputs, keywords, output):
+            outputs = list(tensors([output]))
+            if not outputs:
                 return
-            source = first_tensor(inputs)
-            if not hasattr(tensor, "_cells") and source is not None and source.shape[2:] == tensor.shape[2:]:
-                tensor._cells = getattr(source, "_cells", None)
-            cells = None
-            if tensor.ndim == dimensions + 2:
-                cells = getattr(tensor, "_cells", None) or spanning(shape[2:], tensor.shape[2:])
+            tracer.hand_on(first_tensor([inputs, keywords]), outputs[0])
             call = calls[name] = calls.get(name, -1) + 1
             found.append(
                 Layer(
                     name if call == 0 else f"{name}#{call}",
                     type(module).__name__,
-                    tuple(tensor.shape[1:]),
-                    cells,
-                    bool(list(module.parameters(recurse=False))),
-                    tensor.numel() * tensor.element_size(),
+                    **tracer.grid(outputs[0]),
+                    parameters=weights,
+                    bytes=outputs[0].numel() * outputs[0].element_size(),
+                    alone=len(outputs) == 1,
+                    attentions=tracer.attentions,
                 )
             )
 
         return hook
 
-    handles = [m.register_forward_hook(watch(n, m)) for n, m in network.named_modules() if n]
+    modules = [(n, m) for n, m in network.named_modules() if n and not isinstance(m, torch.jit.ScriptModule)]
+    handles = [module.register_forward_hook(watch(name, module), with_kwargs=True) for name, module in modules]
     try:
-        _dry_pass(network, shape)
+        output = dry_pass(network, shape, tracer, device)
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return [
+        replace(
+            layer,
+            name=layer.name if "#" in layer.name or not calls[layer.name] else f"{layer.name}#0",
+            used=output is None or bool(output.needs >> layer.step & 1),
+        )
+        for layer in found
+    ]
 
 
-def _dry_pass(network: torch.nn.Module, shape: Sequence[int]) -> None:
-    """A forward pass on the meta device; on zeros where the network cannot run there."""
-    import torch
-
-    state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    kind = next((t for t in state.values() if t.is_floating_point()), torch.zeros(0))
-
-    def run(device: str | torch.device, tensors: dict) -> None:
-        x = torch.zeros(tuple(shape), device=device, dtype=kind.dtype)
-        unit = (1.0,) * (len(shape) - 2)
-        x._cells = Cells(unit, (0.0,) * len(unit), unit)
-        with torch.no_grad(), _positions():
-            torch.func.functional_call(network, tensors, (x,))
-
-    training = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        run("meta", {name: tensor.to("meta") for name, tensor in state.items()})
-    except (NotImplementedError, RuntimeError):
-        run(kind.device, state)
-    finally:
-        for module, flag in training.items():
-            module.training = flag
-
-
-def first_tensor(value):
-    """The tensor of a module's output: itself, or the first one in a tuple, list or dict."""
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        return value
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        return next((t for t in map(first_tensor, value) if t is not None), None)
-    return None
-
-
-def spanning(voxels: Sequence[int], cells: Sequence[int]) -> Cells:
-    """Cells that share the input evenly: what is assumed where nothing better is known."""
-    stride = tuple(n / m for n, m in zip(voxels, cells, strict=True))
-    return Cells(stride, tuple((s - 1) / 2 for s in stride), tuple(float(n) for n in voxels), exact=False)
-
-
-def _positions():
-    """A torch function mode that carries :class:`Cells` from tensor to tensor."""
-    import torch
-    from torch.overrides import TorchFunctionMode
-
-    def tensors(values):
-        for value in values:
-            if isinstance(value, torch.Tensor):
-                yield value
-            elif isinstance(value, list | tuple):
-                yield from tensors(value)
-
-    class Positions(TorchFunctionMode):
-        def __torch_function__(self, function, types, args=(), kwargs=None):
-            kwargs = kwargs or {}
-            output = function(*args, **kwargs)
-            sources = [t for t in tensors([*args, *kwargs.values()]) if getattr(t, "_cells", None) is not None]
-            if sources:
-                rule = RULES.get(getattr(function, "__name__", "").lstrip("_"), _inherit)
-                for result in tensors([output]):
-                    if result.is_floating_point() and not any(result is s for s in sources):
-                        cells = rule(result, sources, args, kwargs)
-                        if cells is not None:
-                            result._cells = cells
-            return output
-
-    return Positions()
-
-
-def _inherit(result, sources, args, kwargs) -> Cells | None:
-    """Operators without a kernel: the cells of the source that has the result's shape and sees most."""
-    fitting = [s for s in sources if s.ndim == result.ndim and s.shape[2:] == result.shape[2:]]
-    return max((s._cells for s in fitting), key=lambda cells: cells.field, default=None)
-
-
-def _axis(value, axis: int) -> int:
-    if not isinstance(value, list | tuple):
-        return value
-    return value[axis] if len(value) > 1 else value[0]
-
-
-def _argument(args, kwargs, place: int, name: str, default):
-    value = args[place] if len(args) > place else kwargs.get(name, default)
-    return default if value is None else value
-
-
-def _moved(cells: Cells, kernel, dilation, left, step) -> Cells:
-    """One convolution or pooling, axis by axis."""
-    rows = list(zip(cells.stride, cells.offset, cells.field, kernel, dilation, left, step, strict=True))
-    return replace(
-        cells,
-        stride=tuple(s * m for s, _, _, _, _, _, m in rows),
-        offset=tuple(o + s * ((k - 1) * d / 2 - p) for s, o, _, k, d, p, _ in rows),
-        field=tuple(f + (k - 1) * d * s for s, _, f, k, d, _, _ in rows),
-    )
-
-
-def _convolution(result, sources, args, kwargs) -> Cells:
-    x, weight = _argument(args, kwargs, 0, "input", None), _argument(args, kwargs, 1, "weight", None)
-    axes = range(weight.ndim - 2)
-    kernel = weight.shape[2:]
-    step = [_axis(_argument(args, kwargs, 3, "stride", 1), a) for a in axes]
-    padding = _argument(args, kwargs, 4, "padding", 0)
-    dilation = [_axis(_argument(args, kwargs, 5, "dilation", 1), a) for a in axes]
-    if padding == "same":
-        left = [(k - 1) * d // 2 for k, d in zip(kernel, dilation, strict=True)]
-    else:
-        left = [0 if padding == "valid" else _axis(padding, a) for a in axes]
-    return _moved(x._cells, kernel, dilation, left, step)
-
-
-def _pooling(dilated: bool):
-    def rule(result, sources, args, kwargs) -> Cells:
-        x = sources[0]
-        axes = range(len(x._cells.stride))
-        size = _argument(args, kwargs, 1, "kernel_size", None)
-        kernel = [_axis(size, a) for a in axes]
-        step = [_axis(_argument(args, kwargs, 2, "stride", size) or size, a) for a in axes]
-        left = [_axis(_argument(args, kwargs, 3, "padding", 0), a) for a in axes]
-        dilation = [_axis(_argument(args, kwargs, 4, "dilation", 1), a) if dilated else 1 for a in axes]
-        return _moved(x._cells, kernel, dilation, left, step)
-
-    return rule
-
-
-def _transposed(result, sources, args, kwargs) -> Cells:
-    x, weight = _argument(args, kwargs, 0, "input", None), _argument(args, kwargs, 1, "weight", None)
-    cells, kernel = x._cells, weight.shape[2:]
-    axes = range(len(kernel))
-    step = [_axis(_argument(args, kwargs, 3, "stride", 1), a) for a in axes]
-    left = [_axis(_argument(args, kwargs, 4, "padding", 0), a) for a in axes]
-    dilation = [_axis(_argument(args, kwargs, 7, "dilation", 1), a) for a in axes]
-    rows = list(zip(cells.stride, cells.offset, cells.field, kernel, step, left, dilation, strict=True))
-    return replace(
-        cells,
-        stride=tuple(s / m for s, _, _, _, m, _, _ in rows),
-        offset=tuple(o + s * (p - (k - 1) * d / 2) / m for s, o, _, k, m, p, d in rows),
-        field=tuple(f + s * ((k - 1) * d // m) for s, _, f, k, m, _, d in rows),
-    )
-
-
-def _interpolation(result, sources, args, kwargs) -> Cells:
-    x = sources[0]
-    cells, corners = x._cells, _argument(args, kwargs, 4, "align_corners", False)
-    rows = list(zip(cells.stride, cells.offset, cells.field, x.shape[2:], result.shape[2:], strict=True))
-    ratio = [(n - 1) / max(m - 1, 1) if corners else n / m for _, _, _, n, m in rows]
-    return replace(
-        cells,
-        stride=tuple(s * r for (s, *_), r in zip(rows, ratio, strict=True)),
-        offset=tuple(o if corners else o + s * (r - 1) / 2 for (s, o, *_), r in zip(rows, ratio, strict=True)),
-        field=tuple(f + s for s, _, f, _, _ in rows),
-    )
-
-
-def _adaptive(result, sources, args, kwargs) -> Cells:
-    x = sources[0]
-    rows = zip(x._cells.stride, x._cells.offset, x._cells.field, x.shape[2:], result.shape[2:], strict=True)
-    rows = [(s, o, f, n / m) for s, o, f, n, m in rows]
-    return replace(
-        x._cells,
-        stride=tuple(s * r for s, _, _, r in rows),
-        offset=tuple(o + s * (r - 1) / 2 for s, o, _, r in rows),
-        field=tuple(f + s * (r - 1) for s, _, f, r in rows),
-        exact=x._cells.exact and all(r == int(r) for *_, r in rows),
-    )
-
-
-def _padding(result, sources, args, kwargs) -> Cells:
-    x, cells = sources[0], sources[0]._cells
-    pad = list(_argument(args, kwargs, 1, "pad", ()))
-    before = [0] * (x.ndim - len(pad) // 2) + pad[::2][::-1]
-    before = before[2:]
-    return replace(cells, offset=tuple(o - s * p for s, o, p in zip(cells.stride, cells.offset, before, strict=True)))
-
-
-def _slicing(result, sources, args, kwargs) -> Cells | None:
-    x, index = args[0], args[1] if isinstance(args[1], tuple) else (args[1],)
-    if x.ndim != result.ndim or not all(isinstance(part, slice) or part is Ellipsis for part in index):
-        return _inherit(result, sources, args, kwargs)
-    if Ellipsis in index:
-        at = index.index(Ellipsis)
-        index = (*index[:at], *[slice(None)] * (x.ndim - len(index) + 1), *index[at + 1 :])
-    index = (*index, *[slice(None)] * (x.ndim - len(index)))
-    ranges = [part.indices(n) for part, n in zip(index, x.shape, strict=True)][2:]
-    cells = x._cells
-    return replace(
-        cells,
-        stride=tuple(s * r[2] for s, r in zip(cells.stride, ranges, strict=True)),
-        offset=tuple(o + s * r[0] for s, o, r in zip(cells.stride, cells.offset, ranges, strict=True)),
-    )
-
-
-def _unknown(result, sources, args, kwargs) -> None:
-    """Operators that may exchange or turn axes: the grid is taken to span the input from here on."""
-
-
-RULES = {
-    **{f"conv{n}d": _convolution for n in (1, 2, 3)},
-    **{f"conv_transpose{n}d": _transposed for n in (1, 2, 3)},
-    **{f"max_pool{n}d{tail}": _pooling(True) for n in (1, 2, 3) for tail in ("", "_with_indices")},
-    **{f"avg_pool{n}d": _pooling(False) for n in (1, 2, 3)},
-    **{f"lp_pool{n}d": _unknown for n in (1, 2, 3)},
-    **{f"adaptive_{kind}_pool{n}d": _adaptive for n in (1, 2, 3) for kind in ("avg", "max")},
-    **dict.fromkeys(("interpolate", "upsample"), _interpolation),
-    **dict.fromkeys(("permute", "transpose", "movedim", "flip", "roll", "fold", "unfold", "einsum"), _unknown),
-    "pad": _padding,
-    "getitem__": _slicing,
-}
+def as_grid(tensor: torch.Tensor, layer: Layer) -> torch.Tensor:
+    """An activation of a layer, or a gradient with respect to it, as (batch, channel, *cells): a view, no copy."""
+    if layer.tokens is not None:
+        return tensor[:, layer.tokens :].transpose(1, 2).unflatten(2, layer.shape[1:])
+    return tensor.movedim(-1, 1) if layer.channels_last else tensor
 
 
 def grids(layers: Sequence[Layer]) -> list[Layer]:
     """The layers that a CAM can explain: feature grids of more than one cell, before the head.
 
-    The head is the last module with parameters and whatever ends after it.
+    The head is the last module with weights that the output needs, and whatever ends after it.
     """
-    last = max((n for n, layer in enumerate(layers) if layer.parameters), default=len(layers))
-    return [layer for layer in layers[:last] if layer.cells is not None and count(layer) > 1]
+    return [layer for layer in layers[: _head(layers)] if layer.cells is not None and count(layer) > 1]
+
+
+def _head(layers: Sequence[Layer]) -> int:
+    return max((n for n, layer in enumerate(layers) if layer.parameters and layer.used), default=len(layers))
 
 
 def count(layer: Layer) -> int:
@@ -344,23 +177,137 @@ def count(layer: Layer) -> int:
 
 
 def default_layer(layers: Sequence[Layer]) -> tuple[str, str]:
-    """(name, why): the last layer of the lowest resolution before the head; where the resolution never falls, the last
-    of the widest receptive field.
+    """(name, why): the bottleneck, the last layer of the lowest resolution, where finer ones follow from it, as in a
+    U-Net; else that of the lowest resolution before the head; where the resolution never falls, the last of the widest
+    receptive field. Where that layer has a class token, this alone may count after the last attention: then the tokens
+    that the last attention sees.
 
     :raises InputError: for a network without a feature grid.
     """
-    usable = [layer for layer in grids(layers) if not layer.kind.startswith(TRANSPARENT)]
+    usable = _usable(layers)
     if not usable:
         raise InputError(
             "This network has no convolutional layer to explain: choose a method that needs none, as lime."
         )
-    fewest = min(count(layer) for layer in usable)
-    if fewest < max(count(layer) for layer in usable):
-        return [layer.name for layer in usable if count(layer) == fewest][-1], "the lowest resolution before the head"
+    bottom = _bottom(layers)
+    if _decoder(layers):
+        return bottom.name, "the bottleneck"
+    if bottom.tokens and (seen := _before_attention(layers)):
+        return seen[-1].name, "the last tokens before the last attention"
+    if len({_level(layer) for layer in usable}) > 1:
+        return bottom.name, "the lowest resolution before the head"
     widest = max(layer.cells.field for layer in usable)
-    return [layer.name for layer in usable if layer.cells.field == widest][
-        -1
-    ], "the widest receptive field before the head"
+    return [x.name for x in usable if x.cells.field == widest][-1], "the widest receptive field before the head"
+
+
+def stages(layers: Sequence[Layer]) -> list[Layer]:
+    """The layers of a layer-wise explanation: the last one of each resolution, from fine to coarse on the way to the
+    bottleneck, and from coarse to fine behind it.
+
+    Where the resolution never changes: what each attention sees, or else what follows each module with weights; ten of
+    them at most, evenly chosen.
+    """
+    usable = _usable(layers)
+    if len({_level(layer) for layer in usable}) < 2:
+        found = _before_attention(layers) or _steps(layers)
+        most = min(len(found), MOST_STAGES)
+        return [found[round(n * (len(found) - 1) / max(most - 1, 1))] for n in range(most)]
+    bottom = _bottom(layers)
+    encoder = [layer for layer in usable if bottom.needs >> layer.step & 1]
+    down = [_last(layers, group) for group in _by_level(encoder)[:-1]]
+    up = [_last(layers, group) for group in _by_level(_decoder(layers))]
+    return [*down, find(layers, default_layer(layers)[0]), *up[::-1]]
+
+
+def last_decoder(layers: Sequence[Layer]) -> set[str]:
+    """Names of the layers of the last decoder block: those after the last change of resolution, where it had been lower
+    before; else the last layer before the head alone. A segmentation network's map there nearly repeats its result."""
+    usable = [layer for layer in grids(layers) if layer.alone and layer.used]
+    names: set[str] = set()
+    for layer in reversed(usable):
+        if _level(layer) != _level(usable[-1]):
+            break
+        names.add(layer.name)
+    lower = any(_coarseness(layer) > _coarseness(usable[-1]) for layer in usable)
+    return names if lower else {layer.name for layer in usable[-1:]}
+
+
+def _usable(layers: Sequence[Layer]) -> list[Layer]:
+    """The layers among which one is chosen for the user: those that count, from the first module with weights on."""
+    first = next((n for n, layer in enumerate(layers) if layer.parameters), 0)
+    found = [layer for layer in grids(layers[first:]) if layer.alone and layer.used]
+    return [layer for layer in found if not layer.kind.startswith(TRANSPARENT)]
+
+
+def _level(layer: Layer) -> tuple[int, ...]:
+    """Resolution along each axis, in halvings. Not by the number of cells, which unpadded convolutions change too."""
+    return tuple(round(math.log2(stride)) for stride in layer.cells.stride)
+
+
+def _coarseness(layer: Layer) -> int:
+    return sum(_level(layer))
+
+
+def _by_level(layers: Sequence[Layer]) -> list[list[Layer]]:
+    """Groups of the same resolution, the finest first."""
+    levels = sorted({_level(layer) for layer in layers}, key=lambda level: (sum(level), level))
+    return [[layer for layer in layers if _level(layer) == level] for level in levels]
+
+
+def _bottom(layers: Sequence[Layer]) -> Layer:
+    """The last layer of the lowest resolution."""
+    return _last(layers, _by_level(_usable(layers))[-1])
+
+
+def _decoder(layers: Sequence[Layer]) -> list[Layer]:
+    """Finer layers that are computed from the last one of the lowest resolution."""
+    bottom = _bottom(layers)
+    finer = [layer for layer in _usable(layers) if _coarseness(layer) < _coarseness(bottom)]
+    return [layer for layer in finer if layer.needs >> bottom.step & 1]
+
+
+def _last(layers: Sequence[Layer], among: Sequence[Layer]) -> Layer:
+    """The last of ``among`` that ends a block: no layer inside of a block that goes on to another resolution, and no
+    skip's concatenation, where there is another."""
+    among = [layer for layer in among if not layer.joined] or among
+    ends = _block_ends(layers)
+    leaving = [sum(name in ends and ends[name] != _level(layer) for name in _around(layer)) for layer in among]
+    return [layer for layer, n in zip(among, leaving, strict=True) if n == min(leaving)][-1]
+
+
+def _block_ends(layers: Sequence[Layer]) -> dict[str, tuple[int, ...]]:
+    """The resolution at which each block ends; what holds layers of three resolutions or more is a trunk of blocks."""
+    found = grids(layers)
+    inside: dict[str, set] = {}
+    for layer in found:
+        for name in _around(layer):
+            inside.setdefault(name, set()).add(_level(layer))
+    names = ((layer.name.split("#")[0], layer) for layer in found)
+    return {name: _level(layer) for name, layer in names if len(inside.get(name, ())) < 3}
+
+
+def _around(layer: Layer) -> Iterator[str]:
+    """Names of the modules around a layer's, the outermost first."""
+    parts = layer.name.split("#")[0].split(".")
+    return (".".join(parts[:n]) for n in range(1, len(parts)))
+
+
+def _before_attention(layers: Sequence[Layer]) -> list[Layer]:
+    """The tokens that each attention sees: the last norm before it."""
+    total = max(layer.attentions for layer in layers)
+    norms = [layer for layer in _usable(layers) if layer.tokens is not None and "Norm" in layer.kind]
+    return list({layer.attentions: layer for layer in norms if layer.attentions < total}.values())
+
+
+def _steps(layers: Sequence[Layer]) -> list[Layer]:
+    """For each module with weights, the last usable layer before the next one."""
+    usable = {layer.name for layer in _usable(layers)}
+    found, step = {}, 0
+    for layer in layers:
+        step += layer.parameters
+        if layer.name in usable:
+            found[step] = layer
+    return list(found.values())
 
 
 def find(layers: Sequence[Layer], name: str) -> Layer:
@@ -397,9 +344,8 @@ def coarsest_stride(layers: Sequence[Layer]) -> tuple[int, ...]:
 def memory_estimate(layers: Sequence[Layer], recorded: Sequence[str] = ()) -> int:
     """Bytes that a pass will need beside the weights, roughly: the three largest neighbouring outputs while it runs,
     and, from the first recorded layer on, every output (they are kept for the backward pass)."""
-    leaves = [
-        layer for n, layer in enumerate(layers) if not any(o.name.startswith(f"{layer.name}.") for o in layers[:n])
-    ]
+    blocks = {name for layer in layers for name in _around(layer)}
+    leaves = [layer for layer in layers if layer.name.split("#")[0] not in blocks]
     sizes = [layer.bytes for layer in leaves]
     working = max((sum(sizes[n : n + 3]) for n in range(len(sizes))), default=0)
     names = [layer.name for layer in leaves]

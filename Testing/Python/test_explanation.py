@@ -10,7 +10,6 @@ from torch import nn
 
 from MedXAILib.errors import InputError
 from MedXAILib.explanation import explain
-from MedXAILib.models.layers import default_layer, find, inspect
 from MedXAILib.models.loading import load_model
 from MedXAILib.prediction import predict
 from MedXAILib.targets import ClassScore, RegionScore, VoxelScore
@@ -113,52 +112,6 @@ def test_one_forward_pass_serves_prediction_all_layers_and_all_classes():
     net.network.register_forward_hook(lambda _, __, output: passes.append(output.device.type))
     explain(net, noise(8, 8, 8), [ClassScore("liver"), ClassScore("spleen")], layers=["down", "down.0"])
     assert [p for p in passes if p != "meta"] == ["cpu"]  # the dry passes that find the layers compute nothing
-
-
-def test_default_layers():
-    from monai.networks.nets import DenseNet121, UNet
-
-    unet = UNet(3, 1, 2, channels=(4, 8, 16), strides=(2, 2))
-    dense = DenseNet121(spatial_dims=2, in_channels=1, out_channels=2)
-    flat = nn.Sequential(
-        *[m for d in (1, 2, 4, 1) for m in (nn.Conv3d(1, 1, 3, padding=d, dilation=d), nn.ReLU())], nn.Conv3d(1, 3, 1)
-    )
-    for net, size, shape in ((unet, 16, (4, 4, 4)), (dense, 64, (2, 2))):
-        layers = inspect(net, (1, 1, *[size] * len(shape)))
-        assert find(layers, default_layer(layers)[0]).shape[1:] == shape
-    assert default_layer(inspect(flat, (1, 1, 16, 16, 16))) == ("7", "the widest receptive field before the head")
-
-
-def test_strides_offsets_and_fields_equal_a_measurement():
-    """The mean position of the input voxels that move a cell, measured with impulses, for a net of odd operators."""
-    net = nn.Sequential(
-        nn.Conv1d(1, 1, 3, 2, padding=0),
-        nn.MaxPool1d(2),
-        nn.ZeroPad1d((3, 0)),
-        nn.Conv1d(1, 1, 5, padding="same", dilation=2),
-        nn.ConvTranspose1d(1, 1, 4, 2, 1),
-        nn.AvgPool1d(3, 1, 1),
-    ).double()
-    for parameter in net.parameters():
-        nn.init.constant_(parameter, 0.1)
-    layers = {layer.name: layer for layer in inspect(net, (1, 1, 160))}
-    x = torch.rand(1, 1, 160, dtype=torch.float64, requires_grad=True)
-    value = x
-    for name, module in net.named_children():
-        value = module(value)
-        if name == "1":
-            continue  # a maximum has no linear centre of its own
-        cells = layers[name].cells
-        n = value.shape[-1] // 2
-        centres = []
-        for cell in (n, n + 1):
-            (gradient,) = torch.autograd.grad(value[0, 0, cell], x, retain_graph=True)
-            used = torch.nonzero(gradient[0, 0]).flatten()
-            centres.append((float(used.min() + used.max()) / 2, float(used.max() - used.min() + 1)))
-        predicted = [cells.offset[0] + cells.stride[0] * cell for cell in (n, n + 1)]
-        # one voxel of slack: the maximum picks one of its two inputs, a transposed cell sees its inputs unevenly
-        assert np.allclose([c for c, _ in centres], predicted, atol=2.01), name
-        assert abs(sum(predicted) - sum(c for c, _ in centres)) / 2 <= 1.01, name
 
 
 def test_bad_choices_are_sentences():
