@@ -197,12 +197,8 @@ def tracing(shape: tuple[int, ...]):
                 needs |= source._trace.needs
             product = name in PRODUCTS and len(sources) > 1
             self.attentions += product or name in ATTENTIONS
-            if any(result is s and (s._trace.cells or s._trace.last) for s in sources):  # changed in place
-                trace = result._trace
-            elif product:
-                trace = Trace(mixed=True)
-            else:
-                trace = Trace()
+            trace = Trace(mixed=product)
+            if not product:
                 with suppress(Exception):  # an operator called in a form that its rule does not know is an unknown one
                     trace = self.place(name, result, sources, args, kwargs)
             if trace.cells and result.ndim == len(shape):

@@ -680,6 +680,10 @@ def test_a_class_token_behind_a_convolutional_stem_is_avoided_too():
     assert [layer.name for layer in stages(found)] == ["stem", "transformer.blocks.2.norm1"]
 
 
+def swish(x: torch.Tensor) -> torch.Tensor:
+    return x * torch.sigmoid(x)
+
+
 def test_a_part_in_torchscript_hides_itself_alone():
     script = torch.jit.script(nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()))
     net = nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), script, nn.Conv2d(4, 6, 3, 2, 1), nn.Conv2d(6, 2, 1)).eval()
@@ -688,6 +692,10 @@ def test_a_part_in_torchscript_hides_itself_alone():
     assert find(found, "2").cells.offset == (0, 0) and find(found, "2").cells.stride == (4, 4)
     assert [layer.name for layer in stages(found)] == ["0", "2"]
     assert net(torch.zeros(1, 1, 32, 32)).shape == (1, 2, 8, 8)
+    function = torch.jit.script(swish)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), Apply(function), nn.Conv2d(4, 4, 3, 2, 1), nn.Conv2d(4, 2, 1))
+    found = inspect(net, (1, 1, 32, 32))
+    assert [(layer.name, layer.cells.exact) for layer in grids(found)] == [("0", True), ("1", True), ("2", True)]
 
 
 def test_an_exported_program_has_the_cells_of_the_network():
