@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 TORCH := torch==2.13.0
 LIGHT := .venv312
+BENCH := .venv-bench
+PEERS := torchcam==0.5.0 captum==0.9.0 monai==1.6.1 grad-cam==1.5.7 ttach==0.0.3 medcam==0.1.22
+PEER_NEEDS := numpy scipy tqdm matplotlib opencv-python-headless scikit-learn scikit-image nibabel pandas
 WITHOUT_TORCH := test_volume test_formats test_dicom test_card test_trust test_regions test_files test_job test_scene test_light
 LIGHT_NEEDS := "numpy>=1.26" "scikit-image>=0.22" "SimpleITK>=2.3" "pydantic>=2.7" "typer>=0.12" "rich>=13" "pydicom>=3.0" \
   "psutil>=5.9" "slicer-core>=5.12" "pytest>=8" "pytest-timeout>=2.3" "hypothesis>=6.100" "nibabel>=5" "setuptools>=77"
@@ -35,13 +38,23 @@ light:
 	echo "$$($(LIGHT)/bin/python --version), without torch:"; \
 	$(LIGHT)/bin/python -m pytest $(WITHOUT_TORCH:%=Testing/Python/%.py)
 
+# The attribution engine beside its peers; they come without their needs, which would bring torchvision and CUDA.
+.PHONY: bench
+bench: $(VENV)/.demo $(BENCH)/.peers
+	$(BIN)/python Testing/Benchmarks/engine.py $(BENCH)/bin/python
+
+$(BENCH)/.peers: $(BENCH)/.torch
+	$(BENCH)/bin/python -m pip install -q $(PEER_NEEDS)
+	$(BENCH)/bin/python -m pip install -q --no-deps $(PEERS)
+	@touch $@
+
 # PyTorch's CPU builds: an extra index, used only where it answers within 3 s, so that nothing stalls without it.
-$(VENV)/.torch: Makefile
+$(VENV)/.torch $(BENCH)/.torch: Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "MedXAI needs Python 3.11 or newer: make PYTHON=python3.11 ..."; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is missing: install it (Debian, Ubuntu: apt-get install python3-venv)."; exit 1; }
-	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	test -d $(@D) || $(PYTHON) -m venv $(@D)
 	extra=$$($(PYTHON) -c 'import urllib.request as u; u.urlopen("$(CPU_INDEX)/torch/", timeout=3); print("--extra-index-url $(CPU_INDEX)")' 2>/dev/null); \
-	  $(BIN)/python -m pip install -q $$extra "$(TORCH)"
+	  $(@D)/bin/python -m pip install -q $$extra "$(TORCH)"
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml
@@ -53,4 +66,4 @@ $(VENV)/.test: $(VENV)/.torch pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(LIGHT) build dist *.egg-info
+	rm -rf $(VENV) $(LIGHT) $(BENCH) build dist *.egg-info
