@@ -366,14 +366,24 @@ def test_the_picture_says_what_it_shows(monkeypatch, tmp_path, example):
     assert (pixels[..., 0] - pixels[..., 2]).max() > 80  # the map's warm colours are there without OpenGL
 
 
-def test_many_maps_are_counted_not_drawn(monkeypatch, tmp_path):
-    monkeypatch.setattr(rendering, "start", dies)
-    said = words_of(monkeypatch)
-    volume = Volume(np.zeros((4, 8, 8), np.uint8), grid((8, 8, 4), (1, 1, 1)))
-    maps = [Overlay("m", volume.with_array(np.zeros((4, 8, 8), np.float32)), False, "empty")] * 9
-    snapshot.snapshot(volume, maps, tmp_path / "out.png")
-    assert "+3 more maps, not in this picture" in said
-    assert said.count("empty") == 6 and "No peak: every value is the same." in said
+def test_many_maps_share_one_slice_on_a_contact_sheet(tmp_path):
+    """Nine maps that are hot in one plane each: the sheet shows the plane of the narrowest, and only what is hot there."""
+    volume = Volume(np.zeros((8, 40, 40), np.uint8), grid((40, 40, 8), (1, 1, 1)))
+    maps = []
+    for n in range(9):
+        heat = np.zeros((8, 40, 40), np.float32)
+        heat[3 if n < 4 else 6, 10:30, 10:30] = n + 1  # four in plane 3
+        heat[:, 0, 0] = 1e-3 * (n > 0)  # too weak to be seen, but the first one is the narrowest
+        maps.append(Overlay("m", volume.with_array(heat), False, f"target · p 1 · method {n}"))
+    snapshot.snapshot(volume, maps, tmp_path / "out.png", heading="many")
+    with Image.open(tmp_path / "out.png") as picture:
+        assert "Research use only, not for clinical use" in picture.text["Disclaimer"]
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    warm = pixels[..., 0] - pixels[..., 2] > 40
+    across = np.flatnonzero(warm.any(0))
+    assert len(np.split(across, np.flatnonzero(np.diff(across) > 50) + 1)) == 4  # the input is followed by the four
+    below = np.flatnonzero(warm.any(1))
+    assert below.max() - below.min() < 250  # nothing in the second row
 
 
 def test_a_flat_picture_has_no_place_in_the_patient(monkeypatch, tmp_path):
