@@ -184,7 +184,7 @@ def said(error: str) -> str:
 
 def target(text: str, value: float, limit: float) -> None:
     result = "too few rounds" if value == math.inf else "met" if value <= limit else "MISSED"
-    print(f"- {text}: {value:.2f}, asked for <= {limit:g}: {result}")
+    print(f"- {text}: {value:.3f}, asked for <= {limit:g}: {result}")
 
 
 def targets(case: str, everyone: list[Runner]) -> None:
@@ -227,6 +227,7 @@ def windows() -> None:
         runner.start("windows", str(size), **PEAKS)
     for size, runner in both.items():
         answer = runner.heard()
+        runner.end()
         if runner.error:
             print(f"| {size}^3 | {said(runner.error)} | | | | | |")
             continue

@@ -19,6 +19,7 @@ import json
 import sys
 import time
 import types
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from monai.networks.nets import DenseNet121, UNet
 class Case:
     """Grad-CAM of every class at every layer, for the score that is the class's logit summed over the output."""
 
-    network: callable
+    network: Callable[[], torch.nn.Module]
     size: int
     layers: tuple[str, ...]
     classes: tuple[int, ...]
