@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -374,14 +375,26 @@ class TapeCache:
         self.tapes: dict = {}
         self.recorded, self.seconds = 0, 0.0
 
+    def _reporter(self) -> Progress:
+        """Reports to whoever listens at the time: a pass backwards may belong to a later request than the recording did.
+
+        The graph holds it and cannot be searched for cycles: a reference to this cache would never be let go.
+        """
+        me = weakref.ref(self)
+
+        def report(*step) -> None:
+            if (cache := me()) is not None:
+                cache.progress(*step)
+
+        return report
+
     def tape(self, key, x: torch.Tensor) -> Tape:
         """The tape of the tile ``key``; recorded from ``x`` where it is not at hand."""
         if key not in self.tapes:
             if self.limit == 0:
                 self.tapes.clear()
             began = time.perf_counter()
-            # looked up at each step: a pass backwards may belong to a later request than the recording did
-            tape = record(self.network, x, self.layers, lambda *step: self.progress(*step))
+            tape = record(self.network, x, self.layers, self._reporter())
             self.recorded, self.seconds = self.recorded + 1, self.seconds + time.perf_counter() - began
             if self.tapes and tape.bytes + sum(t.bytes for t in self.tapes.values()) > self.limit:
                 return tape

@@ -17,7 +17,7 @@ from monai.networks.nets import DenseNet121, UNet, ViT
 from torch import nn
 
 from MedXAILib.attribution.cam import Feature, gradcam, mean_gradient
-from MedXAILib.attribution.tape import INPUT, record
+from MedXAILib.attribution.tape import INPUT, TapeCache, record
 from MedXAILib.explanation import explain
 from MedXAILib.progress import Cancelled
 
@@ -518,3 +518,14 @@ def test_neither_in_place_input_nor_autocast_changes_an_explanation(method, arou
         (found,) = explain(InPlace(True), x, [1], [method], **options)
     assert torch.equal(x, kept) and expected.volume.array.any()
     np.testing.assert_array_equal(found.volume.array, expected.volume.array)
+
+
+def test_a_cache_that_nobody_holds_goes_with_its_graph():
+    """The graph's hooks report progress: if they held the cache, both would stay for good, since graphs cannot be searched
+    for cycles."""
+    cache = TapeCache(gap(nn.Tanh()), ["0"])
+    tape = cache.tape(0, torch.randn(1, 1, 4, 4, 4))
+    tape.gradients(lambda output: output[:, 1])
+    left = weakref.ref(cache), weakref.ref(tape), weakref.ref(tape.output)
+    del cache, tape
+    assert [reference() for reference in left] == [None, None, None]
