@@ -358,6 +358,66 @@ def card_check(
 
 
 @app.command()
+def models(
+    name: Annotated[str | None, typer.Argument(help="A model, for its whole card.", show_default=False)] = None,
+) -> None:
+    """List the models that come with MedXAI: what they do, how well, and what they cannot.
+
+    [cyan]medxai models[/cyan], then [cyan]medxai models NAME[/cyan]
+    """
+    from .models.catalogue import lines
+
+    for line in lines(name):
+        print(line)
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe (.toml), or the name of a model that comes with MedXAI.", show_default=False)
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Folder of weights, card, log and curve.", show_default=False),
+    ],
+    data: Annotated[
+        Path, typer.Option(help="Folder that the recipe's paths are relative to.", show_default=False)
+    ] = Path("."),
+    device: Annotated[str, DEVICE] = "auto",
+) -> None:
+    """Train a network by a recipe: weights, a model card with measured figures, a log and its curve.
+
+    [cyan]medxai train hippocampus-mcgunet --data ../shared/data -o out[/cyan]
+
+    After every epoch a checkpoint is kept: after Ctrl-C the same command goes on from there. On a CPU the same recipe,
+    data and number of threads (OMP_NUM_THREADS) give the same weights. A recipe of your own: copy one of
+    MedXAILib/training/recipes, and change its data and card.
+    """
+    from .training import train as run_training
+    from .training.checkpoint import FILE
+
+    try:
+        with bar() as progress:
+            figures = run_training(
+                recipe,
+                data,
+                output,
+                device=device,
+                progress=progress,
+                say=lambda text: console.print(text, markup=False, style="dim"),
+            )
+    except (KeyboardInterrupt, Cancelled):
+        if not (output / FILE).exists():
+            raise
+        raise typer.Exit(
+            fail(f"Stopped; {output / FILE} is kept, and the same command goes on from there.", interrupt.EXIT_CODE)
+        ) from None
+    for line in described(figures):
+        print(line)
+    print(f"Wrote the network to {output}. {NOTICE}.")
+
+
+@app.command()
 def demo(
     output: Annotated[Path, OUTPUT] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Where the lesion is planted.")] = 0,

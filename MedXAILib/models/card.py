@@ -147,6 +147,8 @@ class ModelCard(Strict):
     output: Output
     layers: list[str] = []
     """Default layers to explain, named as in ``network.named_modules()``."""
+    methods: list[str] = []
+    """Methods that suit this network, as ``medxai explain --method`` names them: a suggestion."""
     provenance: str = ""
     licence: str = ""
     figures: dict[str, Any] = {}

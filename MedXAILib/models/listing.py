@@ -29,6 +29,7 @@ class Brief:
     :ivar channels: (name, modality) of each input.
     :ivar spacing: mm along i, j, k; None is the file's own.
     :ivar background: the first class of an exclusive segmentation, which is no structure.
+    :ivar methods: suggested ones.
     :ivar weights: where the weights file lies; None where it is not found.
     """
 
@@ -43,6 +44,7 @@ class Brief:
     licence: str
     weaknesses: tuple[str, ...]
     background: str | None
+    methods: tuple[str, ...]
     weights: Path | None
     weights_name: str
 
@@ -50,6 +52,12 @@ class Brief:
 def zoo_cards() -> list[str]:
     """Names of the small models that come with MedXAI."""
     return sorted(path.stem for path in ZOO.glob("*.json"))
+
+
+def thumbnail(model: str) -> Path | None:
+    """A small picture of what a model of the zoo is for, PNG."""
+    path = ZOO / f"{model}.png"
+    return path if path.is_file() else None
 
 
 def card_path(model: str) -> Path:
@@ -81,6 +89,7 @@ def brief(model: str) -> Brief:
             card.get("licence", ""),
             tuple(card.get("weaknesses", ())),
             background(card),
+            tuple(card.get("methods", ())),
             weights_beside(path.parent, card["weights"]["file"]),
             card["weights"]["file"],
         )

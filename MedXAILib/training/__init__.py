@@ -1,0 +1,62 @@
+"""train(): a recipe and data become weights, a card with measured figures, a log and a picture. Nothing else imports this.
+
+``recipe.py`` says what is asked for, ``cases.py`` finds and splits the data, ``trainer.py`` does the epochs,
+``measuring.py`` the figures, ``results.py`` the files. ``lesion.py`` makes the
+demo's network, whose lesions are planted, in its own way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..progress import Progress, silent
+
+
+def train(
+    recipe: str | Path,
+    data: str | Path,
+    output: str | Path,
+    *,
+    device: str = "auto",
+    progress: Progress = silent,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict:
+    """Train a network as its recipe says, or go on where an interrupted training of it ended.
+
+    :param recipe: path of a recipe (.toml), or the name of one that comes with MedXAI.
+    :param data: the folder that the recipe's paths are relative to.
+    :param output: folder for ``<name>.safetensors``, its card ``<name>.json``, ``<name>.log.csv`` and ``<name>.png``,
+        and ``checkpoint.pt`` until they are there.
+    :param say: gets a line after each epoch.
+    :returns: the card's figures.
+    :raises InputError: for a wrong recipe, data that do not fit it, a checkpoint of another recipe, a full disk.
+    """
+    from ..models.loading import choose_device
+    from . import cases, lesion, results, trainer
+    from .measuring import measure
+    from .recipe import read_recipe
+
+    if recipe == lesion.NAME:
+        return lesion.make(Path(data), Path(output), progress)
+    wanted = read_recipe(recipe)
+    card = wanted.model_card()
+    device = choose_device(device)
+    folder = results.open_folder(Path(output), wanted.name)
+    found, tested = cases.find_both(wanted, card, Path(data))
+    loaded = cases.load_all(card, found, progress)
+    kept, held = cases.split(wanted, found, loaded)
+    say(f"{len(found)} cases: {len(kept)} to learn from, {len(held)} to choose the best epoch by.")
+    pools = [[example for n in numbers for example in loaded[n]] for numbers in (kept, held)]
+    state = trainer.fit(wanted, card, *pools, folder, device, progress, say)
+
+    content = results.pack(wanted, state)
+    weights = results.weights_of(wanted, content)
+    model = results.stored(wanted.model_card(weights), content, device)
+    figures = results.training_figures(wanted, state, len(kept), device)
+    text = "Measuring on the validation set"
+    figures["validation (the best epoch was chosen by it)"] = measure(model, [found[n] for n in held], progress, text)
+    if tested:
+        figures[f"test: {wanted.data.test}"] = measure(model, tested, progress, "Measuring on the test set")
+    results.finish(folder, wanted.model_card(weights, figures), content, state)
+    return figures

@@ -1,6 +1,6 @@
 """Train the demo's network, LesionNet, on real heads with planted lesions.
 
-    python -m MedXAILib.training.lesion --data DATA -o MedXAILib/models/zoo
+    medxai train planted-lesion --data DATA -o OUT        # about 50 minutes on one core
 
 Heads are stripped to the brain and deformed many times over (:func:`build_bank`); lesions are planted in each by
 :func:`MedXAILib.demo.plant_lesion`. Every step takes pairs of the same head with and without its lesion, changed
@@ -10,11 +10,8 @@ made from its template.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +26,16 @@ from ..models.card import ModelCard
 from ..models.loading import Model
 from ..progress import Progress
 from ..volume import Labels, Source, Volume, resample
+from .checkpoint import write
+from .results import open_folder
 
 if TYPE_CHECKING:
     import torch
 
+STEPS, HEADS, SEED = 4000, 240, 0
+"""Of the training; HEADS deformed ones."""
+CASES, LIME_CASES = 100, 10
+"""Lesions to measure with on each head, and how many of them with LIME, which is slow."""
 NAME = "planted-lesion"
 HELD_OUT = "volumes/niivue_norm.mgz"
 HIT_MM = 5.0
@@ -80,18 +83,18 @@ class Example:
     lesions: np.ndarray
 
 
-def read_head(data: Path, name: str, mask_name: str | None) -> Head:
+def read_head(path: Path, mask_path: Path | None) -> Head:
     """Read a head and find its brain, both on 1 mm voxels along R, A, S around the brain."""
     from scipy.ndimage import binary_closing, binary_fill_holes, gaussian_filter
 
-    volume = read_volume(data / name)
+    volume = read_volume(path)
     affine, shape = grid_around(volume, 1.0)
     head = resample(volume, affine, shape)
     labels = None
-    if mask_name is None:
+    if mask_path is None:
         mask = strip(head.array)
     else:
-        given = resample(read_volume(data / mask_name), affine, shape, order=0).array
+        given = resample(read_volume(mask_path), affine, shape, order=0).array
         labels = given if given.max() > 2 else None
         mask = binary_fill_holes(binary_closing(np.pad(given > 0, 6), ball(5)))[6:-6, 6:-6, 6:-6]
     box = tuple(
@@ -353,7 +356,7 @@ def train(bank: list[Example], steps: int, seed: int, progress: Progress):
         schedule.step()
         mean.update_parameters(network)
         smoothed = loss.item() if smoothed is None else 0.99 * smoothed + 0.01 * loss.item()
-        progress(step + 1, steps, f"training, loss {smoothed:.3f}")
+        progress(step + 1, steps, f"Training, loss {smoothed:.3f}")
     return mean.module.eval()
 
 
@@ -384,7 +387,7 @@ def measure(model: Model, head: Volume, seeds: range, lime_seeds: range, progres
         masses["naive"] = x.with_array(np.abs(x.array - gaussian_filter(x.array, 6 / SURVEY_MM)))
         for name, mass in masses.items():
             hits[name] += hit(mass, lesion)
-        progress(number + 1, len(seeds), "measuring")
+        progress(number + 1, len(seeds), "Measuring")
     return {
         "seeds": len(seeds),
         "probability_without": round(predict(model, head).probabilities["lesion"], 4),
@@ -434,7 +437,8 @@ def make_card(sha256: str, figures: dict) -> ModelCard:
             },
             "output": {"labels": [{"name": "no lesion"}, {"name": "lesion", "color": (0.9, 0.2, 0.2)}]},
             "layers": ["features"],
-            "provenance": "Trained by MedXAILib.training.lesion on deformed and recontrasted copies of "
+            "methods": ["gradcam", "lime"],
+            "provenance": "Trained by MedXAILib/training/lesion.py on deformed and recontrasted copies of "
             + ", ".join(name for name, _, _ in SOURCES)
             + ": a healthy adult T1 with its machine-made label map (MIT, neuroneural/brainchop), a FLAIR (BSD-2, "
             "niivue), patient TCGA-FG-6692 (CC BY 3.0, TCIA TCGA-LGG), a glioma (BSD-3, pyradiomics) and patient "
@@ -454,72 +458,46 @@ def make_card(sha256: str, figures: dict) -> ModelCard:
     )
 
 
-def write(content: bytes, path: Path) -> None:
-    """Write beside, then replace."""
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+def make(data: Path, output: Path, progress: Progress) -> dict:
+    """Train, measure, and write weights and card.
 
-
-def report(done: float, total: float, text: str) -> None:
-    """A line on standard error now and then."""
-    if done == total or done % max(1, total // 100) == 0:
-        print(f"\r{text}: {done:g} of {total:g}\033[K", end="\n" if done == total else "", file=sys.stderr, flush=True)
-
-
-def options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m MedXAILib.training.lesion",
-        description="Train and measure the demo's network. Takes about 50 minutes on one CPU core.",
-    )
-    parser.add_argument("--data", type=Path, required=True, help="folder with volumes/, dicom/ and models/")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the weights and the card")
-    parser.add_argument("--steps", type=int, default=4000, help="training steps (%(default)s)")
-    parser.add_argument("--heads", type=int, default=240, help="deformed heads (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of every random number (%(default)s)")
-    parser.add_argument("--cases", type=int, default=100, help="lesions to measure with on each head (%(default)s)")
-    parser.add_argument("--lime", type=int, default=10, help="how many of them with LIME, which is slow (%(default)s)")
-    return parser
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Train, measure, write."""
-    given = options().parse_args(arguments)
+    :param data: folder with volumes/, dicom/ and models/.
+    :returns: the card's figures.
+    :raises InputError: where the folder holds the network already, or a file cannot be written.
+    """
     import torch
 
+    folder = open_folder(output, NAME)
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the same sums, and so the same weights, on every number of cores
-    heads = []
-    for number, (name, mask_name, _) in enumerate(SOURCES):
-        heads.append(read_head(given.data, name, mask_name))
-        report(number + 1, len(SOURCES), "reading heads")
-    bank = []
-    for example in build_bank(heads, [share for _, _, share in SOURCES], given.heads, given.seed):
-        bank.append(example)
-        report(len(bank), given.heads, "deforming heads")
-    finish(train(bank, given.steps, given.seed, report), given)
+    try:
+        heads = []
+        for number, (name, mask_name, _) in enumerate(SOURCES):
+            progress(number, len(SOURCES), "Reading heads")
+            heads.append(read_head(data / name, mask_name and data / mask_name))
+        bank = []
+        for example in build_bank(heads, [share for _, _, share in SOURCES], HEADS, SEED):
+            progress(len(bank), HEADS, "Deforming heads")
+            bank.append(example)
+        return finish(train(bank, STEPS, SEED, progress), data, folder, progress)
+    finally:
+        torch.set_num_threads(threads)
 
 
-def finish(network: torch.nn.Module, given: argparse.Namespace) -> None:
+def finish(network: torch.nn.Module, data: Path, folder: Path, progress: Progress) -> dict:
     """Measure the network on the two heads it has not seen, and write its weights and card."""
     from safetensors.torch import save
 
     content = save({name: value.contiguous() for name, value in network.state_dict().items()})
     digest = hashlib.sha256(content).hexdigest()
     model = Model(make_card(digest, {}), network, "cpu", digest, f"{NAME}.safetensors")
-    seeds, lime_seeds = range(given.cases), range(given.lime)
+    seeds, lime_seeds = range(CASES), range(LIME_CASES)
     figures = {
-        "demo head, ICBM152 average": measure(model, demo_head(), seeds, lime_seeds, report),
-        f"held-out head, {HELD_OUT}": measure(model, read_held_out(given.data), seeds, lime_seeds, report),
+        "demo head, ICBM152 average": measure(model, demo_head(), seeds, lime_seeds, progress),
+        f"held-out head, {HELD_OUT}": measure(model, read_held_out(data), seeds, lime_seeds, progress),
         "hit": f"centroid of the top region in the lesion or at most {HIT_MM:g} mm from it",
     }
-    given.output.mkdir(parents=True, exist_ok=True)
     card = make_card(digest, figures).model_dump(mode="json", exclude_defaults=True)
-    write(content, given.output / f"{NAME}.safetensors")
-    write((json.dumps(card, indent=2) + "\n").encode(), given.output / f"{NAME}.json")
-
-
-if __name__ == "__main__":
-    main()
+    write(content, folder / f"{NAME}.safetensors")
+    write((json.dumps(card, indent=2) + "\n").encode(), folder / f"{NAME}.json")
+    return figures

@@ -13,7 +13,16 @@ from ...errors import InputError
 if TYPE_CHECKING:
     import torch
 
-OWN = {"MeshNet": "meshnet", "SliceCNN": "slicecnn", "LesionNet": "lesionnet"}
+OWN = {
+    "MeshNet": "meshnet",
+    "SliceCNN": "slicecnn",
+    "LesionNet": "lesionnet",
+    "DoubleUNet": "doubleunet",
+    "R2UNet": "r2unet",
+    "MCGUNet": "mcgunet",
+    "BrainTumorCNN": "braintumorcnn",
+    "UNetClassifier": "unetclassifier",
+}
 """Architecture and its module here; nothing is imported before it is asked for."""
 
 

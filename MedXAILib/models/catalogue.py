@@ -1,0 +1,67 @@
+"""The zoo in words: what each model does, how well, and what it cannot."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from .. import NOTICE
+from .card import ModelCard
+from .listing import zoo_cards
+from .loading import find_card
+
+WIDTH = 110
+
+
+def lines(name: str | None) -> Iterator[str]:
+    """All models in short, or the whole card of one (a name of the zoo, or a path).
+
+    :raises InputError: for a card that is not there, or wrong.
+    """
+    if name is not None:
+        yield from whole(find_card(name)[0])
+        return
+    for known in zoo_cards():
+        card = find_card(known)[0]
+        yield f"{card.name}: {card.task}, {', '.join(label.name for label in card.output.labels)}"
+        yield from wrapped(card.description)
+        yield f"    medxai explain FILE --model {card.name} {asked(card)} -o OUT"
+    yield f"'medxai models NAME' says more of one. {NOTICE}."
+
+
+def asked(card: ModelCard) -> str:
+    """The suggested methods as options."""
+    return " ".join(f"--method {method}" for method in card.methods or ("gradcam",))
+
+
+def whole(card: ModelCard) -> Iterator[str]:
+    """A card for people."""
+    yield card.name
+    yield from wrapped(card.description)
+    yield f"Task: {card.task}; classes: {', '.join(label.name for label in card.output.labels)}"
+    yield f"Network: {card.network.architecture}"
+    yield f"Input: {'; '.join(f'{c.name} ({c.modality})' if c.modality else c.name for c in card.input.channels)}"
+    yield f"Layers explained by default: {', '.join(card.layers) or 'chosen by the network'}"
+    yield f"Suggested: {asked(card)}"
+    for title, texts in (("Provenance", [card.provenance]), ("Weaknesses", card.weaknesses)):
+        yield f"{title}:"
+        for text in filter(None, texts):
+            yield from wrapped(text)
+    yield f"Licence: {card.licence}"
+    yield "Figures ([value, 95 % interval]):"
+    yield from nested(card.figures)
+    yield f"{NOTICE}."
+
+
+def nested(value: Any, indent: str = "    ") -> Iterator[str]:
+    for name, part in value.items():
+        if isinstance(part, dict):
+            yield f"{indent}{name}:"
+            yield from nested(part, indent + "    ")
+        else:
+            yield f"{indent}{name}: {part}"
+
+
+def wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent="    ", subsequent_indent="    ")

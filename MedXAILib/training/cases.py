@@ -1,0 +1,274 @@
+"""What is learned from: cases found on disk, told apart by content, split, and prepared as the card says."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import InputError
+from ..formats import find_cases, read_labels, read_volume
+from ..models.card import ModelCard
+from ..preparation import Prepared, ijk_affine, prepare
+from ..progress import Progress
+from ..volume import resample
+from .recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+THUMBNAIL = 32
+SAME_NAMES = {"Airspace Opacity": "Lung Opacity"}
+"""Columns of a table that mean another label (MIMIC-CXR's name of CheXpert's)."""
+NOT_MENTIONED = float("nan")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A file and what is true of it: the label map's path (segmentation), or one number for each class
+    (1 yes, 0 no, -1 uncertain, nan not mentioned)."""
+
+    image: Path
+    labels: Path | None = None
+    truth: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A case as the network sees it.
+
+    :ivar image: float32 (channel, *spatial).
+    :ivar truth: segmentation: int64 (1, *spatial); classification: float32 (classes).
+    """
+
+    image: torch.Tensor
+    truth: torch.Tensor
+
+
+def find(recipe: Recipe, card: ModelCard, place: Path) -> list[Case]:
+    """The cases of a folder or table; files of equal content once.
+
+    :raises InputError: for a missing folder, an image without labels, a class without an image, an unknown folder, or
+        one content under two classes.
+    """
+    if place.suffix == ".csv":
+        cases = _tabled(recipe, card, place)
+    elif not place.is_dir():
+        raise InputError(
+            f"{place}: there is no such folder of cases; give the folder that holds it with --data, or mend the recipe's 'data'."
+        )
+    else:
+        cases = _paired(place) if card.task == "segmentation" else _by_class(recipe, card, place)
+    return _once(cases)
+
+
+def find_both(recipe: Recipe, card: ModelCard, data: Path) -> tuple[list[Case], list[Case]]:
+    """The training and the test cases.
+
+    :raises InputError: as :func:`find`, and for a file that is in both.
+    """
+    found = find(recipe, card, data / recipe.data.train)
+    tested = find(recipe, card, data / recipe.data.test) if recipe.data.test else []
+    known = {_digest(case.image): case for case in found}
+    for case in tested:
+        if other := known.get(_digest(case.image)):
+            raise InputError(f"{case.image}: this test case is {other.image} of the training too; take one away.")
+    return found, tested
+
+
+def _paired(place: Path) -> list[Case]:
+    images, labels = place / "images", place / "labels"
+    if not images.is_dir() or not labels.is_dir():
+        raise InputError(f"{place}: a segmentation is learned from the folders images and labels in it; make them.")
+    cases = [Case(found.path, labels / found.path.name) for found in find_cases(images)]
+    for case in cases:
+        if not case.labels.is_file():
+            raise InputError(f"{case.image}: there is no {case.labels}; add this label map, or take the image away.")
+    return cases
+
+
+def _by_class(recipe: Recipe, card: ModelCard, place: Path) -> list[Case]:
+    names = [label.name for label in card.output.labels]
+    cases, counts = [], dict.fromkeys(names, 0)
+    for folder in sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        name = recipe.data.classes.get(folder.name, folder.name)
+        if name not in counts:
+            raise InputError(
+                f"{folder}: the card has no class '{name}' (it has {', '.join(names)}); rename the folder, or say which "
+                "class it is in the recipe's field 'data.classes'."
+            )
+        truth = tuple(float(name == other) for other in names)
+        found = [Case(path, truth=truth) for path, _ in find_cases(folder)]
+        counts[name] += len(found)
+        cases += found
+    for name, count in counts.items():
+        if not count:
+            raise InputError(f"{place}: the class '{name}' has no image; add a folder of this name with images in it.")
+    return cases
+
+
+def _tabled(recipe: Recipe, card: ModelCard, place: Path) -> list[Case]:
+    names = [label.name for label in card.output.labels]
+    try:
+        with open(place, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = {recipe.data.classes.get(c, SAME_NAMES.get(c, c)): c for c in reader.fieldnames or ()}
+            for name in ("path", *names):
+                if name not in columns:
+                    raise InputError(f"{place}: the column '{name}' is missing; add it, or mend the card's labels.")
+            return [
+                Case(
+                    place.parent / row[columns["path"]],
+                    truth=tuple(_mark(row[columns[name]], f"{place}, line {line}, column {name}") for name in names),
+                )
+                for line, row in enumerate(reader, 2)
+            ]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{place}: this table cannot be read ({error}); give a .csv file in UTF-8.") from None
+
+
+def _mark(text: str | None, where: str) -> float:
+    if text is None or not text.strip():
+        return NOT_MENTIONED
+    try:
+        value = float(text)
+    except ValueError:
+        value = NOT_MENTIONED
+    if value not in (-1, 0, 1):
+        raise InputError(f"{where}: '{text}' is no mark; write 1 (yes), 0 (no), -1 (uncertain), or nothing.")
+    return value
+
+
+def _once(cases: Sequence[Case]) -> list[Case]:
+    """One case for each content.
+
+    :raises InputError: where one content has two truths.
+    """
+    kept: dict[str, Case] = {}
+    for case in cases:
+        if not case.image.exists():
+            raise InputError(f"{case.image}: there is no such image; mend the path, or take its line away.")
+        digest = _digest(case.image)
+        other = kept.setdefault(digest, case)
+        differs = _digest(other.labels) != _digest(case.labels) if case.labels else str(other.truth) != str(case.truth)
+        if differs:
+            raise InputError(
+                f"{case.image}: this has the same content as {other.image}, but another truth; take one away."
+            )
+    return list(kept.values())
+
+
+def _digest(path: Path) -> str:
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    total = hashlib.sha256()
+    for file in files:
+        total.update(file.read_bytes())
+    return total.hexdigest()
+
+
+def load(card: ModelCard, case: Case) -> tuple[Example, Prepared]:
+    """Read a case and prepare it; the labels go to the network's grid too.
+
+    :raises InputError: naming the file, for a picture that is no single slice, a mask on another grid, a value that
+        the card has no label for, or whatever :func:`prepare` refuses.
+    """
+    import torch
+
+    volume = read_volume(case.image)
+    prepared = prepare(card, volume)
+    image = prepared.tensor
+    if card.spatial.mode == "slices" and card.task == "classification":
+        if len(image[0]) != 1:
+            raise InputError(
+                f"{case.image}: a slice-wise classifier learns from pictures of one slice, and this has {len(image[0])}; "
+                "cut out the slices whose class is known."
+            )
+        image = image[:, 0]
+    if case.labels is None:
+        return Example(image, torch.tensor(case.truth)), prepared
+    mask = read_labels(case.labels).volume
+    if not mask.same_grid(volume, 1e-2):
+        raise InputError(
+            f"{case.labels}: the mask lies on another grid than {case.image} (shape {mask.shape} instead of {volume.shape}, or "
+            "another place); resample it onto the image."
+        )
+    values = len(card.output.labels) + (not card.output.exclusive)
+    if mask.array.max() >= values or mask.array.min() < 0:
+        raise InputError(
+            f"{case.labels}: the value {mask.array.max()} is in the mask, and the card's labels go to {values - 1}; add the "
+            "label to the card, or mend the mask."
+        )
+    moved = resample(mask, ijk_affine(prepared.affine), prepared.shape[::-1], order=0).array
+    return Example(image, torch.from_numpy(moved.astype(np.int64))[None]), prepared
+
+
+def slices(example: Example) -> list[Example]:
+    """The slices of a volume (channel, d0, d1, d2), for a 2D network that segments."""
+    return [Example(example.image[:, n], example.truth[:, n]) for n in range(example.image.shape[1])]
+
+
+def load_all(card: ModelCard, cases: Sequence[Case], progress: Progress) -> list[list[Example]]:
+    """For each case its examples: one, or, for a slice-wise segmentation, one for each slice."""
+    found = []
+    for number, case in enumerate(cases):
+        progress(number, len(cases), "Reading the cases")
+        example, _ = load(card, case)
+        cut = card.spatial.mode == "slices" and card.task == "segmentation"
+        found.append(slices(example) if cut else [example])
+    return found
+
+
+def split(recipe: Recipe, cases: Sequence[Case], loaded: Sequence[list[Example]]) -> tuple[list[int], list[int]]:
+    """Numbers of the cases for training and for validation: drawn class by class, groups of like pictures whole.
+
+    :raises InputError: where a side would be empty.
+    """
+    groups = _groups(loaded, recipe.data.alike)
+    kinds = {}
+    for number, group in enumerate(groups):
+        kinds.setdefault(str(cases[group[0]].truth), []).append(number)
+    rng = np.random.default_rng([recipe.seed, 1])
+    held: list[int] = []
+    for numbers in kinds.values():
+        total = sum(len(groups[n]) for n in numbers)
+        taken = 0
+        for number in rng.permutation(numbers):
+            if taken >= recipe.data.validation * total:
+                break
+            held += groups[number]
+            taken += len(groups[number])
+    kept = sorted(set(range(len(cases))) - set(held))
+    if not kept or not held:
+        raise InputError(
+            f"{cases[0].image.parent}: {len(cases)} case(s) are too few to set some aside for validation; add more."
+        )
+    return kept, sorted(held)
+
+
+def _groups(loaded: Sequence[list[Example]], alike: float | None) -> list[list[int]]:
+    """Numbers of the cases that belong together: connected by thumbnails that correlate by more than ``alike``."""
+    if alike is None:
+        return [[n] for n in range(len(loaded))]
+    import torch
+    from scipy.sparse.csgraph import connected_components
+    from torch.nn import functional
+
+    small = torch.stack(
+        [
+            functional.adaptive_avg_pool2d(examples[0].image, THUMBNAIL).mean(0).flatten()
+            if examples[0].image.ndim == 3
+            else functional.adaptive_avg_pool3d(examples[0].image, THUMBNAIL // 2).mean(0).flatten()
+            for examples in loaded
+        ]
+    )
+    small = functional.normalize(small - small.mean(1, keepdim=True), dim=1)
+    count, member = connected_components((small @ small.T).numpy() > alike, directed=False)
+    groups: list[list[int]] = [[] for _ in range(count)]
+    for number, group in enumerate(member):
+        groups[group].append(number)
+    return groups

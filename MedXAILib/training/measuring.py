@@ -1,0 +1,101 @@
+"""How good a network is: scores of cases, and means with bootstrap intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ..formats import read_labels, read_volume
+from ..models.card import ModelCard
+from ..models.loading import Model
+from ..prediction import predict
+from ..progress import Progress
+from .cases import Case
+
+RESAMPLES = 10_000
+
+
+def interval(rows: np.ndarray, statistic: Callable[[np.ndarray], float] = np.mean, seed: int = 0) -> list[float]:
+    """A statistic over cases and its 95 % interval: [value, lower, upper].
+
+    The percentile bootstrap over cases (Efron 1979): 10,000 resamples.
+
+    :param rows: one row for each case.
+    """
+    rng = np.random.default_rng(seed)
+    picks = rng.integers(len(rows), size=(RESAMPLES, len(rows)))
+    values = [statistic(rows[pick]) for pick in picks]
+    return [float(f"{v:.4g}") for v in (statistic(rows), *np.nanpercentile(values, [2.5, 97.5]))]
+
+
+def dice(found: np.ndarray, truth: np.ndarray) -> float:
+    """2 |A and B| / (|A| + |B|) of two masks; nan where both are empty."""
+    total = int(found.sum()) + int(truth.sum())
+    return 2 * int((found & truth).sum()) / total if total else float("nan")
+
+
+def auroc(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Area under the ROC curve: the share of pairs in the right order, ties half (Mann and Whitney 1947); nan without
+    both kinds."""
+    from scipy.stats import rankdata
+
+    yes = truth == 1
+    pairs = int(yes.sum()) * int((~yes).sum())
+    if not pairs:
+        return float("nan")
+    return float((rankdata(scores)[yes].sum() - yes.sum() * (yes.sum() + 1) / 2) / pairs)
+
+
+def parts(card: ModelCard) -> list[tuple[int, str]]:
+    """(value in a label map, name) of a segmentation's labels, without the background."""
+    names = [label.name for label in card.output.labels]
+    return list(enumerate(names))[1:] if card.output.exclusive else list(enumerate(names, 1))
+
+
+def measure(model: Model, cases: Sequence[Case], progress: Progress, text: str) -> dict:
+    """The figures of a model on cases, measured as its users run it: by predict(), on the files' own grids."""
+    results = []
+    for number, case in enumerate(cases):
+        progress(number, len(cases), text)
+        prediction = predict(model, read_volume(case.image))
+        if case.labels is None:
+            results.append(prediction.logits[0])
+        else:
+            truth = read_labels(case.labels).volume.array
+            found = prediction.labels.volume.array
+            results.append([dice(found == value, truth == value) for value, _ in parts(model.card)])
+    rows = np.array(results, float)
+    if model.card.task == "segmentation":
+        return segmentation_figures(model.card, rows)
+    truth = np.array([case.truth for case in cases])
+    return classification_figures(model.card, rows, truth)
+
+
+def segmentation_figures(card: ModelCard, rows: np.ndarray) -> dict:
+    """:param rows: Dice (cases, labels)."""
+    figures = {"cases": len(rows), "mean Dice": interval(rows, np.nanmean)}
+    for column, (_, name) in enumerate(parts(card)):
+        figures[f"Dice of {name}"] = interval(rows[:, column], np.nanmean)
+    return figures | {"lowest mean Dice of a case": float(f"{np.nanmean(rows, 1).min():.4g}")}
+
+
+def classification_figures(card: ModelCard, logits: np.ndarray, truth: np.ndarray) -> dict:
+    """:param logits, truth: (cases, classes)."""
+    names = [label.name for label in card.output.labels]
+    if not card.output.exclusive:
+        areas = {}
+        for column, name in enumerate(names):
+            known = (truth[:, column] == 0) | (truth[:, column] == 1)
+            rows = np.stack([logits[known, column], truth[known, column]], 1)
+            if len(set(rows[:, 1])) == 2:
+                areas[f"AUROC of {name}"] = interval(rows, lambda r: auroc(r[:, 0], r[:, 1]))
+        return {"cases": len(logits)} | areas
+    said, true = logits.argmax(1), truth.argmax(1)
+    figures = {"cases": len(logits), "accuracy": interval((said == true).astype(float))}
+    for index, name in enumerate(names):
+        mine = said[true == index] == index
+        if len(mine):
+            figures[f"recall of {name}"] = interval(mine.astype(float))
+    table = [[int(((true == t) & (said == s)).sum()) for s in range(len(names))] for t in range(len(names))]
+    return figures | {"confusion (rows: true; columns: said)": dict(zip(names, table, strict=True))}

@@ -1,0 +1,135 @@
+"""What a training leaves behind: weights, card, log and curve; each whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from pathlib import Path
+
+from .. import NOTICE
+from ..errors import InputError
+from ..models.card import ModelCard
+from ..models.loading import Model, fill
+from .checkpoint import FILE, State, write
+from .recipe import Recipe
+from .trainer import score_name
+
+
+def open_folder(folder: Path, name: str) -> Path:
+    """Make the output folder.
+
+    :raises InputError: where it cannot be one, or holds the finished network already.
+    """
+    card = folder / f"{name}.json"
+    if card.exists():
+        raise InputError(f"{card}: this network is trained already; give another folder with -o.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: this folder cannot be made ({error.strerror}); give another one with -o."
+        ) from None
+    return folder
+
+
+def pack(recipe: Recipe, state: State) -> bytes:
+    """The best epoch's weights as the content of a safetensors file: equal weights, equal bytes.
+
+    :raises InputError: where a weight does not fit into half precision.
+    """
+    import torch
+    from safetensors.torch import save
+
+    half = recipe.training.storage == "float16"
+    tensors = {}
+    for name, value in state.best.items():
+        value = value.cpu()
+        if half and value.is_floating_point():
+            if not torch.isfinite(value.half()).all():
+                raise InputError(
+                    f"The weights '{name}' do not fit into float16; set the recipe's training.storage to float32."
+                )
+            value = value.half()
+        tensors[name] = value.contiguous()
+    return save(tensors)
+
+
+def stored(card: ModelCard, content: bytes, device: str) -> Model:
+    """The network with its weights as they will be read again."""
+    from safetensors.torch import load
+
+    digest = hashlib.sha256(content).hexdigest()
+    network = fill(card, load(content), Path(card.weights.file))
+    return Model(card, network.to(device), device, digest, card.weights.file)
+
+
+def weights_of(recipe: Recipe, content: bytes) -> dict[str, str]:
+    """The card's field ``weights``."""
+    return {"file": f"{recipe.name}.safetensors", "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def finish(folder: Path, card: ModelCard, content: bytes, state: State) -> None:
+    """Write everything; the card, which says that all is there, last. The checkpoint goes."""
+    write(content, folder / card.weights.file)
+    write(log(state.rows).encode(), folder / f"{card.name}.log.csv")
+    write(curve(card, state), folder / f"{card.name}.png")
+    text = json.dumps(card.model_dump(mode="json", exclude_defaults=True), indent=2, ensure_ascii=False) + "\n"
+    write(text.encode(), folder / f"{card.name}.json")
+    (folder / FILE).unlink(missing_ok=True)
+
+
+def log(rows: list[dict[str, float]]) -> str:
+    """One line for each epoch."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def curve(card: ModelCard, state: State) -> bytes:
+    """Loss and validation score over the epochs, as PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    epochs = [row["epoch"] for row in state.rows]
+    figure = Figure((8, 4.5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    left = figure.add_subplot()
+    right = left.twinx()
+    left.plot(epochs, [row["loss"] for row in state.rows], color="#0072b2", marker="o", markersize=3)
+    right.plot(epochs, [row["score"] for row in state.rows], color="#d55e00", marker="s", markersize=3)
+    best = best_epoch(state)
+    right.axvline(best, color="0.7", linewidth=1, zorder=0)
+    left.set_xlabel("epoch")
+    left.set_ylabel("training loss", color="#0072b2")
+    right.set_ylabel(f"validation {score_name(card)}", color="#d55e00")
+    left.set_title(f"{card.name}: best {score_name(card)} {state.best_score:.3f} after epoch {best}")
+    figure.text(0.5, 0.005, f"{NOTICE}.", ha="center", va="bottom", fontsize=7, color="0.4")
+    figure.get_layout_engine().set(rect=(0, 0.03, 1, 0.97))
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    return picture.getvalue()
+
+
+def best_epoch(state: State) -> int:
+    """The first epoch with the best score."""
+    return next(int(row["epoch"]) for row in state.rows if row["score"] == state.best_score)
+
+
+def training_figures(recipe: Recipe, state: State, cases: int, device: str) -> dict:
+    """What was spent."""
+    import torch
+
+    return {
+        "training": {
+            "cases": cases,
+            "epochs": state.epoch,
+            "best epoch": best_epoch(state),
+            "minutes": round(sum(row["seconds"] for row in state.rows) / 60, 1),
+            "on": f"{device}, {torch.get_num_threads()} thread(s), torch {torch.__version__.split('+')[0]}",
+            "recipe": f"{recipe.name}, seed {recipe.seed}",
+        }
+    }
