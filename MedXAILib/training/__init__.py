@@ -33,7 +33,7 @@ def train(
     :raises InputError: for a wrong recipe, data that do not fit it, a checkpoint of another recipe, a full disk.
     """
     from ..models.loading import choose_device
-    from . import cases, lesion, results, trainer
+    from . import cases, checkpoint, lesion, results, trainer
     from .measuring import measure
     from .recipe import read_recipe
 
@@ -42,13 +42,15 @@ def train(
     wanted = read_recipe(recipe)
     card = wanted.model_card()
     device = choose_device(device)
-    folder = results.open_folder(Path(output), wanted.name)
+    folder = Path(output)
+    results.refuse_finished(folder, wanted.name)
+    state = checkpoint.resume(wanted, folder)
     found, tested = cases.find_both(wanted, card, Path(data))
     loaded = cases.load_all(card, found, progress)
     kept, held = cases.split(wanted, found, loaded)
     say(f"{len(found)} cases: {len(kept)} to learn from, {len(held)} to choose the best epoch by.")
     pools = [[example for n in numbers for example in loaded[n]] for numbers in (kept, held)]
-    state = trainer.fit(wanted, card, *pools, folder, device, progress, say)
+    trainer.fit(wanted, card, *pools, state, folder, device, progress, say)
 
     content = results.pack(wanted, state)
     weights = results.weights_of(wanted, content)

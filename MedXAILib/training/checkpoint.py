@@ -27,13 +27,14 @@ class State:
 
 
 def write(content: bytes | None, path: Path, save=None) -> None:
-    """Write beside, then rename: what was there stays until the new file is complete.
+    """Write beside, then rename: what was there stays until the new file is complete. Makes the folder.
 
     :param save: writes to a path, instead of ``content``.
     :raises InputError: naming the file, where the disk is full or not writable.
     """
     beside = path.with_name(f".{path.name}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         if save is None:
             beside.write_bytes(content)
         else:

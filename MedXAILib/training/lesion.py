@@ -27,7 +27,7 @@ from ..models.loading import Model
 from ..progress import Progress
 from ..volume import Labels, Source, Volume, resample
 from .checkpoint import write
-from .results import open_folder
+from .results import refuse_finished
 
 if TYPE_CHECKING:
     import torch
@@ -467,7 +467,7 @@ def make(data: Path, output: Path, progress: Progress) -> dict:
     """
     import torch
 
-    folder = open_folder(output, NAME)
+    refuse_finished(output, NAME)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the same sums, and so the same weights, on every number of cores
     try:
@@ -479,7 +479,7 @@ def make(data: Path, output: Path, progress: Progress) -> dict:
         for example in build_bank(heads, [share for _, _, share in SOURCES], HEADS, SEED):
             progress(len(bank), HEADS, "Deforming heads")
             bank.append(example)
-        return finish(train(bank, STEPS, SEED, progress), data, folder, progress)
+        return finish(train(bank, STEPS, SEED, progress), data, output, progress)
     finally:
         torch.set_num_threads(threads)
 

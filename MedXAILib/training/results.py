@@ -17,21 +17,13 @@ from .recipe import Recipe
 from .trainer import score_name
 
 
-def open_folder(folder: Path, name: str) -> Path:
-    """Make the output folder.
-
-    :raises InputError: where it cannot be one, or holds the finished network already.
-    """
+def refuse_finished(folder: Path, name: str) -> None:
+    """:raises InputError: where the output folder is none, or holds the finished network already."""
     card = folder / f"{name}.json"
     if card.exists():
         raise InputError(f"{card}: this network is trained already; give another folder with -o.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"{folder}: this folder cannot be made ({error.strerror}); give another one with -o."
-        ) from None
-    return folder
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: this is a file; give a folder with -o.")
 
 
 def pack(recipe: Recipe, state: State) -> bytes:

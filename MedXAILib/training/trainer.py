@@ -31,22 +31,22 @@ def fit(
     card: ModelCard,
     train: Sequence[Example],
     validation: Sequence[Example],
+    state: State,
     folder: Path,
     device: str,
     progress: Progress,
     say: Callable[[str], None],
-) -> State:
-    """Train, or go on from the folder's checkpoint, to the last epoch.
+) -> None:
+    """Train from ``state`` on to the last epoch; afterwards it holds the weights of the best one.
 
     On a CPU the weights follow from recipe and data alone (on one machine, with one number of threads): every epoch
     draws from a seed of its own, so that a resumed training ends in the same weights as one that ran through.
 
-    :returns: the state, with the weights of the best epoch.
+    :param folder: gets the checkpoint.
     :raises InputError: where the network does not take the examples.
     """
     import torch
 
-    state = checkpoint.resume(recipe, folder)
     torch.manual_seed(recipe.seed)
     network = build(card).to(device)
     if train[0].image.ndim == 4:
@@ -78,7 +78,6 @@ def fit(
                 f"epoch {state.epoch} of {wanted.epochs}: loss {loss:.4f}, {score_name(card)} {score:.4f} "
                 f"(best {state.best_score:.4f}), {seconds:.0f} s"
             )
-    return state
 
 
 def score_name(card: ModelCard) -> str:
