@@ -102,6 +102,12 @@ class ExplainSection:
         """The ticked methods that suit the model."""
         return tuple(name for name in self.panel.parameters.methods.split() if self.suits(name))
 
+    def suggest(self, names) -> None:
+        """Tick these methods and no others, where any of them is known and suits the model."""
+        known = [name for name in METHODS if name in names and self.suits(name)]
+        if known:
+            self.panel.parameters.methods = " ".join(known)
+
     def items(self) -> list:
         return [self.ui.methods.item(n) for n in range(self.ui.methods.count)]
 

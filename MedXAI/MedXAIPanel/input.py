@@ -75,13 +75,17 @@ class InputSection:
             self.ui.trust.toolTip = f"{name} is a program, not only numbers: opening it can do anything that you can. Consent is remembered for this very file."
 
     def list(self, model: str) -> None:
-        """The zoo, then the cards used last, the shown one among them."""
-        names = listing.zoo_cards() + recentModels()
+        """The zoo with its pictures, then the cards used last, the shown one among them."""
+        zoo = listing.zoo_cards()
+        names = zoo + recentModels()
         names += [] if model in names else [model]
         self.ui.model.clear()
-        for name in names:
-            self.ui.model.addItem(name if name in listing.zoo_cards() else Path(name).stem, name)
-            self.ui.model.setItemData(self.ui.model.count - 1, name, qt.Qt.ToolTipRole)
+        for number, name in enumerate(names):
+            self.ui.model.addItem(name if name in zoo else Path(name).stem, name)
+            self.ui.model.setItemData(number, purpose(name) if name in zoo else name, qt.Qt.ToolTipRole)
+            picture = listing.thumbnail(name) if name in zoo else None
+            if picture:
+                self.ui.model.setItemIcon(number, qt.QIcon(str(picture)))
         self.ui.model.setCurrentIndex(names.index(model))
 
     def makeSelectors(self) -> None:
@@ -130,10 +134,18 @@ class InputSection:
             return "This model's file can run code: tick the box if you trust it."
         return ""
 
-    def onModelChosen(self, index) -> None:
+    def choose(self, model: str) -> None:
+        """Take the user's choice. The methods that another card suggests are ticked now, and not again."""
+        p = self.panel.parameters
+        another = model != p.model or self.card is None
         self.shown = None  # chosen once more, its files are looked at once more
-        self.panel.parameters.model = self.ui.model.itemData(index)
+        p.model = model
         self.panel.update()
+        if another and self.card:
+            self.panel.explain.suggest(self.card.methods)
+
+    def onModelChosen(self, index) -> None:
+        self.choose(self.ui.model.itemData(index))
 
     def onRefused(self, message: str) -> None:
         """A checkpoint may turn out to be more than numbers only when it is opened."""
@@ -150,7 +162,7 @@ class InputSection:
     def open(self, path: str) -> None:
         """Choose a card by its path, and remember it."""
         remember(path)
-        self.panel.parameters.model = path
+        self.choose(path)
 
     def onTrust(self, *_) -> None:
         self.panel.update()
@@ -158,6 +170,15 @@ class InputSection:
     def onFurther(self, channel: str, node) -> None:
         if self.panel.parameters:
             self.panel.parameters.parameterNode.SetNodeReferenceID(CHANNEL + channel, node.GetID() if node else None)
+
+
+def purpose(model: str) -> str:
+    """What a model of the zoo is for; rich text, which a tool tip wraps."""
+    try:
+        text = listing.brief(model).description or model
+    except InputError as error:
+        text = error
+    return f"<p>{html.escape(str(text))}</p>"
 
 
 def described(card: listing.Brief) -> str:

@@ -154,6 +154,91 @@ def test_a_model_with_several_inputs_gets_a_selector_for_each(panel, slicer, tmp
     )
 
 
+def test_the_list_shows_what_each_model_of_the_zoo_is_for(panel, slicer, monkeypatch, tmp_path):
+    import json
+    import shutil
+
+    import qt
+
+    from MedXAILib.models import listing
+
+    def items() -> dict:
+        box = panel.ui.model
+        return {
+            box.itemData(n): (box.itemIcon(n).pixmap(64).toImage(), box.itemData(n, qt.Qt.ToolTipRole))
+            for n in range(box.count)
+        }
+
+    for name in listing.zoo_cards():
+        picture, tip = items()[name]
+        assert picture == qt.QImage(str(listing.ZOO / f"{name}.png")).convertToFormat(picture.format()), name
+        said = qt.QTextDocumentFragment.fromHtml(tip).toPlainText()
+        assert said.split() == listing.brief(name).description.split()
+
+    zoo = shutil.copytree(listing.ZOO, tmp_path / "zoo")
+    card = json.loads((zoo / "planted-lesion.json").read_text())
+    (zoo / "no-picture.json").write_text(json.dumps(card | {"description": "heads < 3 mm"}))
+    (zoo / "broken.json").write_text("{")
+    (zoo / "broken.png").write_bytes(b"no picture")
+    mine = tmp_path / "mine.json"
+    shutil.copy(zoo / "planted-lesion.json", mine)
+    shutil.copy(zoo / "planted-lesion.png", tmp_path / "mine.json.png")
+    monkeypatch.setattr(listing, "ZOO", zoo)
+    panel.input.open(str(mine))
+    found = items()
+    assert list(found)[: len(listing.zoo_cards()) + 1] == [*listing.zoo_cards(), str(mine)]
+    assert not found["planted-lesion"][0].isNull()
+    assert found["no-picture"][0].isNull() and "heads &lt; 3 mm" in found["no-picture"][1]
+    assert found["broken"][0].isNull() and "broken.json: this is no model card" in found["broken"][1]
+    assert found[str(mine)][0].isNull() and found[str(mine)][1] == str(mine), "a card of the user's is plain"
+
+
+def test_the_methods_that_a_card_suggests_are_ticked_once(panel, slicer, tmp_path):
+    import json
+
+    import qt
+    from MedXAIPanel import scenarios
+
+    from MedXAILib.models.listing import ZOO
+
+    card = json.loads((ZOO / "planted-lesion.json").read_text())
+    (tmp_path / "planted-lesion.safetensors").write_bytes((ZOO / "planted-lesion.safetensors").read_bytes())
+    suggested = {"two": ["lime", "gradcam"], "other": ["of tomorrow", "ig", ["wrong"]], "none": []}
+    for name, methods in suggested.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(card | {"methods": methods}))
+    paths = {name: str(tmp_path / f"{name}.json") for name in suggested}
+    p, box = panel.parameters, panel.ui.model
+
+    def choose(model: str) -> set[str]:
+        """By the list, as a user does; the ticks then."""
+        box.setCurrentIndex(box.findData(model))
+        box.activated.emit(box.currentIndex)
+        assert p.model == model and panel.ui.predictButton.enabled, panel.ui.predictButton.toolTip
+        ticked = {item.data(qt.Qt.UserRole) for item in panel.explain.items() if item.checkState() == qt.Qt.Checked}
+        assert ticked == set(p.methods.split())
+        return ticked
+
+    scenarios.chosen(panel, scenarios.ball(), methods="saliency")
+    panel.input.open(paths["none"])
+    assert p.methods == "saliency", "a card that suggests nothing leaves the ticks alone"
+    panel.input.open(paths["other"])
+    assert p.methods == "ig", "what this version does not know is passed over"
+    panel.input.open(paths["two"])
+    assert p.methods.split() == ["gradcam", "lime"]
+    next(item for item in panel.explain.items() if item.data(qt.Qt.UserRole) == "lime").setCheckState(qt.Qt.Unchecked)
+    panel.update()
+    assert choose(paths["two"]) == {"gradcam"}, "the user's ticks are kept, also where the same model is chosen again"
+    assert choose(paths["other"]) == {"ig"} and choose(paths["two"]) == {"gradcam", "lime"}
+
+    p.methods = "saliency"
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    slicer.mrmlScene.Clear(0)
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    assert (panel.parameters.model, panel.parameters.methods) == (paths["two"], "saliency"), "a scene brings its own"
+    panel.parameters.model = "planted-lesion"
+    assert panel.parameters.methods == "saliency", "so does a program"
+
+
 def test_a_file_that_is_a_program_wants_consent(panel, data, slicer, tmp_path):
     import json
     import shutil
