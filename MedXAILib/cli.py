@@ -393,6 +393,7 @@ def train(
     data and number of threads (OMP_NUM_THREADS) give the same weights. A recipe of your own: copy one of
     MedXAILib/training/recipes, and change its data and card.
     """
+    from .models.catalogue import nested
     from .training import train as run_training
     from .training.checkpoint import FILE
 
@@ -412,7 +413,7 @@ def train(
         raise typer.Exit(
             fail(f"Stopped; {output / FILE} is kept, and the same command goes on from there.", interrupt.EXIT_CODE)
         ) from None
-    for line in described(figures):
+    for line in nested(figures):
         print(line)
     print(f"Wrote the network to {output}. {NOTICE}.")
 

@@ -49,16 +49,19 @@ def whole(card: ModelCard) -> Iterator[str]:
         for text in filter(None, texts):
             yield from wrapped(text)
     yield f"Licence: {card.licence}"
-    yield "Figures ([value, 95 % interval]):"
-    yield from nested(card.figures)
+    yield "Figures:"
+    yield from nested(card.figures, "    ")
     yield f"{NOTICE}."
 
 
-def nested(value: Any, indent: str = "    ") -> Iterator[str]:
+def nested(value: dict[str, Any], indent: str = "") -> Iterator[str]:
+    """Figures, one to a line."""
     for name, part in value.items():
         if isinstance(part, dict):
             yield f"{indent}{name}:"
             yield from nested(part, indent + "    ")
+        elif isinstance(part, list) and len(part) == 3 and isinstance(part[0], float):
+            yield f"{indent}{name}: {part[0]:.3f} (95 % interval {part[1]:.3f} to {part[2]:.3f})"
         else:
             yield f"{indent}{name}: {part}"
 

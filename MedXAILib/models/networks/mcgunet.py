@@ -67,7 +67,7 @@ class MCGUNet(nn.Module):
             self.decoder.append(_convs(spatial_dims, wide, wide, 2, norm))
             channels = wide
         self.output = nn.Sequential(
-            Convolution(spatial_dims, width, 2 * out_channels, norm=None, act="RELU"),
+            Convolution(spatial_dims, width, 2 * out_channels, norm=norm, act="RELU"),
             Convolution(spatial_dims, 2 * out_channels, out_channels, kernel_size=1, conv_only=True),
         )
 
