@@ -1,0 +1,180 @@
+"""The models that come with MedXAI: complete, honest about themselves, and at work wherever a wheel is installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from MedXAILib import explain, load_model, predict, read_volume
+from MedXAILib.attribution.methods import METHODS
+from MedXAILib.cli import run
+from MedXAILib.formats import write_volume
+from MedXAILib.models.listing import ZOO, brief, needs_consent, thumbnail, zoo_cards
+from MedXAILib.targets import RegionScore
+from MedXAILib.training.cases import find
+from MedXAILib.training.measuring import measure
+from MedXAILib.training.recipe import known_recipes, read_recipe
+from MedXAILib.volume import Volume
+
+ROOT = Path(__file__).resolve().parents[2]
+BOTTLENECK_AND_LAST = {
+    "hippocampus-doubleunet": ("aspp2", "decoder2.3"),
+    "hippocampus-r2unet": ("encoder.4", "decoder.3"),
+    "hippocampus-mcgunet": ("dense.2", "decoder.2"),
+}
+
+
+def test_the_zoo_is_complete_and_small():
+    assert set(zoo_cards()) == {"planted-lesion", "brain-tumor-slices", *BOTTLENECK_AND_LAST}
+    assert set(known_recipes()) == set(zoo_cards()) - {"planted-lesion"}
+    sizes = [path.stat().st_size for path in ZOO.glob("*.safetensors")]
+    assert len(sizes) == 5 and max(sizes) < 5e6 and sum(sizes) < 20e6
+
+
+@pytest.mark.parametrize("name", zoo_cards())
+def test_a_card_says_what_one_must_know(name):
+    card = load_model(name, device="cpu").card
+    assert "Research use only, not for clinical use" in card.description
+    assert card.provenance and card.licence and len(card.weaknesses) >= 3
+    assert card.layers and card.methods and set(card.methods) <= set(METHODS)
+    assert set(card.layers) <= {layer for layer, _ in load_model(name, device="cpu").network.named_modules()}
+    assert not needs_consent(brief(name).weights), "the panel asks for no consent"
+    with Image.open(thumbnail(name)) as picture:
+        assert picture.size == (64, 64)
+    if name in known_recipes():
+        tests = [part for key, part in card.figures.items() if key.startswith("test: ")]
+        (value, low, high) = tests[0].get("mean Dice") or tests[0]["accuracy"]
+        assert 0 < low <= value <= high <= 1
+        made = read_recipe(name).model_card(card.weights.model_dump(), card.figures)
+        assert made == card, "the card is what its recipe makes"
+
+
+@pytest.mark.parametrize("name", known_recipes())
+def test_a_card_does_not_flatter(name, data):
+    """The figures of the test set, measured again: by this machine's arithmetic they may differ in the last digits."""
+    model, recipe = load_model(name, device="cpu"), read_recipe(name)
+    cases = find(recipe, model.card, data / recipe.data.test)
+    stated = model.card.figures[f"test: {recipe.data.test}"]
+    measured = measure(model, cases, lambda *_: None, "")
+    assert measured["cases"] == stated["cases"]
+    key = "mean Dice" if "mean Dice" in stated else "accuracy"
+    assert measured[key] == pytest.approx(stated[key], abs=0.003 if key == "mean Dice" else 1.01 / stated["cases"])
+
+
+@pytest.mark.parametrize("name", BOTTLENECK_AND_LAST)
+def test_threshold_gradcam_at_the_bottleneck_and_the_last_decoder_block(name, data):
+    """What methods.md asks of the three networks: maps at both, the latter with the warning that it repeats the mask."""
+    case = sorted((data / "volumes" / "hippocampus" / "images").iterdir())[0]
+    model, volume = load_model(name, device="cpu"), read_volume(case)
+    prediction = predict(model, volume)
+    deep, last = explain(
+        model,
+        volume,
+        [RegionScore("anterior hippocampus", 0.5)],
+        ["gradcam"],
+        layers=list(BOTTLENECK_AND_LAST[name]),
+        prediction=prediction,
+    )
+    coarse = 8 if name == "hippocampus-mcgunet" else 16
+    assert np.allclose(deep.volume.spacing, coarse) and np.allclose(last.volume.spacing, 1)
+    assert deep.volume.array.max() > 0 and last.volume.array.max() > 0
+    assert any("repeats the segmentation" in limit for limit in last.limits)
+    assert not any("repeats the segmentation" in limit for limit in deep.limits)
+    mask = prediction.labels.volume.array == 1
+    heat = last.on(volume).array
+    assert heat[mask].mean() > 3 * heat[~mask].mean(), "at the last block the map is on the structure"
+
+
+def test_saliency_of_the_tumour_classifier(data, tmp_path):
+    picture = sorted((data / "images2d" / "pmram_train" / "meningioma").iterdir())[0]
+    command = ["explain", str(picture), "--model", "brain-tumor-slices", "--method", "saliency", "-o"]
+    assert run([*command, str(tmp_path / "out")]) == 0
+    (path,) = (tmp_path / "out").glob("*_saliency.nrrd")
+    array = read_volume(path).array
+    assert array.min() >= 0 and array.max() > 0 and array.shape == read_volume(picture).array.shape[:3]
+
+
+def test_every_model_works_by_name_from_an_installed_wheel(tmp_path):
+    """Built, unpacked elsewhere and run there, without a question."""
+    built = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "-q",
+            "--no-deps",
+            "--no-build-isolation",
+            "-w",
+            str(tmp_path),
+            str(ROOT),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert built.returncode == 0, built.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    rng = np.random.default_rng(0)
+    k, j, i = np.mgrid[:40, :40, :40]
+    head = (np.hypot(np.hypot(k - 20, j - 20), i - 20) < 15) * 100 + rng.normal(0, 5, (40, 40, 40))
+    write_volume(Volume(head.astype(np.float32), np.diag([2.0, 2, 2, 1])), tmp_path / "head.nrrd")
+    code = (
+        "import sys, json, MedXAILib; from MedXAILib.cli import run; from MedXAILib.models.listing import zoo_cards\n"
+        "names = zoo_cards()\n"
+        "codes = [run(['predict', 'head.nrrd', '--model', n, '-o', 'out-' + n]) for n in names]\n"
+        "print(json.dumps([MedXAILib.__file__, names, codes]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    place, names, codes = json.loads(done.stdout.splitlines()[-1])
+    assert Path(place).is_relative_to(tmp_path) and names == zoo_cards() and codes == [0] * 5, done.stderr
+    for name in names:
+        facts = json.loads((tmp_path / f"out-{name}" / "run.json").read_text())
+        assert name in json.dumps(facts["job"])
+
+
+def test_models_are_listed_and_their_cards_printed(capsys):
+    assert run(["models"]) == 0
+    listed = capsys.readouterr().out
+    assert all(re.search(rf"^{name}: ", listed, re.MULTILINE) for name in zoo_cards())
+    assert run(["models", "hippocampus-mcgunet"]) == 0
+    card = capsys.readouterr().out
+    assert "Weaknesses:" in card and re.search(r"mean Dice: 0\.\d{3} \(95 % interval 0\.\d{3} to 0\.\d{3}\)", card)
+    assert run(["models", "nothing"]) == 2
+    assert "no such model card" in capsys.readouterr().err
+
+
+def test_the_readmes_table_is_that_of_the_cards():
+    """The figures in the README are those that the cards state."""
+    text = (ROOT / "README.md").read_text()
+    table = text[text.index("<!-- Testing/Benchmarks/zoo.py -->") : text.index("Train on your own folder")]
+    for name in known_recipes():
+        figures = json.loads((ZOO / f"{name}.json").read_text())["figures"]
+        (row,) = [line for line in table.splitlines() if line.startswith(f"| `{name}`")]
+        for key, part in figures.items():
+            if key.startswith(("test", "validation")):
+                value, low, high = part.get("mean Dice") or part["accuracy"]
+                assert f"{value:.3f} ({low:.3f} to {high:.3f}) on {part['cases']}" in row
