@@ -9,7 +9,7 @@ import numpy as np
 from ..formats import read_labels, read_volume
 from ..models.card import ModelCard
 from ..models.loading import Model
-from ..prediction import predict
+from ..prediction import best_class, predict
 from ..progress import Progress
 from .cases import Case
 
@@ -53,6 +53,34 @@ def parts(card: ModelCard) -> list[tuple[int, str]]:
     return list(enumerate(names))[1:] if card.output.exclusive else list(enumerate(names, 1))
 
 
+def label_map(card: ModelCard, logits: np.ndarray) -> np.ndarray:
+    """Label values (*spatial) from logits (class, *spatial), on the network's grid."""
+    best = best_class(logits, card.output.exclusive)
+    return best if card.output.exclusive else np.where(best == len(logits), 0, best + 1)
+
+
+def dice_of_parts(card: ModelCard, found: np.ndarray, truth: np.ndarray) -> list[float]:
+    """Dice of each label but the background, of two label maps."""
+    return [dice(found == value, truth == value) for value, _ in parts(card)]
+
+
+def accuracy(logits: np.ndarray, truth: np.ndarray) -> float:
+    """Share of the cases whose highest logit is the true class; both (cases, classes)."""
+    return float((logits.argmax(1) == truth.argmax(1)).mean())
+
+
+def known(truth: np.ndarray) -> np.ndarray:
+    """Where a label is said to be there or not."""
+    return (truth == 0) | (truth == 1)
+
+
+def aurocs(card: ModelCard, logits: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Of each label, over the cases where it is known; both (cases, classes)."""
+    names = [label.name for label in card.output.labels]
+    sure = known(truth)
+    return {name: auroc(logits[sure[:, n], n], truth[sure[:, n], n]) for n, name in enumerate(names)}
+
+
 def measure(model: Model, cases: Sequence[Case], progress: Progress, text: str) -> dict:
     """The figures of a model on cases, measured as its users run it: by predict(), on the files' own grids."""
     results = []
@@ -63,8 +91,7 @@ def measure(model: Model, cases: Sequence[Case], progress: Progress, text: str) 
             results.append(prediction.logits[0])
         else:
             truth = read_labels(case.labels).volume.array
-            found = prediction.labels.volume.array
-            results.append([dice(found == value, truth == value) for value, _ in parts(model.card)])
+            results.append(dice_of_parts(model.card, prediction.labels.volume.array, truth))
     rows = np.array(results, float)
     if model.card.task == "segmentation":
         return segmentation_figures(model.card, rows)
@@ -84,12 +111,12 @@ def classification_figures(card: ModelCard, logits: np.ndarray, truth: np.ndarra
     """:param logits, truth: (cases, classes)."""
     names = [label.name for label in card.output.labels]
     if not card.output.exclusive:
-        areas = {}
-        for column, name in enumerate(names):
-            known = (truth[:, column] == 0) | (truth[:, column] == 1)
-            rows = np.stack([logits[known, column], truth[known, column]], 1)
-            if len(set(rows[:, 1])) == 2:
-                areas[f"AUROC of {name}"] = interval(rows, lambda r: auroc(r[:, 0], r[:, 1]))
+        rows, sure = np.stack([logits, truth], 2), known(truth)
+        areas = {
+            f"AUROC of {name}": interval(rows[sure[:, n], n], lambda pairs: auroc(*pairs.T))
+            for n, name in enumerate(names)
+            if len(set(truth[sure[:, n], n])) == 2
+        }
         return {"cases": len(logits)} | areas
     said, true = logits.argmax(1), truth.argmax(1)
     figures = {"cases": len(logits), "accuracy": interval((said == true).astype(float))}

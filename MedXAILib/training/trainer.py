@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from functools import partial
 from math import cos, pi
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from . import checkpoint, losses
 from .augmentation import Augment
 from .cases import Example
 from .checkpoint import State
-from .measuring import auroc, dice
+from .measuring import accuracy, aurocs, dice_of_parts, label_map
 from .recipe import Recipe
 
 if TYPE_CHECKING:
@@ -63,12 +64,19 @@ def fit(
         while state.epoch < wanted.epochs:
             started = time.monotonic()
             loss = _epoch(recipe, card, network, optimizer, augment, train, state, steps, device, progress)
-            score = _validate(card, network, validation, device, progress)
+            ended = (state.epoch + 1) * steps
+            validated = partial(progress, ended, wanted.epochs * steps)
+            score = _validate(card, network, validation, device, validated)
             state.epoch += 1
-            rate = optimizer.param_groups[0]["lr"]
             seconds = time.monotonic() - started
             state.rows.append(
-                {"epoch": state.epoch, "seconds": seconds, "learning_rate": rate, "loss": loss, "score": score}
+                {
+                    "epoch": state.epoch,
+                    "seconds": seconds,
+                    "learning_rate": optimizer.param_groups[0]["lr"],
+                    "loss": loss,
+                    "score": score,
+                }
             )
             if score > state.best_score:
                 state.best_score, state.best = score, _copy(network.state_dict())
@@ -76,8 +84,14 @@ def fit(
             checkpoint.save(state, recipe, folder)
             say(
                 f"epoch {state.epoch} of {wanted.epochs}: loss {loss:.4f}, {score_name(card)} {score:.4f} "
-                f"(best {state.best_score:.4f}), {seconds:.0f} s"
+                f"(best {state.best_score:.4f}), {seconds:.0f} s; about {left(state, wanted.epochs)} left"
             )
+
+
+def left(state: State, epochs: int) -> str:
+    """The time that the further epochs will take, in words."""
+    seconds = state.rows[-1]["seconds"] * (epochs - state.epoch)
+    return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
 
 
 def score_name(card: ModelCard) -> str:
@@ -187,38 +201,26 @@ def run(card: ModelCard, network: torch.nn.Module, x: torch.Tensor) -> Sequence[
     return outputs
 
 
-def _validate(card, network, validation, device, progress) -> float:
+def _validate(card, network, validation, device, progress: Callable[[str], None]) -> float:
     """Mean Dice, accuracy, or mean AUROC over the validation examples, one at a time as they are."""
     import torch
 
     network.eval()
-    rows, truths = [], []
+    rows = []
     with torch.inference_mode():
         for number, example in enumerate(validation):
-            progress(number, len(validation), "Validation")
+            progress(f"Validation, {number} of {len(validation)}")
             (output,) = run(card, network, example.image[None].to(device))
-            output, truth = output[0].float().cpu(), example.truth
-            if card.task == "classification":
-                rows.append(output.numpy())
-                truths.append(truth.numpy())
-                continue
-            found = (output.argmax(0, keepdim=True) if card.output.exclusive else output > 0).numpy()
-            wanted = truth.numpy()
-            values = range(1, len(output)) if card.output.exclusive else range(len(output))
-            rows.append(
-                [
-                    dice(found == v, wanted == v) if card.output.exclusive else dice(found[v], wanted[0] == v + 1)
-                    for v in values
-                ]
-            )
-    rows = np.array(rows)
+            logits = output[0].float().cpu().numpy()
+            if card.task == "segmentation":
+                logits = dice_of_parts(card, label_map(card, logits), example.truth[0].numpy())
+            rows.append(logits)
     if card.task == "segmentation":
         return float(np.nanmean(rows))
-    truths = np.array(truths)
-    if card.output.exclusive:
-        return float((rows.argmax(1) == truths.argmax(1)).mean())
-    known = [(truths[:, n] == 0) | (truths[:, n] == 1) for n in range(rows.shape[1])]
-    return float(np.nanmean([auroc(rows[k, n], truths[k, n]) for n, k in enumerate(known)]))
+    rows, truth = np.array(rows), np.array([example.truth.numpy() for example in validation])
+    return (
+        accuracy(rows, truth) if card.output.exclusive else float(np.nanmean(list(aurocs(card, rows, truth).values())))
+    )
 
 
 def _copy(state: dict) -> dict:

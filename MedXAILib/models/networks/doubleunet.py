@@ -36,8 +36,8 @@ class DoubleUNet(nn.Module):
 
     :param width: channels of VGG19's first block (64 in the paper), a multiple of 2.
     :param dilations: of the ASPP's 3x3 convolutions.
-    :param encoder_norm: batch norm in the VGG encoder too, which the original lacks: it began from weights trained on
-        ImageNet, and does not learn well from the start without.
+    :param encoder_norm: batch norm in the VGG encoder too, for training from scratch; the original lacks it, and began from
+        weights trained on ImageNet.
     """
 
     def __init__(

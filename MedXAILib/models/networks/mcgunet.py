@@ -32,8 +32,8 @@ class MCGUNet(nn.Module):
     :param width: channels of the first block (64 in the paper).
     :param bidirectional: whether a second ConvLSTM goes through the two steps the other way round, as the paper says
         (the released code does not).
-    :param batch_norm: batch norm after every convolution too; the released network has it on the transposed ones only,
-        and does not learn well from the start in 3D.
+    :param batch_norm: batch norm after every convolution, for training from scratch; the released network has it after the
+        transposed ones only.
     """
 
     def __init__(
