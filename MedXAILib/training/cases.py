@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from ..errors import InputError
 from ..formats import find_cases, read_labels, read_volume
 from ..models.card import ModelCard
+from ..models.loading import sha256
 from ..preparation import Prepared, ijk_affine, prepare
 from ..progress import Progress
 from ..volume import resample
@@ -164,11 +164,10 @@ def _once(cases: Sequence[Case]) -> list[Case]:
 
 
 def _digest(path: Path) -> str:
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    total = hashlib.sha256()
-    for file in files:
-        total.update(file.read_bytes())
-    return total.hexdigest()
+    """Of a file's content, or of all files in a folder of DICOM."""
+    if path.is_file():
+        return sha256(path)
+    return " ".join(sha256(file) for file in sorted(path.rglob("*")) if file.is_file())
 
 
 def load(card: ModelCard, case: Case) -> tuple[Example, Prepared]:
