@@ -45,6 +45,7 @@ def train(
     folder = Path(output)
     results.refuse_finished(folder, wanted.name)
     state = checkpoint.resume(wanted, folder)
+    trainer.check(wanted, card)
     found, tested = cases.find_both(wanted, card, Path(data))
     loaded = cases.load_all(card, found, progress)
     kept, held = cases.split(wanted, found, loaded)

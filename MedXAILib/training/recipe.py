@@ -81,9 +81,8 @@ class Recipe(Strict):
 
     def model_card(self, weights: dict[str, str] = NO_WEIGHTS, figures: dict[str, Any] | None = None) -> ModelCard:
         """The card with its weights and figures."""
-        return ModelCard.model_validate(
-            self.card | {"name": self.name, "weights": weights, "figures": figures or {}}, strict=False
-        )
+        rest = {"name": self.name, "weights": weights, "figures": figures or {}}
+        return ModelCard.model_validate(self.card | rest)
 
 
 def known_recipes() -> list[str]:

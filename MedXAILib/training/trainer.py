@@ -27,6 +27,15 @@ if TYPE_CHECKING:
     import torch
 
 
+def check(recipe: Recipe, card: ModelCard) -> None:
+    """Before data are read.
+
+    :raises InputError: for a network or an augmentation that cannot be made.
+    """
+    build(card)
+    Augment(recipe.augmentation, card.task == "segmentation")
+
+
 def fit(
     recipe: Recipe,
     card: ModelCard,
