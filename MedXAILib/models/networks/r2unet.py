@@ -11,6 +11,8 @@ from monai.networks.blocks import Convolution
 from monai.networks.layers import Pool
 from torch import nn
 
+from . import centred
+
 LEVELS = 5
 
 
@@ -59,7 +61,8 @@ class R2UNet(nn.Module):
         skips.pop()
         for up, block in zip(self.up, self.decoder, strict=True):
             x = block(torch.cat([skips.pop(), up(x)], 1))
-        return self.output(x)
+        logits = self.output(x)
+        return logits if self.training else centred(logits)
 
 
 class Recurrent(nn.Module):
