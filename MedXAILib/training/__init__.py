@@ -8,6 +8,7 @@ demo's network, whose lesions are planted, in its own way.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ..progress import Progress, silent
@@ -44,14 +45,17 @@ def train(
     device = choose_device(device)
     folder = Path(output)
     results.refuse_finished(folder, wanted.name)
-    state = checkpoint.resume(wanted, folder)
     trainer.check(wanted, card)
     found, tested = cases.find_both(wanted, card, Path(data))
+    made_by = checkpoint.fingerprint(wanted, found)
+    state = checkpoint.resume(made_by, folder)
     loaded = cases.load_all(card, found, progress)
-    kept, held = cases.split(wanted, found, loaded)
+    strangers = cases.strangers(wanted, card, tested, loaded, progress)
+    kept, held = cases.split(wanted, card, found, loaded)
     say(f"{len(found)} cases: {len(kept)} to learn from, {len(held)} to choose the best epoch by.")
     pools = [[example for n in numbers for example in loaded[n]] for numbers in (kept, held)]
-    trainer.fit(wanted, card, *pools, state, folder, device, progress, say)
+    keep = partial(checkpoint.save, made_by=made_by, folder=folder)
+    trainer.fit(wanted, card, *pools, state, keep, device, progress, say)
 
     content = results.pack(wanted, state)
     weights = results.weights_of(wanted, content)
@@ -59,7 +63,8 @@ def train(
     figures = results.training_figures(wanted, state, len(kept), device)
     text = "Measuring on the validation set"
     figures["validation (the best epoch was chosen by it)"] = measure(model, [found[n] for n in held], progress, text)
-    if tested:
-        figures[f"test: {wanted.data.test}"] = measure(model, tested, progress, "Measuring on the test set")
+    for name, some in (("", tested), (", without what looks like a case learned from", strangers)):
+        if some and (name == "" or len(some) < len(tested)):
+            figures[f"test: {wanted.data.test}{name}"] = measure(model, some, progress, "Measuring on the test set")
     results.finish(folder, wanted.model_card(weights, figures), content, state)
     return figures

@@ -10,8 +10,13 @@ from ..errors import InputError
 from .cases import Example
 from .recipe import Augmentation
 
-INTENSITY = ".intensity."
-"""Part of MONAI's module names whose transforms change values and move none."""
+MOVING = (".spatial.", ".croppad.")
+"""Parts of MONAI's module names whose transforms move voxels, and so the labels too."""
+STILL = ("RandSimulateLowResolution",)
+"""Transforms among these that move nothing."""
+PADDING = ".croppad."
+"""There, a mode is one of padding, and the same for labels."""
+TRIES = 20
 
 
 class Augment:
@@ -22,6 +27,27 @@ class Augment:
 
         self.transform = Compose([_make(step, with_labels) for step in wanted])
         self.with_labels = with_labels
+
+    def try_on(self, example: Example) -> None:
+        """Transform an example a few times.
+
+        :raises InputError: for what fails, or makes label values that were not there.
+        """
+        from torch import isin
+
+        for number in range(TRIES):
+            self.seed(number)
+            try:
+                changed = self(example)
+            except Exception as error:
+                reason = (str(error.__cause__ or error).strip().splitlines() or [type(error).__name__])[0][:200]
+                raise InputError(
+                    f"The recipe's augmentation fails on the first case ({reason}); mend its arguments."
+                ) from None
+            if self.with_labels and not isin(changed.truth, example.truth.unique()).all():
+                raise InputError(
+                    "The recipe's augmentation makes label values that were not there; leave out what is no plain move."
+                )
 
     def seed(self, number: int) -> None:
         self.transform.set_random_state(number)
@@ -45,13 +71,13 @@ def _make(step: Augmentation, with_labels: bool):
             f"The recipe's augmentation '{step.name}' is no transform of monai.transforms"
             f"{': near names are ' + ', '.join(near) if near else ''}; mend it."
         )
-    moves = INTENSITY not in make.__module__
+    moves = any(part in make.__module__ for part in MOVING) and step.name not in STILL
     keys = ["image", "label"] if with_labels and moves else ["image"]
     modes = {}
-    if "mode" in inspect.signature(make).parameters and moves and "mode" not in step.arguments:
-        modes["mode"] = ["bilinear", "nearest"][: len(keys)]
+    if moves and "mode" in inspect.signature(make).parameters and PADDING not in make.__module__:
+        modes["mode"] = [step.arguments.get("mode", "bilinear"), "nearest"][: len(keys)]
     try:
-        return make(keys, **modes, **step.arguments)
+        return make(keys, **(step.arguments | modes))
     except (TypeError, ValueError) as error:
         raise InputError(f"The recipe's augmentation '{step.name}' is wrong: {str(error)[:200]}.") from None
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import glob
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,16 +27,18 @@ THUMBNAIL = 32
 SAME_NAMES = {"Airspace Opacity": "Lung Opacity"}
 """Columns of a table that mean another label (MIMIC-CXR's name of CheXpert's)."""
 NOT_MENTIONED = float("nan")
+HEADERS = (".hdr", ".mhd", ".nhdr")
 
 
 @dataclass(frozen=True)
 class Case:
     """A file and what is true of it: the label map's path (segmentation), or one number for each class
-    (1 yes, 0 no, -1 uncertain, nan not mentioned)."""
+    (1 yes, 0 no, -1 uncertain, nan not mentioned). ``digest``: of the image's content."""
 
     image: Path
     labels: Path | None = None
     truth: tuple[float, ...] = ()
+    digest: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +77,9 @@ def find_both(recipe: Recipe, card: ModelCard, data: Path) -> tuple[list[Case], 
     """
     found = find(recipe, card, data / recipe.data.train)
     tested = find(recipe, card, data / recipe.data.test) if recipe.data.test else []
-    known = {_digest(case.image): case for case in found}
+    known = {case.digest: case for case in found}
     for case in tested:
-        if other := known.get(_digest(case.image)):
+        if other := known.get(case.digest):
             raise InputError(f"{case.image}: this test case is {other.image} of the training too; take one away.")
     return found, tested
 
@@ -85,11 +88,25 @@ def _paired(place: Path) -> list[Case]:
     images, labels = place / "images", place / "labels"
     if not images.is_dir() or not labels.is_dir():
         raise InputError(f"{place}: a segmentation is learned from the folders images and labels in it; make them.")
-    cases = [Case(found.path, labels / found.path.name) for found in find_cases(images)]
+    cases = [Case(path, labels / path.relative_to(images)) for path in _files(images)]
     for case in cases:
         if not case.labels.is_file():
             raise InputError(f"{case.image}: there is no {case.labels}; add this label map, or take the image away.")
     return cases
+
+
+def _files(folder: Path) -> list[Path]:
+    """The images in a folder.
+
+    :raises InputError: for none, or DICOM.
+    """
+    found = [case.path for case in find_cases(folder)]
+    if found == [folder]:
+        raise InputError(
+            f"{folder}: there is DICOM in this folder, and a training reads one file a case; convert each series to NIfTI or "
+            "NRRD first."
+        )
+    return found
 
 
 def _by_class(recipe: Recipe, card: ModelCard, place: Path) -> list[Case]:
@@ -103,7 +120,7 @@ def _by_class(recipe: Recipe, card: ModelCard, place: Path) -> list[Case]:
                 "class it is in the recipe's field 'data.classes'."
             )
         truth = tuple(float(name == other) for other in names)
-        found = [Case(path, truth=truth) for path, _ in find_cases(folder)]
+        found = [Case(path, truth=truth) for path in _files(folder)]
         counts[name] += len(found)
         cases += found
     for name, count in counts.items():
@@ -117,17 +134,25 @@ def _tabled(recipe: Recipe, card: ModelCard, place: Path) -> list[Case]:
     try:
         with open(place, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            columns = {recipe.data.classes.get(c, SAME_NAMES.get(c, c)): c for c in reader.fieldnames or ()}
+            columns = {recipe.data.classes.get(c, c): c for c in reader.fieldnames or ()}
+            columns |= {same: columns[c] for c, same in SAME_NAMES.items() if c in columns and same not in columns}
             for name in ("path", *names):
                 if name not in columns:
                     raise InputError(f"{place}: the column '{name}' is missing; add it, or mend the card's labels.")
-            return [
-                Case(
-                    place.parent / row[columns["path"]],
-                    truth=tuple(_mark(row[columns[name]], f"{place}, line {line}, column {name}") for name in names),
-                )
-                for line, row in enumerate(reader, 2)
-            ]
+            cases = []
+            for line, row in enumerate(reader, 2):
+                where = f"{place}, line {line}"
+                if not row[columns["path"]]:
+                    raise InputError(f"{where}: there is no path in this line; write one, or take the line away.")
+                truth = tuple(_mark(row[columns[name]], f"{where}, column {name}") for name in names)
+                if card.output.exclusive and sorted(truth) != [0.0] * (len(names) - 1) + [1.0]:
+                    raise InputError(
+                        f"{where}: of classes that exclude each other one is 1 and the others are 0; mend it."
+                    )
+                cases.append(Case(place.parent / row[columns["path"]], truth=truth))
+            if not cases:
+                raise InputError(f"{place}: there is no line below the names of the columns; fill the table.")
+            return cases
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{place}: this table cannot be read ({error}); give a .csv file in UTF-8.") from None
 
@@ -153,8 +178,8 @@ def _once(cases: Sequence[Case]) -> list[Case]:
     for case in cases:
         if not case.image.exists():
             raise InputError(f"{case.image}: there is no such image; mend the path, or take its line away.")
-        digest = _digest(case.image)
-        other = kept.setdefault(digest, case)
+        case = replace(case, digest=_digest(case.image))
+        other = kept.setdefault(case.digest, case)
         differs = _digest(other.labels) != _digest(case.labels) if case.labels else str(other.truth) != str(case.truth)
         if differs:
             raise InputError(
@@ -164,10 +189,9 @@ def _once(cases: Sequence[Case]) -> list[Case]:
 
 
 def _digest(path: Path) -> str:
-    """Of a file's content, or of all files in a folder of DICOM."""
-    if path.is_file():
-        return sha256(path)
-    return " ".join(sha256(file) for file in sorted(path.rglob("*")) if file.is_file())
+    """Of a file's content; of a header that has its voxels in another file, of both."""
+    data = [p for p in path.parent.glob(f"{glob.escape(path.stem)}.*") if p != path] if path.suffix in HEADERS else []
+    return " ".join(sha256(file) for file in [path, *sorted(data)])
 
 
 def load(card: ModelCard, case: Case) -> tuple[Example, Prepared]:
@@ -222,21 +246,24 @@ def load_all(card: ModelCard, cases: Sequence[Case], progress: Progress) -> list
     return found
 
 
-def split(recipe: Recipe, cases: Sequence[Case], loaded: Sequence[list[Example]]) -> tuple[list[int], list[int]]:
-    """Numbers of the cases for training and for validation: drawn class by class, groups of like pictures whole.
+def split(
+    recipe: Recipe, card: ModelCard, cases: Sequence[Case], loaded: Sequence[list[Example]]
+) -> tuple[list[int], list[int]]:
+    """Numbers of the cases for training and for validation: drawn class by class where classes
+    exclude each other, groups of like pictures whole.
 
     :raises InputError: where a side would be empty.
     """
     groups = _groups(loaded, recipe.data.alike)
-    kinds = {}
+    kinds: dict[str, list[int]] = {}
     for number, group in enumerate(groups):
-        kinds.setdefault(str(cases[group[0]].truth), []).append(number)
+        kinds.setdefault(str(cases[group[0]].truth) if card.output.exclusive else "", []).append(number)
     rng = np.random.default_rng([recipe.seed, 1])
     held: list[int] = []
     for numbers in kinds.values():
         total = sum(len(groups[n]) for n in numbers)
         taken = 0
-        for number in rng.permutation(numbers):
+        for number in rng.permutation(numbers)[: len(numbers) - 1]:  # one group is always learned from
             if taken >= recipe.data.validation * total:
                 break
             held += groups[number]
@@ -253,21 +280,43 @@ def _groups(loaded: Sequence[list[Example]], alike: float | None) -> list[list[i
     """Numbers of the cases that belong together: connected by thumbnails that correlate by more than ``alike``."""
     if alike is None:
         return [[n] for n in range(len(loaded))]
-    import torch
     from scipy.sparse.csgraph import connected_components
-    from torch.nn import functional
 
-    small = torch.stack(
-        [
-            functional.adaptive_avg_pool2d(examples[0].image, THUMBNAIL).mean(0).flatten()
-            if examples[0].image.ndim == 3
-            else functional.adaptive_avg_pool3d(examples[0].image, THUMBNAIL // 2).mean(0).flatten()
-            for examples in loaded
-        ]
-    )
-    small = functional.normalize(small - small.mean(1, keepdim=True), dim=1)
-    count, member = connected_components((small @ small.T).numpy() > alike, directed=False)
+    small = _thumbnails(loaded)
+    count, member = connected_components(small @ small.T > alike, directed=False)
     groups: list[list[int]] = [[] for _ in range(count)]
     for number, group in enumerate(member):
         groups[group].append(number)
     return groups
+
+
+def strangers(
+    recipe: Recipe, card: ModelCard, tested: list[Case], loaded: Sequence[list[Example]], progress: Progress
+) -> list[Case]:
+    """The test cases that look like none of the training's, where the recipe says what is alike; else all.
+
+    :raises InputError: for a test case that cannot be used, before anything is trained.
+    """
+    read = load_all(card, tested, progress)
+    if not tested or recipe.data.alike is None:
+        return tested
+    return [tested[n] for n in unlike(read, loaded, recipe.data.alike)]
+
+
+def unlike(tested: Sequence[list[Example]], loaded: Sequence[list[Example]], alike: float) -> list[int]:
+    """Numbers of the test cases whose thumbnails correlate with none of the training's by more than ``alike``."""
+    return [n for n, row in enumerate(_thumbnails(tested) @ _thumbnails(loaded).T) if row.max() <= alike]
+
+
+def _thumbnails(loaded: Sequence[list[Example]]) -> np.ndarray:
+    """One row for each case, of mean 0 and length 1: of a volume in slices, its middle one."""
+    import torch
+    from torch.nn import functional
+
+    rows = []
+    for examples in loaded:
+        image = examples[len(examples) // 2].image
+        pool = functional.adaptive_avg_pool2d if image.ndim == 3 else functional.adaptive_avg_pool3d
+        rows.append(pool(image, THUMBNAIL if image.ndim == 3 else THUMBNAIL // 2).mean(0).flatten())
+    small = torch.stack(rows)
+    return functional.normalize(small - small.mean(1, keepdim=True), dim=1).numpy()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from .cases import Case
 from .recipe import Recipe
 
 FILE = "checkpoint.pt"
@@ -16,13 +18,14 @@ FILE = "checkpoint.pt"
 
 @dataclass
 class State:
-    """``epoch``: how many are done. ``best``: the weights of the best epoch so far. ``rows``: the log."""
+    """``epoch``: how many are done. ``best``: the weights of the best epoch so far (of the last one, where no score is defined). ``rows``: the log."""
 
     epoch: int = 0
     network: dict[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
     best: dict[str, Any] = field(default_factory=dict)
     best_score: float = float("-inf")
+    best_epoch: int = 0
     rows: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -44,24 +47,24 @@ def write(content: bytes | None, path: Path, save=None) -> None:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:120]
         left = "; the one of the epoch before is kept" if path.exists() else ""
         raise InputError(
-            f"{path}: this file cannot be written ({reason}){left}; make room, and give the same command again."
+            f"{path}: this file cannot be written ({reason}){left}; make room or give another folder, and try again."
         ) from None
     finally:
         beside.unlink(missing_ok=True)
 
 
-def save(state: State, recipe: Recipe, folder: Path) -> None:
-    """Write the checkpoint of an output folder."""
+def save(state: State, made_by: str, folder: Path) -> None:
+    """Write the checkpoint of an output folder. ``made_by``: the training's :func:`fingerprint`."""
     import torch
 
-    content = {"recipe": fingerprint(recipe), **vars(state)}
+    content = {"made_by": made_by, **vars(state)}
     write(None, folder / FILE, lambda path: torch.save(content, path))
 
 
-def resume(recipe: Recipe, folder: Path) -> State:
+def resume(made_by: str, folder: Path) -> State:
     """The state to go on from: that of the folder's checkpoint, or a new one.
 
-    :raises InputError: for a checkpoint that is damaged or belongs to another recipe.
+    :raises InputError: for a checkpoint that is damaged, or belongs to another recipe or other data.
     """
     import torch
 
@@ -70,19 +73,21 @@ def resume(recipe: Recipe, folder: Path) -> State:
         return State()
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
-        made_by = content.pop("recipe")
+        maker = content.pop("made_by")
         state = State(**content)
     except Exception:
         raise InputError(
             f"{path}: this checkpoint is damaged and cannot be read; remove it to begin anew, or put back a copy of it."
         ) from None
-    if made_by != fingerprint(recipe):
+    if maker != made_by:
         raise InputError(
-            f"{path}: this checkpoint belongs to another recipe; give another folder with -o, or remove it to begin anew."
+            f"{path}: this checkpoint belongs to another recipe or other data; give another folder with -o, or remove it to "
+            "begin anew."
         )
     return state
 
 
-def fingerprint(recipe: Recipe) -> str:
-    """A hash of everything in a recipe."""
-    return hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()
+def fingerprint(recipe: Recipe, cases: Sequence[Case]) -> str:
+    """A hash of everything in a recipe, and of the cases' content."""
+    parts = [recipe.model_dump_json(), *(f"{case.image.name} {case.digest}" for case in cases)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -16,12 +16,17 @@ def make(training: Training, exclusive: bool) -> Callable[[torch.Tensor, torch.T
         return lambda logits, truth: masked_bce(logits, truth, training.uncertain)
     if training.loss == "cross_entropy":
         return lambda logits, truth: functional.cross_entropy(logits, truth, label_smoothing=training.label_smoothing)
-    from monai.losses import DiceCELoss
+    from monai.losses import DiceCELoss, DiceLoss
 
     if exclusive:
         return DiceCELoss(softmax=True, to_onehot_y=True, include_background=False)
-    dice = DiceCELoss(sigmoid=True)
-    return lambda logits, truth: dice(logits, independent(truth, logits.shape[1]))
+    dice, each = DiceLoss(sigmoid=True), functional.binary_cross_entropy_with_logits
+
+    def separate(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        truth = independent(truth, logits.shape[1])
+        return dice(logits, truth) + each(logits, truth)
+
+    return separate
 
 
 def independent(truth: torch.Tensor, count: int) -> torch.Tensor:

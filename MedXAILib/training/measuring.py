@@ -64,9 +64,9 @@ def dice_of_parts(card: ModelCard, found: np.ndarray, truth: np.ndarray) -> list
     return [dice(found == value, truth == value) for value, _ in parts(card)]
 
 
-def accuracy(logits: np.ndarray, truth: np.ndarray) -> float:
-    """Share of the cases whose highest logit is the true class; both (cases, classes)."""
-    return float((logits.argmax(1) == truth.argmax(1)).mean())
+def accuracy(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Share of the cases whose highest score is the true class; both (cases, classes)."""
+    return float((scores.argmax(1) == truth.argmax(1)).mean())
 
 
 def known(truth: np.ndarray) -> np.ndarray:
@@ -74,11 +74,11 @@ def known(truth: np.ndarray) -> np.ndarray:
     return (truth == 0) | (truth == 1)
 
 
-def aurocs(card: ModelCard, logits: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+def aurocs(card: ModelCard, scores: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Of each label, over the cases where it is known; both (cases, classes)."""
     names = [label.name for label in card.output.labels]
     sure = known(truth)
-    return {name: auroc(logits[sure[:, n], n], truth[sure[:, n], n]) for n, name in enumerate(names)}
+    return {name: auroc(scores[sure[:, n], n], truth[sure[:, n], n]) for n, name in enumerate(names)}
 
 
 def measure(model: Model, cases: Sequence[Case], progress: Progress, text: str) -> dict:
@@ -88,7 +88,7 @@ def measure(model: Model, cases: Sequence[Case], progress: Progress, text: str) 
         progress(number, len(cases), text)
         prediction = predict(model, read_volume(case.image))
         if case.labels is None:
-            results.append(prediction.logits[0])
+            results.append(list(prediction.probabilities.values()))
         else:
             truth = read_labels(case.labels).volume.array
             results.append(dice_of_parts(model.card, prediction.labels.volume.array, truth))
@@ -100,26 +100,33 @@ def measure(model: Model, cases: Sequence[Case], progress: Progress, text: str) 
 
 
 def segmentation_figures(card: ModelCard, rows: np.ndarray) -> dict:
-    """:param rows: Dice (cases, labels)."""
-    figures = {"cases": len(rows), "mean Dice": interval(rows, np.nanmean)}
+    """:param rows: Dice (cases, labels); nan, where a label is neither there nor found, does not count."""
+    figures: dict = {"cases": len(rows)}
+    some = rows[np.isfinite(rows).any(1)]
+    if not len(some):
+        return figures
+    means = np.nanmean(some, 1)
+    figures["mean Dice"] = interval(means)
     for column, (_, name) in enumerate(parts(card)):
-        figures[f"Dice of {name}"] = interval(rows[:, column], np.nanmean)
-    return figures | {"lowest mean Dice of a case": float(f"{np.nanmean(rows, 1).min():.4g}")}
+        one = rows[np.isfinite(rows[:, column]), column]
+        if len(one):
+            figures[f"Dice of {name}"] = interval(one)
+    return figures | {"lowest mean Dice of a case": float(f"{means.min():.4g}")}
 
 
-def classification_figures(card: ModelCard, logits: np.ndarray, truth: np.ndarray) -> dict:
-    """:param logits, truth: (cases, classes)."""
+def classification_figures(card: ModelCard, scores: np.ndarray, truth: np.ndarray) -> dict:
+    """:param scores: (cases, classes), logits or probabilities; ``truth``: of the same shape."""
     names = [label.name for label in card.output.labels]
     if not card.output.exclusive:
-        rows, sure = np.stack([logits, truth], 2), known(truth)
+        rows, sure = np.stack([scores, truth], 2), known(truth)
         areas = {
             f"AUROC of {name}": interval(rows[sure[:, n], n], lambda pairs: auroc(*pairs.T))
             for n, name in enumerate(names)
             if len(set(truth[sure[:, n], n])) == 2
         }
-        return {"cases": len(logits)} | areas
-    said, true = logits.argmax(1), truth.argmax(1)
-    figures = {"cases": len(logits), "accuracy": interval((said == true).astype(float))}
+        return {"cases": len(scores)} | areas
+    said, true = scores.argmax(1), truth.argmax(1)
+    figures = {"cases": len(scores), "accuracy": interval((said == true).astype(float))}
     for index, name in enumerate(names):
         mine = said[true == index] == index
         if len(mine):

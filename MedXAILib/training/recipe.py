@@ -77,6 +77,17 @@ class Recipe(Strict):
         segmentation = self.card.get("task") == "segmentation"
         if segmentation != (self.training.loss == "dice_cross_entropy"):
             raise ValueError("training.loss dice_cross_entropy and the task segmentation belong together")
+        sigmoid = self.card.get("output", {}).get("activation", "softmax") == "sigmoid"
+        if not segmentation and sigmoid != (self.training.loss == "bce"):
+            raise ValueError(
+                "training.loss bce and card.output.activation sigmoid belong together, cross_entropy and softmax"
+            )
+        if not segmentation and self.card.get("spatial", {}).get("mode") == "windows":
+            raise ValueError(
+                "a classifier of windows cannot be trained, as no window has a class of its own; take slices or whole"
+            )
+        if len(self.card.get("input", {}).get("channels", ())) > 1:
+            raise ValueError("card.input.channels has several: what is trained takes one volume a case")
         return self
 
     def model_card(self, weights: dict[str, str] = NO_WEIGHTS, figures: dict[str, Any] | None = None) -> ModelCard:
@@ -101,7 +112,7 @@ def read_recipe(recipe: str | Path) -> Recipe:
         found = Recipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise InputError(
-            f"{path}: there is no such recipe; give the path of one (a .toml file), or one of {', '.join(known_recipes())}."
+            f"{path}: there is no such recipe; give the path of one (a .toml file), or one of {', '.join([*known_recipes(), 'planted-lesion'])}."
         ) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path}: this is no readable TOML recipe ({error}); mend it there.") from None

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 from pathlib import Path
 
 from .. import NOTICE
@@ -22,14 +23,15 @@ def refuse_finished(folder: Path, name: str) -> None:
     card = folder / f"{name}.json"
     if card.exists():
         raise InputError(f"{card}: this network is trained already; give another folder with -o.")
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: this is a file; give a folder with -o.")
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise InputError(f"{there}: nothing can be written here; give another folder with -o.")
 
 
 def pack(recipe: Recipe, state: State) -> bytes:
     """The best epoch's weights as the content of a safetensors file: equal weights, equal bytes.
 
-    :raises InputError: where a weight does not fit into half precision.
+    With the storage float16, a tensor with a value that does not fit stays as it is.
     """
     import torch
     from safetensors.torch import save
@@ -37,14 +39,8 @@ def pack(recipe: Recipe, state: State) -> bytes:
     half = recipe.training.storage == "float16"
     tensors = {}
     for name, value in state.best.items():
-        value = value.cpu()
-        if half and value.is_floating_point():
-            if not torch.isfinite(value.half()).all():
-                raise InputError(
-                    f"The weights '{name}' do not fit into float16; set the recipe's training.storage to float32."
-                )
-            value = value.half()
-        tensors[name] = value.contiguous()
+        small = value.half() if half and value.is_floating_point() else value
+        tensors[name] = (small if torch.isfinite(small).all() else value).cpu().contiguous()
     return save(tensors)
 
 
@@ -93,22 +89,16 @@ def curve(card: ModelCard, state: State) -> bytes:
     right = left.twinx()
     left.plot(epochs, [row["loss"] for row in state.rows], color="#0072b2", marker="o", markersize=3)
     right.plot(epochs, [row["score"] for row in state.rows], color="#d55e00", marker="s", markersize=3)
-    best = best_epoch(state)
-    right.axvline(best, color="0.7", linewidth=1, zorder=0)
+    right.axvline(state.best_epoch, color="0.7", linewidth=1, zorder=0)
     left.set_xlabel("epoch")
     left.set_ylabel("training loss", color="#0072b2")
     right.set_ylabel(f"validation {score_name(card)}", color="#d55e00")
-    left.set_title(f"{card.name}: best {score_name(card)} {state.best_score:.3f} after epoch {best}")
+    left.set_title(f"{card.name}: best {score_name(card)} {state.best_score:.3f} after epoch {state.best_epoch}")
     figure.text(0.5, 0.005, f"{NOTICE}.", ha="center", va="bottom", fontsize=7, color="0.4")
     figure.get_layout_engine().set(rect=(0, 0.03, 1, 0.97))
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     return picture.getvalue()
-
-
-def best_epoch(state: State) -> int:
-    """The first epoch with the best score."""
-    return next(int(row["epoch"]) for row in state.rows if row["score"] == state.best_score)
 
 
 def training_figures(recipe: Recipe, state: State, cases: int, device: str) -> dict:
@@ -119,7 +109,7 @@ def training_figures(recipe: Recipe, state: State, cases: int, device: str) -> d
         "training": {
             "cases": cases,
             "epochs": state.epoch,
-            "best epoch": best_epoch(state),
+            "best epoch": state.best_epoch,
             "minutes": round(sum(row["seconds"] for row in state.rows) / 60, 1),
             "on": f"{device}, {torch.get_num_threads()} thread(s), torch {torch.__version__.split('+')[0]}",
             "recipe": f"{recipe.name}, seed {recipe.seed}",

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from functools import partial
 from math import cos, pi
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +15,7 @@ from ..errors import InputError
 from ..models.card import ModelCard
 from ..models.loading import build
 from ..progress import Progress
-from . import checkpoint, losses
+from . import losses
 from .augmentation import Augment
 from .cases import Example
 from .checkpoint import State
@@ -42,7 +41,7 @@ def fit(
     train: Sequence[Example],
     validation: Sequence[Example],
     state: State,
-    folder: Path,
+    keep: Callable[[State], None],
     device: str,
     progress: Progress,
     say: Callable[[str], None],
@@ -52,7 +51,7 @@ def fit(
     On a CPU the weights follow from recipe and data alone (on one machine, with one number of threads): every epoch
     draws from a seed of its own, so that a resumed training ends in the same weights as one that ran through.
 
-    :param folder: gets the checkpoint.
+    :param keep: gets the state after each epoch.
     :raises InputError: where the network does not take the examples.
     """
     import torch
@@ -68,7 +67,8 @@ def fit(
         network.load_state_dict(state.network)
         optimizer.load_state_dict(state.optimizer)
     augment = Augment(recipe.augmentation, card.task == "segmentation")
-    steps = -(-len(train) // wanted.batch)
+    augment.try_on(train[0])
+    steps = max(1, -(-len(train) // wanted.batch) - (len(train) % wanted.batch == 1))
     with deterministic():
         while state.epoch < wanted.epochs:
             started = time.monotonic()
@@ -87,10 +87,10 @@ def fit(
                     "score": score,
                 }
             )
-            if score > state.best_score:
-                state.best_score, state.best = score, _copy(network.state_dict())
+            if not score <= state.best_score:  # so that the last epoch is kept where no score is defined
+                state.best_score, state.best, state.best_epoch = score, _copy(network.state_dict()), state.epoch
             state.network, state.optimizer = network.state_dict(), optimizer.state_dict()
-            checkpoint.save(state, recipe, folder)
+            keep(state)
             say(
                 f"epoch {state.epoch} of {wanted.epochs}: loss {loss:.4f}, {score_name(card)} {score:.4f} "
                 f"(best {state.best_score:.4f}), {seconds:.0f} s; about {left(state, wanted.epochs)} left"
@@ -143,7 +143,8 @@ def _epoch(recipe, card, network, optimizer, augment, train, state, steps, devic
         )
         for group in optimizer.param_groups:
             group["lr"] = rate(wanted.learning_rate, state.epoch * steps + step, steps, wanted.epochs * steps)
-        batch = [augment(train[n]) for n in order[step * wanted.batch : (step + 1) * wanted.batch]]
+        end = (step + 1) * wanted.batch if step < steps - 1 else None  # no last batch of one case: batch norm needs two
+        batch = [augment(train[n]) for n in order[step * wanted.batch : end]]
         x, truth = collate(card, batch, device)
         optimizer.zero_grad()
         outputs = run(card, network, x)
@@ -196,7 +197,7 @@ def run(card: ModelCard, network: torch.nn.Module, x: torch.Tensor) -> Sequence[
         raise InputError(
             f"{card.name}: the network does not take an input of {x.shape[1]} channel(s) and the size "
             f"{' x '.join(map(str, x.shape[2:]))} ({str(error).splitlines()[0][:200]}); mend input or network.arguments of "
-            "the recipe's card."
+            "the recipe's card, or training.batch."
         ) from None
     outputs = list(output) if isinstance(output, tuple | list) else [output]
     spatial = tuple(x.shape[2:]) if card.task == "segmentation" else ()
@@ -219,17 +220,21 @@ def _validate(card, network, validation, device, progress: Callable[[str], None]
     with torch.inference_mode():
         for number, example in enumerate(validation):
             progress(f"Validation, {number} of {len(validation)}")
-            (output,) = run(card, network, example.image[None].to(device))
+            output = run(card, network, example.image[None].to(device))[0]
             logits = output[0].float().cpu().numpy()
             if card.task == "segmentation":
                 logits = dice_of_parts(card, label_map(card, logits), example.truth[0].numpy())
             rows.append(logits)
     if card.task == "segmentation":
-        return float(np.nanmean(rows))
+        return mean(rows)
     rows, truth = np.array(rows), np.array([example.truth.numpy() for example in validation])
-    return (
-        accuracy(rows, truth) if card.output.exclusive else float(np.nanmean(list(aurocs(card, rows, truth).values())))
-    )
+    return accuracy(rows, truth) if card.output.exclusive else mean(list(aurocs(card, rows, truth).values()))
+
+
+def mean(values) -> float:
+    """Of what is a number; nan where nothing is."""
+    values = np.asarray(values, float)
+    return float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else float("nan")
 
 
 def _copy(state: dict) -> dict:

@@ -29,7 +29,8 @@ from MedXAILib.targets import ClassScore
 from MedXAILib.training import cases, checkpoint, measuring, train
 from MedXAILib.training.augmentation import Augment
 from MedXAILib.training.cases import Example
-from MedXAILib.training.losses import independent, masked_bce
+from MedXAILib.training.checkpoint import State
+from MedXAILib.training.losses import independent, make, masked_bce
 from MedXAILib.training.measuring import auroc, dice, interval
 from MedXAILib.training.recipe import Augmentation, read_recipe
 from MedXAILib.volume import Volume
@@ -286,7 +287,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path):
     )
     assert done.returncode == 1 and "make room" in done.stderr and "is kept" in done.stderr, done.stderr
     assert [path.name for path in out.iterdir()] == [checkpoint.FILE]
-    state = checkpoint.resume(read_recipe(recipe), out)
+    state = State(**{k: v for k, v in torch.load(out / checkpoint.FILE).items() if k != "made_by"})
     assert state.epoch == 1
     train(recipe, place, out)
     assert (out / "balls.safetensors").is_file()
@@ -308,7 +309,7 @@ def test_equal_files_count_once_and_like_ones_stay_together(tmp_path):
     loaded = cases.load_all(card, found, lambda *_: None)
     names = [case.image.name for case in found if case.truth[0]]
     for seed in range(8):
-        kept, held = cases.split(recipe.model_copy(update={"seed": seed}), found, loaded)
+        kept, held = cases.split(recipe.model_copy(update={"seed": seed}), card, found, loaded)
         assert sorted(kept + held) == list(range(49)) and 12 <= len(held) <= 14
         assert ("001.png" in {names[n] for n in kept if n < 25}) == ("twin.png" in {names[n] for n in kept if n < 25})
 
@@ -319,6 +320,48 @@ def test_a_test_case_must_not_be_learned_from(tmp_path):
     recipe = written(tmp_path, PICTURES, train='"pictures"\ntest = "again"')
     with pytest.raises(InputError, match=r"000\.png.*of the training too"):
         train(recipe, place, tmp_path / "out")
+
+
+def test_what_looks_like_a_training_case_is_measured_apart(tmp_path):
+    """A test set of new pictures and of one brightened copy: the figure without the copy stands beside the whole one."""
+    place = pictures(tmp_path)
+    rng = np.random.default_rng(7)
+    for name, level in (("bright", 60), ("dark", -60)):
+        for number in range(3):
+            Image.fromarray(blob(rng, level)).save(made(tmp_path / "new" / name) / f"{number}.png")
+    twin = np.asarray(Image.open(place / "pictures" / "dark" / "005.png")) // 2 + 90
+    Image.fromarray(twin.astype(np.uint8)).save(tmp_path / "new" / "dark" / "twin.png")
+    recipe = written(tmp_path, PICTURES, train='"pictures"\ntest = "new"', validation="0.25\nalike = 0.98", epochs="1")
+    figures = train(recipe, place, tmp_path / "out")
+    assert figures["test: new"]["cases"] == 7
+    assert figures["test: new, without what looks like a case learned from"]["cases"] == 6
+
+
+def test_the_split_leaves_something_of_every_class_to_learn_from(tmp_path):
+    recipe = read_recipe(written(tmp_path, PICTURES))
+    card = recipe.model_card()
+    one = Example(torch.zeros(1, 4, 4), torch.zeros(2))
+    rare = [cases.Case(Path(f"{n}.png"), truth=(1.0, 0.0)) for n in range(12)] + [
+        cases.Case(Path("x.png"), truth=(0.0, 1.0))
+    ]
+    kept, held = cases.split(recipe, card, rare, [[one]] * 13)
+    assert 12 in kept and len(held) == 3
+    many = card.model_copy(update={"output": card.output.model_copy(update={"activation": "sigmoid"})})
+    rng = np.random.default_rng(0)
+    mixed = [cases.Case(Path(f"{n}.png"), truth=tuple(rng.choice([0.0, 1.0, np.nan], 14))) for n in range(80)]
+    kept, held = cases.split(recipe, many, mixed, [[one]] * 80)
+    assert len(held) == 20, "combinations of labels, which are all different, make no strata"
+
+
+def test_a_headers_voxels_count_too(tmp_path):
+    import SimpleITK as sitk
+
+    for number in range(3):
+        image = sitk.GetImageFromArray(np.full((4, 4, 4), number, np.uint8))
+        sitk.WriteImage(image, str(made(tmp_path / "images") / f"{number}.mhd"))
+        sitk.WriteImage(image > 9, str(made(tmp_path / "labels") / f"{number}.mhd"))
+    recipe = read_recipe(written(tmp_path, MASKS))
+    assert len(cases.find(recipe, recipe.model_card(), tmp_path)) == 3
 
 
 def test_labels_go_where_the_image_goes():
@@ -368,6 +411,36 @@ def test_masked_bce_is_the_mean_over_what_is_known(policy):
     assert (gradient.numpy()[silent] == 0).all() and (gradient.numpy()[~silent] != 0).all()
     nothing = torch.full((2, 14), float("nan"))
     assert masked_bce(torch.zeros(2, 14), nothing).item() == 0
+
+
+def test_labels_that_do_not_exclude_each_other_are_learned(tmp_path):
+    """A segmentation of sigmoids: the loss is least for the right answer, and a training finds it."""
+    recipe = read_recipe(
+        written(
+            balls(tmp_path, 6),
+            MASKS,
+            output='{ labels = [{ name = "ball" }, { name = "nothing" }], activation = "sigmoid" }',
+            epochs="120",
+        )
+    )
+    loss = make(recipe.training, False)
+    truth = torch.zeros(2, 1, 8, 8, 8, dtype=torch.int64)
+    truth[:, :, 2:5] = 1
+    right = 20 * (2 * independent(truth, 2) - 1)
+    assert loss(right, truth) < 0.6 < loss(-right, truth)
+    assert loss(right, truth) < loss(torch.full_like(right, 20.0), truth) - 0.1
+    figures = train(tmp_path / "recipe.toml", tmp_path, tmp_path / "out")
+    assert figures["validation (the best epoch was chosen by it)"]["Dice of ball"][0] > 0.7
+
+
+def test_where_no_score_is_defined_the_last_epoch_is_kept(tmp_path):
+    pictures(tmp_path, 4)
+    lines = [f"pictures/{name}/00{n}.png,1," for name in ("bright", "dark") for n in range(4)]
+    (tmp_path / "t.csv").write_text("path,bright,dark\n" + "\n".join(lines))
+    labels = '{ labels = [{ name = "bright" }, { name = "dark" }], activation = "sigmoid" }'
+    recipe = written(tmp_path, PICTURES, train='"t.csv"', loss='"bce"', output=labels)
+    figures = train(recipe, tmp_path, tmp_path / "out")
+    assert figures["training"]["best epoch"] == 3 and (tmp_path / "out" / "blobs.safetensors").is_file()
 
 
 def test_label_values_become_one_map_each():
@@ -451,15 +524,27 @@ def damaged(folder: Path) -> str:
 
 def foreign(folder: Path) -> str:
     recipe = read_recipe(written(folder, MASKS, epochs="7"))
-    checkpoint.save(checkpoint.State(epoch=1), recipe, made(folder / "out"))
+    checkpoint.save(State(epoch=1), checkpoint.fingerprint(recipe, []), made(folder / "out"))
     return r"checkpoint\.pt.*another recipe"
 
 
-@pytest.mark.parametrize("harm", [missing_label, other_grid, unknown_value, no_cases, damaged, foreign])
+def bad_test_mask(folder: Path) -> str:
+    """Found before anything is trained."""
+    shutil.copytree(folder / "images", folder / "t" / "images")
+    shutil.copytree(folder / "labels", folder / "t" / "labels")
+    for path in (folder / "t" / "images").iterdir():
+        volume = read_volume(path)
+        write_volume(volume.with_array(volume.array + 1), path)
+    unknown_value(folder / "t")
+    return r"t/labels/1\.nrrd: the value 3"
+
+
+@pytest.mark.parametrize("harm", [missing_label, other_grid, unknown_value, no_cases, damaged, foreign, bad_test_mask])
 def test_what_is_wrong_with_masks_and_checkpoints_is_said(harm, tmp_path, capsys):
     place = balls(tmp_path)
     expected = harm(place)
-    refused(written(tmp_path, MASKS), place, tmp_path / "out", expected, capsys)
+    tested = {"train": '"."\ntest = "t"'} if (place / "t").exists() else {}
+    refused(written(tmp_path, MASKS, **tested), place, tmp_path / "out", expected, capsys)
 
 
 def empty_class(folder: Path) -> str:
@@ -506,7 +591,8 @@ def test_what_is_wrong_with_pictures_is_said(harm, tmp_path, capsys):
         ({"seed": "3\nspeed = 4"}, "the field 'speed' is unknown"),
         ({"loss": '"hinge"'}, r"the field 'training\.loss' is wrong"),
         ({"loss": '"dice_cross_entropy"'}, "task segmentation belong together"),
-        ({"learning_rate": "1e30", "batch": "1"}, "no number any more in epoch 1; lower"),
+        ({"loss": '"bce"'}, "bce and card.output.activation sigmoid belong together"),
+        ({"learning_rate": "1e30", "batch": "2"}, "no number any more in epoch 1; lower"),
         ({"epochs": "= 3"}, "no readable TOML"),
         ({"output": '{ labels = [{ name = "bright" }, { name = "dark" }, { name = "b" }] }'}, "'b' has no image"),
         (
@@ -520,21 +606,22 @@ def test_what_is_wrong_with_pictures_is_said(harm, tmp_path, capsys):
             r"output of the shape \(5,\).*mean \(2,\)",
         ),
         ({"network": '{ architecture = "BrainTumourCNN" }'}, "unknown: near names are BrainTumorCNN"),
-        ({"name": '"RandFlap"'}, "augmentation 'RandFlap' is no transform.*RandFlip"),
+        (("spatial_axis = 0", "spatial_axis = 5"), "augmentation fails on the first case"),
+        (('"RandFlip"', '"RandFlap"'), "augmentation 'RandFlap' is no transform.*RandFlip"),
         ({"input": "{ size = 32 }"}, r"in the part \[card\], the field 'input\.size"),
     ],
 )
 def test_what_is_wrong_with_a_recipe_is_said(changes, expected, tmp_path, capsys):
     place = pictures(tmp_path, 4)
-    text = PICTURES if "name" not in changes else PICTURES.replace('name = "RandFlip"', 'name = "RandFlap"')
-    changes = {} if "name" in changes else changes
+    text, changes = (PICTURES.replace(*changes), {}) if isinstance(changes, tuple) else (PICTURES, changes)
     refused(written(tmp_path, text, **changes), place, tmp_path / "out", expected, capsys)
 
 
 def test_a_table_with_a_strange_mark_is_refused(tmp_path, capsys):
     pictures(tmp_path, 2)
     (tmp_path / "t.csv").write_text("path,bright,dark\npictures/bright/000.png,1,0\npictures/dark/001.png,maybe,1\n")
-    recipe = written(tmp_path, PICTURES, train='"t.csv"', loss='"bce"')
+    labels = '{ labels = [{ name = "bright" }, { name = "dark" }], activation = "sigmoid" }'
+    recipe = written(tmp_path, PICTURES, train='"t.csv"', loss='"bce"', output=labels)
     refused(recipe, tmp_path, tmp_path / "out", r"t\.csv, line 3, column bright: 'maybe' is no mark", capsys)
 
 

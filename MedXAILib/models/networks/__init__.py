@@ -43,16 +43,6 @@ def architecture(name: str) -> Callable[..., torch.nn.Module]:
     )
 
 
-def centred(logits: torch.Tensor) -> torch.Tensor:
-    """Logits (batch, class, ...) of exclusive classes, shifted so that they sum to 0 over the classes.
-
-    A softmax does not see what all of its logits share, and training leaves it to chance; a map of one class's logit
-    does see it, and may even be empty for it. Without it a logit is the evidence for its class beside the others' mean.
-    Our networks do this outside of training. A single class is left as it is.
-    """
-    return logits - logits.mean(1, keepdim=True) if logits.shape[1] > 1 else logits
-
-
 def monai_networks() -> dict[str, Callable[..., torch.nn.Module]]:
     """The classes of monai.networks.nets, and the functions that make its ResNets."""
     import torch

@@ -14,8 +14,6 @@ from monai.networks.layers import Pool
 from torch import nn
 from torch.nn import functional
 
-from . import centred
-
 VGG19 = ((2, 1), (2, 2), (4, 4), (4, 8), (4, 8))
 """Convolutions of each block of VGG19's encoder, and their width in units of the first block's."""
 DOWN = (1 / 2, 1, 2, 4)
@@ -86,7 +84,7 @@ class DoubleUNet(nn.Module):
             feature = self.pool(skips2[-1])
         skips = [list(pair) for pair in zip(skips1, skips2, strict=True)]
         second = self.output2(decode(self.decoder2, self.aspp2(feature), skips))
-        return (second, first) if self.training else centred(second)
+        return (second, first) if self.training else second
 
 
 class ASPP(nn.Module):

@@ -11,8 +11,6 @@ from monai.networks.blocks import ChannelSELayer, Convolution
 from monai.networks.layers import Conv, Norm, Pool
 from torch import nn
 
-from . import centred
-
 ENCODER = ((2, 1), (2, 2), (3, 4))
 """Convolutions of VGG16's blocks before the bottleneck, and their width in units of the first block's."""
 BOTTLENECK = (3, 2, 2)
@@ -82,8 +80,7 @@ class MCGUNet(nn.Module):
         x = self.dense[2](torch.cat([self.dense[1](first), first], 1))
         for up, fuse, block in zip(self.up, self.fuse, self.decoder, strict=True):
             x = block(fuse(skips.pop(), up(x)))
-        logits = self.output(x)
-        return logits if self.training else centred(logits)
+        return self.output(x)
 
 
 class Fuse(nn.Module):

@@ -11,8 +11,6 @@ from monai.networks.blocks import Convolution
 from monai.networks.layers import Pool
 from torch import nn
 
-from . import centred
-
 LEVELS = 5
 
 
@@ -61,8 +59,7 @@ class R2UNet(nn.Module):
         skips.pop()
         for up, block in zip(self.up, self.decoder, strict=True):
             x = block(torch.cat([skips.pop(), up(x)], 1))
-        logits = self.output(x)
-        return logits if self.training else centred(logits)
+        return self.output(x)
 
 
 class Recurrent(nn.Module):
