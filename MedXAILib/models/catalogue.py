@@ -26,8 +26,17 @@ def lines(name: str | None) -> Iterator[str]:
         card = find_card(known)[0]
         yield f"{card.name}: {card.task}, {', '.join(label.name for label in card.output.labels)}"
         yield from wrapped(card.description)
+        yield from wrapped("; ".join([*headline(card), *card.weaknesses[:1]]))
         yield f"    medxai explain FILE --model {card.name} {asked(card)} -o OUT"
     yield f"'medxai models NAME' says more of one. {NOTICE}."
+
+
+def headline(card: ModelCard) -> Iterator[str]:
+    """The first figure of each test set."""
+    for name, part in card.figures.items():
+        if name.startswith("test: "):
+            key = next(key for key in ("mean Dice", "accuracy") if key in part)
+            yield f"{key} {part[key][0]:.3f} ({part[key][1]:.3f} to {part[key][2]:.3f}) on {part['cases']} of {name[6:]}"
 
 
 def asked(card: ModelCard) -> str:

@@ -21,11 +21,12 @@ class Data(Strict):
 
     ``train``: segmentation: a folder with ``images/`` and ``labels/``, whose files have the same names; classification:
     a folder with one subfolder of pictures or volumes for each class, or a table (.csv) with a column ``path`` (relative
-    to the table) and one column for each label: 1 yes, 0 no, -1 uncertain, empty not mentioned.
+    to the table) and one column for each label: 1 yes, 0 no, -1 uncertain, empty not mentioned. No DICOM: convert it first. In
+    label maps 0 is the background and 1 the first label after it (the first label where the activation is a sigmoid).
     ``test``: the same of the test set, which is measured once, at the very end. ``classes``: folder or column -> label of
     the card, where they differ. ``validation``: share of the cases, set aside to choose the best epoch by; files of equal
     content count once. ``alike``: pictures whose thumbnails of 32 x 32 correlate by more than this (as neighbouring
-    slices of a patient do) stay on one side of that split.
+    slices of a patient do) stay on one side of that split, and test cases that look like any of them are measured apart.
     """
 
     train: str
