@@ -76,22 +76,28 @@ def test_threshold_gradcam_at_the_bottleneck_and_the_last_decoder_block(name, da
     case = sorted((data / "volumes" / "hippocampus" / "images").iterdir())[0]
     model, volume = load_model(name, device="cpu"), read_volume(case)
     prediction = predict(model, volume)
-    deep, last = explain(
+    parts = ["anterior hippocampus", "posterior hippocampus"]
+    maps = explain(
         model,
         volume,
-        [RegionScore("anterior hippocampus", 0.5)],
+        [RegionScore(part, 0.5) for part in parts],
         ["gradcam"],
         layers=list(BOTTLENECK_AND_LAST[name]),
         prediction=prediction,
     )
     coarse = 8 if name == "hippocampus-mcgunet" else 16
-    assert np.allclose(deep.volume.spacing, coarse) and np.allclose(last.volume.spacing, 1)
-    assert deep.volume.array.max() > 0 and last.volume.array.max() > 0
-    assert any("repeats the segmentation" in limit for limit in last.limits)
-    assert not any("repeats the segmentation" in limit for limit in deep.limits)
-    mask = prediction.labels.volume.array == 1
-    heat = last.on(volume).array
-    assert heat[mask].mean() > 3 * heat[~mask].mean(), "at the last block the map is on the structure"
+    on_structure = []
+    for attribution in maps:
+        deep = attribution.layer == BOTTLENECK_AND_LAST[name][0]
+        assert np.allclose(attribution.volume.spacing, coarse if deep else 1)
+        assert any("repeats the segmentation" in limit for limit in attribution.limits) != deep
+        empty = attribution.volume.array.max() == 0
+        assert any("The map is empty" in limit for limit in attribution.limits) == empty
+        if not deep and not empty:
+            value = 1 + [part in attribution.target for part in parts].index(True)
+            heat, mask = attribution.on(volume).array, prediction.labels.volume.array == value
+            on_structure.append(heat[mask].mean() > 3 * heat[~mask].mean())
+    assert len(maps) == 4 and on_structure and all(on_structure), "at the last block a map is on its structure"
 
 
 def test_saliency_of_the_tumour_classifier(data, tmp_path):
