@@ -34,13 +34,13 @@ def parameters(network: torch.nn.Module) -> int:
 def figure(figures: dict) -> str:
     """The card's figures on its sets, in short."""
     texts = []
-    for name, part in figures.items():
+    for name, part in sorted(figures.items(), key=lambda pair: not pair[0].startswith("test")):
         if name.startswith(("test", "validation")):
             key = "mean Dice" if "mean Dice" in part else "accuracy"
             value, low, high = part[key]
             where = name.split(": ")[-1] if name.startswith("test") else "inside validation"
             texts.append(f"{key} {value:.3f} ({low:.3f} to {high:.3f}) on {part['cases']} of {where}")
-    return "; ".join(reversed(texts))
+    return "; ".join(texts)
 
 
 def seconds(name: str, paths: list[Path]) -> float:
