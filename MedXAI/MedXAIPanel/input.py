@@ -135,12 +135,15 @@ class InputSection:
         return ""
 
     def choose(self, model: str) -> None:
-        """Take the user's choice. The methods that another card suggests are ticked now, and not again."""
+        """Take the user's choice. The methods that another card suggests are ticked now, and not again; layers that were
+        named belong to the network before."""
         p = self.panel.parameters
         another = model != p.model or self.card is None
         self.shown = None  # chosen once more, its files are looked at once more
         p.model = model
         self.panel.update()
+        if another:
+            p.layers = ""
         if another and self.card:
             self.panel.explain.suggest(self.card.methods)
 

@@ -227,7 +227,10 @@ def test_the_methods_that_a_card_suggests_are_ticked_once(panel, slicer, tmp_pat
     assert p.methods.split() == ["gradcam", "lime"]
     next(item for item in panel.explain.items() if item.data(qt.Qt.UserRole) == "lime").setCheckState(qt.Qt.Unchecked)
     panel.update()
+    p.layers = "features"
     assert choose(paths["two"]) == {"gradcam"}, "the user's ticks are kept, also where the same model is chosen again"
+    assert p.layers == "features"
+    assert choose(paths["other"]) == {"ig"} and p.layers == "", "another network has other layers"
     assert choose(paths["other"]) == {"ig"} and choose(paths["two"]) == {"gradcam", "lime"}
 
     p.methods = "saliency"
