@@ -77,6 +77,11 @@ def main() -> None:
             f"| `{name}` | {model.card.network.architecture} | {parameters(model.network):,} | {size} / {published} "
             f"| {figure(model.card.figures)} | {seconds(name, paths):.2f} | {own} |"
         )
+    with torch.device("meta"):
+        own = parameters(architecture("UNetClassifier")(2))
+    print(
+        f"| none | UNetClassifier (2D, width 64, 14 labels) | {own:,} | not stated | not trained here | | not stated |"
+    )
 
 
 if __name__ == "__main__":
