@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from functools import partial
-from math import cos, pi
+from math import cos, isnan, pi
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -87,7 +87,7 @@ def fit(
                     "score": score,
                 }
             )
-            if not score <= state.best_score:  # so that the last epoch is kept where no score is defined
+            if not state.best or isnan(state.best_score) or score > state.best_score:
                 state.best_score, state.best, state.best_epoch = score, _copy(network.state_dict()), state.epoch
             state.network, state.optimizer = network.state_dict(), optimizer.state_dict()
             keep(state)
