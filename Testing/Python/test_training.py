@@ -433,6 +433,22 @@ def test_labels_that_do_not_exclude_each_other_are_learned(tmp_path):
     assert figures["validation (the best epoch was chosen by it)"]["Dice of ball"][0] > 0.7
 
 
+def test_a_network_of_slices_learns_from_volumes(tmp_path):
+    """Each slice of a volume is an example; the figure is that of whole volumes, by predict()."""
+    recipe = written(
+        balls(tmp_path, 6),
+        MASKS,
+        spatial='{ mode = "slices", axis = "axial" }',
+        input="{ size = [16, 16] }",
+        network='{ architecture = "MCGUNet", arguments = { spatial_dims = 2, in_channels = 1, out_channels = 2, width = 2, batch_norm = true } }',
+        epochs="25",
+        batch="8",
+    )
+    figures = train(recipe, tmp_path, tmp_path / "out")
+    assert figures["training"]["cases"] == 5
+    assert figures["validation (the best epoch was chosen by it)"]["Dice of ball"][0] > 0.7
+
+
 def test_where_no_score_is_defined_the_last_epoch_is_kept(tmp_path):
     pictures(tmp_path, 4)
     lines = [f"pictures/{name}/00{n}.png,1," for name in ("bright", "dark") for n in range(4)]
