@@ -34,8 +34,8 @@ def lines(name: str | None) -> Iterator[str]:
 def headline(card: ModelCard) -> Iterator[str]:
     """The first figure of each test set."""
     for name, part in card.figures.items():
-        if name.startswith("test: "):
-            key = next(key for key in ("mean Dice", "accuracy") if key in part)
+        key = next((key for key in ("mean Dice", "accuracy") if key in part), None)
+        if name.startswith("test: ") and key:
             yield f"{key} {part[key][0]:.3f} ({part[key][1]:.3f} to {part[key][2]:.3f}) on {part['cases']} of {name[6:]}"
 
 

@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..formats import find_cases, read_labels, read_volume
 from ..models.card import ModelCard
 from ..models.loading import sha256
-from ..preparation import Prepared, ijk_affine, prepare
+from ..preparation import ijk_affine, prepare
 from ..progress import Progress
 from ..volume import resample
 from .recipe import Recipe
@@ -176,7 +176,7 @@ def _once(cases: Sequence[Case]) -> list[Case]:
     """
     kept: dict[str, Case] = {}
     for case in cases:
-        if not case.image.exists():
+        if not case.image.is_file():
             raise InputError(f"{case.image}: there is no such image; mend the path, or take its line away.")
         case = replace(case, digest=_digest(case.image))
         other = kept.setdefault(case.digest, case)
@@ -194,7 +194,7 @@ def _digest(path: Path) -> str:
     return " ".join(sha256(file) for file in [path, *sorted(data)])
 
 
-def load(card: ModelCard, case: Case) -> tuple[Example, Prepared]:
+def load(card: ModelCard, case: Case) -> Example:
     """Read a case and prepare it; the labels go to the network's grid too.
 
     :raises InputError: naming the file, for a picture that is no single slice, a mask on another grid, a value that
@@ -213,7 +213,7 @@ def load(card: ModelCard, case: Case) -> tuple[Example, Prepared]:
             )
         image = image[:, 0]
     if case.labels is None:
-        return Example(image, torch.tensor(case.truth)), prepared
+        return Example(image, torch.tensor(case.truth))
     mask = read_labels(case.labels).volume
     if not mask.same_grid(volume, 1e-2):
         raise InputError(
@@ -227,7 +227,7 @@ def load(card: ModelCard, case: Case) -> tuple[Example, Prepared]:
             "label to the card, or mend the mask."
         )
     moved = resample(mask, ijk_affine(prepared.affine), prepared.shape[::-1], order=0).array
-    return Example(image, torch.from_numpy(moved.astype(np.int64))[None]), prepared
+    return Example(image, torch.from_numpy(moved.astype(np.int64))[None])
 
 
 def slices(example: Example) -> list[Example]:
@@ -240,7 +240,7 @@ def load_all(card: ModelCard, cases: Sequence[Case], progress: Progress) -> list
     found = []
     for number, case in enumerate(cases):
         progress(number, len(cases), "Reading the cases")
-        example, _ = load(card, case)
+        example = load(card, case)
         cut = card.spatial.mode == "slices" and card.task == "segmentation"
         found.append(slices(example) if cut else [example])
     return found
@@ -300,12 +300,8 @@ def strangers(
     read = load_all(card, tested, progress)
     if not tested or recipe.data.alike is None:
         return tested
-    return [tested[n] for n in unlike(read, loaded, recipe.data.alike)]
-
-
-def unlike(tested: Sequence[list[Example]], loaded: Sequence[list[Example]], alike: float) -> list[int]:
-    """Numbers of the test cases whose thumbnails correlate with none of the training's by more than ``alike``."""
-    return [n for n, row in enumerate(_thumbnails(tested) @ _thumbnails(loaded).T) if row.max() <= alike]
+    correlation = _thumbnails(read) @ _thumbnails(loaded).T
+    return [case for case, row in zip(tested, correlation, strict=True) if row.max() <= recipe.data.alike]
 
 
 def _thumbnails(loaded: Sequence[list[Example]]) -> np.ndarray:
