@@ -15,3 +15,17 @@ def missing_package(error: ModuleNotFoundError) -> str:
         f"The Python package {error.name} is missing: in 3D Slicer press Predict in the module MedXAI once, which installs "
         "what is missing; elsewhere run pip install medxai."
     )
+
+
+class Caveat(str):
+    """A sentence that says what limits belief in a result, with a short ``code`` for those who filter or count."""
+
+    code: str
+
+    def __new__(cls, code: str, text: str):
+        caveat = super().__new__(cls, text)
+        caveat.code = code
+        return caveat
+
+    def __getnewargs__(self):
+        return self.code, str(self)
