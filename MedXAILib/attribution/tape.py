@@ -321,7 +321,7 @@ def replay(
             return None
         value = first_tensor(output)
         changed = value.clone()
-        parts = changed.movedim(-1 if layer.channels_last or layer.tokens is not None else 1, 1).chunk(len(off))
+        parts = changed.movedim(layer.arrangement.channel, 1).chunk(len(off))
         for part, channel in zip(parts, off, strict=True):
             part[:, channel] = 0
         return _replaced(output, value, changed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect as python
-import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from ..preparation import Prepared
 from ..volume import Source, Volume
 from .card import FROM_FILE, ModelCard
 from .loading import Model
-from .tracing import dry_pass, first_tensor, tracing
+from .layers import examine
 
 if TYPE_CHECKING:
     import torch
@@ -119,7 +118,7 @@ def draft(network: torch.nn.Module, tensor: torch.Tensor, names: Sequence[str], 
         size = (windows,) * 3 if isinstance(windows, int) else tuple(windows)
         spatial = {"mode": "windows", "size": size}
     try:
-        shape = output_shape(network, (1, tensor.shape[1], *size))
+        shape = examine(network, (1, tensor.shape[1], *size)).outputs[0]
     except Exception as error:
         raise InputError(
             f"{type(network).__name__} does not take an input of the shape (1, {tensor.shape[1]}, "
@@ -145,36 +144,6 @@ def draft(network: torch.nn.Module, tensor: torch.Tensor, names: Sequence[str], 
             },
         }
     )
-
-
-_shapes: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-"""Network to output shapes by input shape and parameters' shapes."""
-
-
-def output_shape(network: torch.nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of the network's output (its first tensor), batch included; found on torch's meta device if it runs there.
-
-    :param shape: (batch, channel, *spatial) of the input.
-    """
-
-    known = _shapes.setdefault(network, {})
-    key = shape, tuple(p.shape for p in network.parameters())
-    if key not in known:
-        try:
-            known[key] = _dry_shape(network, shape, "meta")
-        except (NotImplementedError, RuntimeError):  # the network cannot run there
-            known[key] = _dry_shape(network, shape, None)
-    return known[key]
-
-
-def _dry_shape(network: torch.nn.Module, shape: tuple[int, ...], device: str | None) -> tuple[int, ...]:
-    seen: list[tuple[int, ...]] = []
-    handle = network.register_forward_hook(lambda _module, _inputs, output: seen.append(first_tensor(output).shape))
-    try:
-        dry_pass(network, shape, tracing(shape), device)
-    finally:
-        handle.remove()
-    return tuple(seen[-1])
 
 
 def by_name(network: torch.nn.Module, names: Sequence[str]) -> torch.nn.Module:

@@ -1,6 +1,7 @@
 """The layers of a network: names, output shapes, where their cells lie, and which one to explain.
 
-Everything here is found in one dry pass (:mod:`MedXAILib.models.tracing`): no voxel is computed.
+Everything here is found in one traced pass (:mod:`MedXAILib.models.tracing`), in which no voxel is computed unless the
+network looks at values.
 """
 
 from __future__ import annotations
@@ -8,13 +9,15 @@ from __future__ import annotations
 import difflib
 import math
 import weakref
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import InputError
-from .tracing import Cells, dry_pass, first_tensor, tensors, tracing
-from .tracing import spanning as spanning
+from .cells import Arrangement, Cells, arrange
+from .places import Place, tensors
+from .tracing import Made, first_tensor, trace
 
 if TYPE_CHECKING:
     import torch
@@ -37,8 +40,11 @@ class Layer:
     :ivar parameters: whether the module itself holds weights: kernels or a matrix, not the scale and shift of a norm.
     :ivar joined: the output is a skip connection's concatenation: a tensor beside what was computed from it, the latter
         with at least half of the channels (so no growing of a dense block, and no parallel branches).
-    :ivar tokens: for a tensor (batch, tokens, channel): leading tokens that are no cells (0 or 1); otherwise None.
-    :ivar channels_last: for a tensor (batch, *cells, channel).
+    :ivar arrangement: how the output becomes such a grid.
+    :ivar hidden: the operator on the way that hides where the cells lie: ``cells`` are a guess then.
+    :ivar mixed: a cell sees more than its receptive field (attention, statistics of the whole).
+    :ivar fixed: as many cells whatever the input's size.
+    :ivar data: where the cells lie may depend on the values of the input.
     :ivar alone: whether the module returns this tensor and no other.
     :ivar used: whether the network's first output depends on it.
     :ivar attentions: products of attention that the network had computed before.
@@ -51,9 +57,12 @@ class Layer:
     cells: Cells | None
     parameters: bool
     bytes: int
+    arrangement: Arrangement | None = None
     joined: bool = False
-    tokens: int | None = None
-    channels_last: bool = False
+    hidden: str = ""
+    mixed: bool = False
+    fixed: bool = False
+    data: bool = False
     alone: bool = True
     used: bool = True
     attentions: int = 0
@@ -61,31 +70,51 @@ class Layer:
     needs: int = field(default=1, repr=False)
 
 
-def inspect(network: torch.nn.Module, shape: Sequence[int]) -> list[Layer]:
-    """Every module call of a forward pass, in the order in which they end; none of TorchScript, which takes no hooks.
+@dataclass(frozen=True)
+class Inspection:
+    """What one pass shows of a network.
 
-    The answer is remembered until the network goes or its modules, or its parameters' shapes, types or devices, change.
+    :ivar layers: every module call, in the order in which they end; none of TorchScript, which takes no hooks.
+    :ivar outputs: the shapes of the tensors that it returns, batch included.
+    :ivar data: the network looks at values: other inputs may take other ways.
+    """
+
+    layers: tuple[Layer, ...]
+    outputs: tuple[tuple[int, ...], ...]
+    data: bool = False
+
+
+def inspect(network: torch.nn.Module, shape: Sequence[int], x: torch.Tensor | None = None) -> list[Layer]:
+    """The layers of :func:`examine`."""
+    return list(examine(network, shape, x).layers)
+
+
+def examine(network: torch.nn.Module, shape: Sequence[int], x: torch.Tensor | None = None) -> Inspection:
+    """What a pass shows of a network, for inputs of one shape.
+
+    The answer is remembered until the network goes or its modules, or its parameters' shapes, types or devices, change;
+    not that of a network that looks at values.
 
     :param shape: (batch, channel, *spatial) of the input.
+    :param x: the input itself, where it is at hand.
     """
-    import torch
-
-    if isinstance(network, torch.jit.ScriptModule):
-        return []
     state, answers = _inspected.get(network, (None, {}))
     if state != (now := _state(network)):
         answers = {}
         _inspected[network] = now, answers
     shape = tuple(shape)
-    if shape not in answers:
-        answers[shape] = _inspect(network, shape)
+    if shape in answers:
+        return answers[shape]
+    found = _examine(network, shape, x)
+    if not found.data:
+        answers[shape] = found
         for oldest in list(answers)[:-REMEMBERED]:
             del answers[oldest]
-    return list(answers[shape])
+    return found
 
 
 _inspected: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-"""Network to its state, and to the layers for each input shape."""
+"""Network to its state, and to what was found for each input shape."""
 
 
 def _state(network: torch.nn.Module) -> tuple:
@@ -95,65 +124,94 @@ def _state(network: torch.nn.Module) -> tuple:
     return modules, tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in state)
 
 
-def _inspect(network: torch.nn.Module, shape: tuple[int, ...]) -> list[Layer]:
-    try:
-        return _recorded(network, shape, "meta")
-    except (NotImplementedError, RuntimeError):  # the network cannot run there
-        return _recorded(network, shape, None)
+def _examine(network: torch.nn.Module, shape: tuple[int, ...], x: torch.Tensor | None) -> Inspection:
+    seen: list[tuple] = []
+
+    def watch(tracer, network):
+        seen.clear()
+        return _hooks(network, lambda name, module, output: seen.append(_sight(name, module, output, tracer.attentions)))
+
+    output, tracer = trace(network, shape, watch, x)
+    first = getattr(first_tensor(output), "_made", None)
+    calls = Counter(sight.name for sight in seen if sight.sizes is not None)
+    numbers: Counter = Counter()
+    arranged: dict = {}
+    found = []
+    for sight in seen:
+        if sight.sizes is None:
+            continue
+        key = sight.sizes, sight.place and (*map(id, sight.place.at + sight.place.grid), sight.place.field)
+        if key not in arranged:
+            arranged[key] = arrange(sight.place, sight.sizes, shape[2:]) if sight.place else None
+        name = f"{sight.name}#{numbers[sight.name]}" if calls[sight.name] > 1 else sight.name
+        numbers[sight.name] += 1
+        used = first is None or bool(first.needs >> sight.made.step & 1)
+        found.append(_layer(name, sight, arranged[key], used, tracer.data))
+    return Inspection(tuple(found), tuple(tuple(t.shape) for t in tensors([output])), tracer.data)
 
 
-def _recorded(network: torch.nn.Module, shape: tuple[int, ...], device: str | None) -> list[Layer]:
+class Sight(NamedTuple):
+    """What one call of a module gave."""
+
+    name: str
+    module: torch.nn.Module
+    sizes: tuple[int, ...] | None
+    bytes: int
+    alone: bool
+    place: Place | None
+    made: Made
+    attentions: int
+
+
+def _sight(name: str, module: torch.nn.Module, output, attentions: int) -> Sight:
+    outputs = list(tensors([output]))
+    if not outputs:
+        return Sight(name, module, None, 0, False, None, Made(), attentions)
+    first = outputs[0]
+    place = getattr(first, "_place", None) if first.is_floating_point() else None
+    made = getattr(first, "_made", Made(0, 0))
+    size = first.numel() * first.element_size()
+    return Sight(name, module, tuple(first.shape), size, len(outputs) == 1, place, made, attentions)
+
+
+def _hooks(network: torch.nn.Module, see):
+    """``see(name, module, output)`` at the end of every module's call; the function that ends it."""
     import torch
 
-    found: list[Layer] = []
-    calls: dict[str, int] = {}
-    tracer = tracing(shape)
-
-    def watch(name: str, module: torch.nn.Module):
-        weights = any(parameter.ndim > 1 for parameter in module.parameters(recurse=False))
-
-        def hook(_module, inputs, keywords, output):
-            outputs = list(tensors([output]))
-            if not outputs:
-                return
-            tracer.hand_on(first_tensor([inputs, keywords]), outputs[0])
-            call = calls[name] = calls.get(name, -1) + 1
-            found.append(
-                Layer(
-                    name if call == 0 else f"{name}#{call}",
-                    type(module).__name__,
-                    **tracer.grid(outputs[0]),
-                    parameters=weights,
-                    bytes=outputs[0].numel() * outputs[0].element_size(),
-                    alone=len(outputs) == 1,
-                    attentions=tracer.attentions,
-                )
-            )
-
-        return hook
+    def hook(name):
+        return lambda module, _inputs, output: see(name, module, output)
 
     modules = [(n, m) for n, m in network.named_modules() if n and not isinstance(m, torch.jit.ScriptModule)]
-    handles = [module.register_forward_hook(watch(name, module), with_kwargs=True) for name, module in modules]
-    try:
-        output = dry_pass(network, shape, tracer, device)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return [
-        replace(
-            layer,
-            name=layer.name if "#" in layer.name or not calls[layer.name] else f"{layer.name}#0",
-            used=output is None or bool(output.needs >> layer.step & 1),
-        )
-        for layer in found
-    ]
+    handles = [module.register_forward_hook(hook(name)) for name, module in modules]
+    return lambda: [handle.remove() for handle in handles]
+
+
+def _layer(name: str, sight: Sight, grid: tuple[Cells, Arrangement] | None, used: bool, data: bool) -> Layer:
+    fields: dict = {"shape": sight.sizes[1:], "cells": None}
+    if grid is not None:
+        cells, arrangement = grid
+        channels = 1 if arrangement.channel is None else sight.sizes[arrangement.channel]
+        fields = {"shape": (channels, *arrangement.sizes), "cells": cells, "arrangement": arrangement}
+    if (place := sight.place) is not None:
+        fields |= {"joined": place.joined, "hidden": place.hidden, "mixed": place.mixed, "fixed": place.fixed}
+    return Layer(
+        name,
+        type(sight.module).__name__,
+        **fields,
+        parameters=any(parameter.ndim > 1 for parameter in sight.module.parameters(recurse=False)),
+        bytes=sight.bytes,
+        data=data,
+        alone=sight.alone,
+        used=used,
+        attentions=sight.attentions,
+        step=sight.made.step,
+        needs=sight.made.needs,
+    )
 
 
 def as_grid(tensor: torch.Tensor, layer: Layer) -> torch.Tensor:
-    """An activation of a layer, or a gradient with respect to it, as (batch, channel, *cells): a view, no copy."""
-    if layer.tokens is not None:
-        return tensor[:, layer.tokens :].transpose(1, 2).unflatten(2, layer.shape[1:])
-    return tensor.movedim(-1, 1) if layer.channels_last else tensor
+    """An activation of a layer, or a gradient with respect to it: see :meth:`.cells.Arrangement.features`."""
+    return layer.arrangement.features(tensor)
 
 
 def grids(layers: Sequence[Layer]) -> list[Layer]:
@@ -192,7 +250,7 @@ def default_layer(layers: Sequence[Layer]) -> tuple[str, str]:
     bottom = _bottom(layers)
     if _decoder(layers):
         return bottom.name, "the bottleneck"
-    if bottom.tokens and (seen := _before_attention(layers)):
+    if _tokens(bottom) and (seen := _before_attention(layers)):
         return seen[-1].name, "the last tokens before the last attention"
     if len({_level(layer) for layer in usable}) > 1:
         return bottom.name, "the lowest resolution before the head"
@@ -236,7 +294,14 @@ def _usable(layers: Sequence[Layer]) -> list[Layer]:
     """The layers among which one is chosen for the user: those that count, from the first module with weights on."""
     first = next((n for n, layer in enumerate(layers) if layer.parameters), 0)
     found = [layer for layer in grids(layers[first:]) if layer.alone and layer.used]
-    return [layer for layer in found if not layer.kind.startswith(TRANSPARENT)]
+    found = [layer for layer in found if not layer.kind.startswith(TRANSPARENT)]
+    return [layer for layer in found if not layer.fixed] or found
+
+
+def _tokens(layer: Layer) -> bool:
+    """Whether it has tokens beside its cells (a class token)."""
+    arrangement = layer.arrangement
+    return bool(arrangement.carriers) and arrangement.elements > count(layer)
 
 
 def _level(layer: Layer) -> tuple[int, ...]:
@@ -295,7 +360,7 @@ def _around(layer: Layer) -> Iterator[str]:
 def _before_attention(layers: Sequence[Layer]) -> list[Layer]:
     """The tokens that each attention sees: the last norm before it."""
     total = max(layer.attentions for layer in layers)
-    norms = [layer for layer in _usable(layers) if layer.tokens is not None and "Norm" in layer.kind]
+    norms = [layer for layer in _usable(layers) if layer.arrangement.carriers and "Norm" in layer.kind]
     return list({layer.attentions: layer for layer in norms if layer.attentions < total}.values())
 
 

@@ -1,0 +1,304 @@
+"""A layer's elements as a grid of cells in the network's input, and the way from one to the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from .places import Place
+
+NEAR = 1.0
+"""Cells of an even grid may lie so far, in cells, from the middle of what they see."""
+SAME = 1e-3
+"""Coordinates nearer than this, in parts of a cell, are the same."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Position of a feature grid in the input, one number for each spatial axis, in input voxels.
+
+    Along each axis cell n has its centre at voxel ``offset + stride * n``.
+    """
+
+    stride: tuple[float, ...]
+    offset: tuple[float, ...]
+    field: tuple[float, ...]
+    """Receptive field."""
+    exact: bool = True
+    """False: some cells lie up to a cell beside their place here (uneven pooling, sampling)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Arrangement:
+    """How a layer's tensor becomes (batch, channel, *cells).
+
+    :ivar batch, channel: axes of the tensor, None where it has none.
+    :ivar sizes: cells along each axis.
+    :ivar axes: for each axis of the grid, the axis of the tensor that it is (None: one cell), and in ``turned`` whether it
+        runs backwards; where the cells stand in rows and columns.
+    :ivar carriers: elsewhere, the axes of the tensor that carry places; its elements are numbered along these.
+    :ivar order: the element that each cell is, where it is one.
+    :ivar cell: the cell to which each element belongs, -1 for none, where a cell may be several elements or none.
+    :ivar elements: how many there are, those of no cell among them.
+    """
+
+    batch: int | None
+    channel: int | None
+    sizes: tuple[int, ...]
+    axes: tuple[int | None, ...] = ()
+    turned: tuple[bool, ...] = ()
+    carriers: tuple[int, ...] = ()
+    order: torch.Tensor | range | None = None
+    cell: torch.Tensor | None = None
+    elements: int = 0
+
+    def features(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The activation of a layer, or a gradient with respect to it, as (batch, channel, *cells): a view where cells
+        stand in rows and columns and run forwards; (batch, channel, elements) where a cell is not one element."""
+        if not self.carriers:
+            tensor = self._in_front(tensor, self.axes)
+            turned = [axis + 2 for axis, backwards in enumerate(self.turned) if backwards]
+            return tensor.flip(turned) if turned else tensor
+        elements = self._in_front(tensor, self.carriers).flatten(2)
+        if self.cell is not None:
+            return elements
+        if isinstance(self.order, range):
+            chosen = elements[:, :, self.order.start : self.order.stop]
+        else:
+            chosen = elements.index_select(2, self.order.to(tensor.device))
+        return chosen.unflatten(2, self.sizes)
+
+    def _in_front(self, tensor: torch.Tensor, axes: Sequence[int | None]) -> torch.Tensor:
+        """Batch, channel and ``axes`` first; None is a new axis, others of size 1 go."""
+        wanted = (self.batch, self.channel, *axes)
+        rest = [axis for axis in range(tensor.ndim) if axis not in wanted]
+        for axis in reversed(rest):
+            tensor = tensor.squeeze(axis)
+        order = sorted(axis for axis in wanted if axis is not None)
+        tensor = tensor.permute([order.index(axis) for axis in wanted if axis is not None])
+        for place, axis in enumerate(wanted):
+            if axis is None:
+                tensor = tensor.unsqueeze(place)
+        return tensor
+
+    def lay(self, values: torch.Tensor, summed: bool = False) -> torch.Tensor:
+        """A map (batch, ..., *cells), or (batch, ..., elements) as :meth:`features` ordered them, as (batch, ..., *cells):
+        the elements of a cell are averaged, or ``summed``; a cell without one is 0."""
+        import torch
+
+        if self.cell is None:
+            return values
+        keep, count = self.cell >= 0, math.prod(self.sizes)
+        cell = self.cell[keep].to(values.device)
+        result = values.new_zeros(*values.shape[:-1], count).index_add(-1, cell, values[..., keep.to(values.device)])
+        if not summed:
+            result = result / torch.bincount(cell, minlength=count).clamp(min=1).to(result)
+        return result.unflatten(-1, self.sizes)
+
+    def spread(self, values: torch.Tensor) -> torch.Tensor:
+        """Values of cells (*cells) for the elements, as :meth:`features` orders them; 0 for those of no cell."""
+        if self.cell is None:
+            return values
+        cell = self.cell.to(values.device)
+        return values.flatten()[cell.clamp(min=0)] * (cell >= 0).to(values)
+
+
+def arrange(place: Place, sizes: tuple[int, ...], voxels: Sequence[int]) -> tuple[Cells, Arrangement] | None:
+    """The grid of cells that the elements of a tensor are; None where they are none.
+
+    :param sizes: of the tensor.
+    :param voxels: of the input, its spatial axes.
+    """
+    at, grid = place.at[1:], place.grid[1:]
+    if len(sizes) < 2 or any(t.isnan().all() for t in at):
+        return None
+    axes = _batch_and_channel(sizes, grid, len(voxels))
+    if axes is None:
+        return None
+    batch, channel = axes
+    if channel is not None:
+        at, grid = ([_over_channels(t, channel) for t in lines] for lines in (at, grid))
+        if any(t is None for t in (*at, *grid)):
+            return None  # its channels lie at different places
+    carriers = [axis for axis in range(len(sizes)) if any(t.shape[axis] > 1 for t in at)]
+    if not carriers:
+        return None
+    field = place.field[1:]
+    rows = _rows(at, grid, carriers, sizes, field, voxels)
+    if rows is None:
+        return _scattered(at, grid, field, sizes, voxels, carriers, batch, channel)
+    stride, offset, axes, turned, exact = zip(*rows, strict=True)
+    count = tuple(1 if axis is None else sizes[axis] for axis in axes)
+    return Cells(stride, offset, field, all(exact)), Arrangement(batch, channel, count, axes, turned)
+
+
+def _batch_and_channel(sizes, grid, dimensions: int) -> tuple[int | None, int | None] | None:
+    """The axes of batch and channel: of those that carry no place, the first one, and the one of several channels."""
+    free = [axis for axis in range(len(sizes)) if all(t.shape[axis] == 1 for t in grid)]
+    wide = [axis for axis in free if sizes[axis] > 1]
+    ordinary = len(sizes) == dimensions + 2
+    if len(wide) > 1:
+        return None
+    near = [axis for axis in (1, len(sizes) - 1) if axis < len(sizes) and _channels_lie_together(grid, axis)]
+    if wide or near:
+        channel = (wide or near)[0]
+    elif ordinary and (1 in free or 0 in free):
+        channel = 1
+    else:
+        channel = free[-1] if len(free) > 1 or 0 not in free else None
+    return next((axis for axis in free if axis != channel), None), channel
+
+
+def _channels_lie_together(grid, axis: int) -> bool:
+    """Whether an axis along which places vary holds channels all the same: neighbours merged into one cell."""
+    return any(t.shape[axis] > 1 for t in grid) and all(_over_channels(t, axis) is not None for t in grid)
+
+
+def _over_channels(t: torch.Tensor, channel: int) -> torch.Tensor | None:
+    """Coordinates of all channels together; None where these lie further apart than two cells."""
+    if t.shape[channel] == 1:
+        return t
+    apart = t.nan_to_num(-math.inf).amax(channel) - t.nan_to_num(math.inf).amin(channel)
+    steps = [t.diff(dim=axis).abs().flatten() for axis in range(t.ndim) if axis != channel and t.shape[axis] > 1]
+    pitch = max((float(s.nanmedian()) for s in steps), default=0.0)
+    if float(apart.max()) > 2 * max(pitch, 1.0):
+        return None
+    return t.nanmean(channel, keepdim=True)
+
+
+def _rows(at, grid, carriers, sizes, field, voxels) -> list | None:
+    """(stride, offset, tensor axis, backwards, exact) for each axis of the input, where each axis of the tensor runs along
+    one axis of the input in even steps; None otherwise."""
+    found, used = [], []
+    for c, n in enumerate(voxels):
+        mine = [axis for axis in carriers if at[c].shape[axis] > 1]
+        if len(mine) > 1:
+            return None
+        if not mine:
+            found.append((float(n), float(at[c].flatten()[0]), None, False, True))
+            continue
+        used += mine
+        row = _even(at[c].flatten(), grid[c].flatten(), field[c], n)
+        if row is None:
+            return None
+        stride, offset, exact = row
+        if stride < 0:
+            found.append((-stride, offset + stride * (sizes[mine[0]] - 1), mine[0], True, exact))
+        else:
+            found.append((stride, offset, mine[0], False, exact))
+    return found if sorted(used) == sorted(carriers) else None
+
+
+def _even(at: torch.Tensor, grid: torch.Tensor, field: float, voxels: int) -> tuple[float, float, bool] | None:
+    """(stride, offset, exact) of cells in even steps; None where there are none such near by."""
+    import torch
+
+    for line in (grid, at):
+        if line.isnan().any() or at.isnan().any():
+            return None
+        n = len(line)
+        trim = n // 4
+        stride = float(line[n - 1 - trim] - line[trim]) / (n - 1 - 2 * trim)
+        if stride == 0:
+            continue
+        offset = float((line - stride * torch.arange(n)).median())
+        even = offset + stride * torch.arange(n, dtype=torch.float64)
+        inside = (at - field / 2 > 0) & (at + field / 2 < voxels - 1)
+        reach = torch.where(inside, NEAR * abs(stride), max(NEAR * abs(stride), field / 2)) + 1e-9
+        if bool(((even - at).abs() <= reach).all()):
+            exact = bool(((even - line).abs() <= 0.05 * abs(stride)).all())
+            return _round(stride), _round(offset), exact
+    return None
+
+
+def _round(value: float) -> float:
+    return round(value, 9) + 0.0
+
+
+def _scattered(at, grid, field, sizes, voxels, carriers, batch, channel) -> tuple[Cells, Arrangement] | None:
+    """Elements in any order: each axis of the input is parted into cells, and each element belongs to one."""
+    import torch
+
+    whole = [sizes[axis] for axis in carriers]
+    rest = [axis for axis in range(len(sizes)) if axis not in carriers]
+
+    def flat(t):
+        return t.permute(*carriers, *rest).flatten(len(carriers)).squeeze(-1).expand(whole).flatten()
+
+    pairs = zip(at, grid, field, voxels, strict=True)
+    coordinates = [_nearer(flat(a), flat(g), f, n) for a, g, f, n in pairs]
+    known = ~torch.stack([t.isnan() for t in coordinates]).any(0)
+    if not known.any():
+        return None
+    lines = [_lattice(t[known], whole) for t in coordinates]
+    numbers = torch.full((len(known),), -1, dtype=torch.long)
+    index, exact = torch.zeros(int(known.sum()), dtype=torch.long), True
+    stride, offset, count = [], [], []
+    for t, (step, first, cells), n in zip(coordinates, lines, voxels, strict=True):
+        if cells == 1:
+            step = float(n)
+        here = ((t[known] - first) / step).round().long()
+        exact &= cells == 1 or bool(((t[known] - first - here * step).abs() <= 0.05 * step).all())
+        index = index * cells + here
+        stride.append(_round(step))
+        offset.append(_round(first))
+        count.append(cells)
+    if math.prod(count) > 64 * len(index):
+        return None
+    numbers[known] = index
+    order = _order(numbers, math.prod(count))
+    cell = numbers if order is None else None
+    arrangement = Arrangement(batch, channel, tuple(count), (), (), tuple(carriers), order, cell, len(numbers))
+    return Cells(tuple(stride), tuple(offset), field, exact), arrangement
+
+
+def _nearer(at: torch.Tensor, grid: torch.Tensor, field: float, voxels: int) -> torch.Tensor:
+    """The even grid's coordinates where they are near the exact ones."""
+    if grid is at:
+        return at
+    step = _spacing(grid)
+    inside = (at - field / 2 > 0) & (at + field / 2 < voxels - 1)
+    return grid if bool(((grid - at).abs() <= NEAR * step)[inside & ~at.isnan()].all()) else at
+
+
+def _spacing(t: torch.Tensor) -> float:
+    values = t[~t.isnan()].unique()
+    return float(values.diff().median()) if len(values) > 1 else 1.0
+
+
+def _lattice(t: torch.Tensor, whole: Sequence[int]) -> tuple[float, float, int]:
+    """(step, first, cells) of evenly spaced cells for coordinates in any order: in steps of which nearly all distances are
+    multiples (at a seam some may lie between), else in steps as wide as the coordinates lie apart."""
+    values = t.unique()
+    gaps = values.diff()
+    gaps = gaps[gaps > SAME * float(values[-1] - values[0]) / len(t)]
+    if not len(gaps):
+        return 1.0, float(values[0]), 1
+    ordered = t.sort().values
+    for step, most in ((float(gaps.min()), 0.0), (float(gaps.median()), 0.25)):
+        for phase in (float(ordered[len(t) // 2]), float(ordered[len(t) // 4])):
+            number = ((t - phase) / step).round()
+            beside = ((t - phase) / step - number).abs() > 0.1
+            cells = int(number.max() - number.min()) + 1
+            if float(beside.double().mean()) <= most and cells <= 4 * max(whole):
+                return step, phase + float(number.min()) * step, cells
+    cells = max(whole)
+    return float(values[-1] - values[0]) / max(cells - 1, 1), float(values[0]), cells
+
+
+def _order(numbers: torch.Tensor, count: int) -> torch.Tensor | range | None:
+    """The element that each cell is; None where a cell is several or none."""
+    import torch
+
+    known = numbers >= 0
+    if int(known.sum()) != count or len(numbers[known].unique()) != count:
+        return None
+    order = torch.empty(count, dtype=torch.long)
+    order[numbers[known]] = known.nonzero().flatten()
+    first = int(order[0])
+    return range(first, first + count) if torch.equal(order, torch.arange(first, first + count)) else order

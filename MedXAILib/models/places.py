@@ -1,0 +1,893 @@
+"""Where the elements of a tensor lie in the network's input, operator by operator.
+
+A :class:`Place` holds, for each axis of the input but the batch, the coordinate of every element of a tensor, in voxels
+of the input (voxel centres at whole numbers). What moves, reorders, crops or samples space (permute, flip, roll, index,
+reshape, window partition, ...) is carried out by torch itself on these coordinates. What mixes neighbours has arithmetic
+of its own (Dumoulin & Visin 2016, arXiv 1603.07285; Araujo et al. 2019, Distill, eqs. 2-4): an element lies in the
+middle of what it sees, all taps weighing the same. What is neither is not known: its result is ``hidden``.
+
+Each coordinate is kept twice. ``at`` is exact: behind a nearest-neighbour interpolation from 4 to 8 cells two neighbours
+lie at the same place. ``grid`` is what one would draw: evenly spaced cells. Both are one tensor until they differ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Unseen(Exception):
+    """The values of an index would have to be known, and the pass computes shapes alone."""
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where the elements of one tensor lie.
+
+    :ivar at: for each axis of the input but the batch, float64 coordinates of as many axes as the tensor has, of size 1
+        along those on which they do not depend; not a number for what lies nowhere (a class token).
+    :ivar grid: the same, evenly spaced where interpolation or padding makes ``at`` uneven.
+    :ivar field: receptive field along each axis, voxels, through kernels alone.
+    :ivar mixed: something on the way sees more than kernels do (attention, statistics of the whole).
+    :ivar hidden: the operator that hides the place ("" for none): the coordinates are a guess then.
+    :ivar fixed: as many cells whatever the input's size (adaptive pooling).
+    :ivar joined: see :class:`MedXAILib.models.layers.Layer`.
+    """
+
+    at: tuple[torch.Tensor, ...]
+    grid: tuple[torch.Tensor, ...]
+    field: tuple[float, ...]
+    mixed: bool = False
+    hidden: str = ""
+    fixed: bool = False
+    joined: bool = False
+
+    def each(self, change: Callable[[torch.Tensor], torch.Tensor], **more) -> Place:
+        """All coordinates changed alike."""
+        done: dict[int, torch.Tensor] = {}
+        for t in (*self.at, *self.grid):
+            if id(t) not in done:
+                done[id(t)] = change(t)
+        return replace(
+            self, at=tuple(done[id(t)] for t in self.at), grid=tuple(done[id(t)] for t in self.grid), **more
+        )
+
+    @property
+    def nowhere(self) -> bool:
+        """Whether no axis of the tensor carries a place."""
+        return not any(varies(t) for t in self.at)
+
+
+def origin(shape: Sequence[int]) -> Place:
+    """Of the network's input (batch, channel, *spatial): each voxel lies at its own index."""
+    import torch
+
+    lines = []
+    for axis, n in enumerate(shape[1:], 1):
+        lines.append(torch.arange(n, dtype=torch.float64).reshape([n if a == axis else 1 for a in range(len(shape))]))
+    return Place(tuple(lines), tuple(lines), (1.0,) * len(lines))
+
+
+def nowhere(axes: int, coordinates: int) -> Place:
+    """Of a tensor without a place: constants, class tokens."""
+    import torch
+
+    nothing = (torch.full((1,) * axes, math.nan, dtype=torch.float64),) * coordinates
+    return Place(nothing, nothing, (0.0,) * coordinates)
+
+
+def varies(t: torch.Tensor) -> bool:
+    """Whether a coordinate depends on any axis."""
+    return t.numel() > 1
+
+
+def thin(t: torch.Tensor) -> torch.Tensor:
+    """Size 1 along every axis on which the values do not depend."""
+    for axis, (size, stride) in enumerate(zip(t.shape, t.stride(), strict=True)):
+        if size > 1:
+            first = t.narrow(axis, 0, 1)
+            if stride == 0 or bool(((t == first) | (t.isnan() & first.isnan())).all()):
+                t = first
+    return t
+
+
+def same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    import torch
+
+    return a is b or (a.shape == b.shape and torch.equal(a.nan_to_num(-1e9), b.nan_to_num(-1e9)))
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of an operator.
+
+    :ivar name: without its namespace and overload.
+    :ivar given: arguments by the names of the schema, defaults filled in.
+    :ivar again: calls the operator with other tensors in place of some: ``again({id(tensor): other})``.
+    :ivar sizes: of each result.
+    :ivar voxels: size of the input (channel, *spatial).
+    """
+
+    name: str
+    given: dict[str, Any]
+    again: Callable[[dict[int, Any]], Any]
+    sizes: list[tuple[int, ...]]
+    voxels: tuple[int, ...]
+
+    def place(self, name: str) -> Place | None:
+        return getattr(self.given[name], "_place", None)
+
+    @property
+    def placed(self) -> list[torch.Tensor]:
+        """The arguments that have a place."""
+        return [t for t in tensors(self.given.values()) if hasattr(t, "_place")]
+
+
+def tensors(values) -> Iterator[torch.Tensor]:
+    """All tensors in nested tuples, lists and dicts."""
+    import torch
+
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from tensors(value)
+        elif isinstance(value, dict):
+            yield from tensors(value.values())
+
+
+# --- what keeps, joins or averages places -------------------------------------------------------------------------------
+
+
+def _united(places: Sequence[Place], **more) -> Place:
+    """The first of some places with what they have in common."""
+    return replace(places[0], mixed=any(p.mixed for p in places), hidden=_hidden(places), **more)
+
+
+def _hidden(places: Sequence[Place]) -> str:
+    return next((p.hidden for p in places if p.hidden), "")
+
+
+def pointwise(call: Call) -> list[Place]:
+    """Element by element, with broadcasting: where the arguments differ in place, in the middle between them.
+
+    An argument that does not vary along an axis of the input (a gate for each channel) says nothing about that axis.
+    """
+    sources = call.placed
+    result = merge([_aligned(t._place, len(call.sizes[0])) for t in sources])
+    return [result] * len(call.sizes)
+
+
+def _aligned(place: Place, axes: int) -> Place:
+    """With as many axes as the result of broadcasting."""
+    return place.each(lambda t: t.reshape((1,) * (axes - t.ndim) + tuple(t.shape)) if t.ndim < axes else t)
+
+
+def merge(places: Sequence[Place]) -> Place:
+    if len(places) == 1 or all(p is places[0] for p in places):
+        return places[0]
+    at, grid, field, counted = [], [], [], set()
+    for axis in range(len(places[0].at)):
+        some = [p for p in places if varies(p.at[axis])] or [p for p in places if not p.at[axis].isnan().all()]
+        some = some or list(places)
+        counted.update(map(id, some))
+        middle, spread = _mean([p.at[axis] for p in some])
+        at.append(middle)
+        grid.append(middle if all(p.grid[axis] is p.at[axis] for p in some) else _mean([p.grid[axis] for p in some])[0])
+        field.append(max(p.field[axis] for p in some) + spread)
+    counting = [p for p in places if id(p) in counted]
+    return Place(
+        tuple(at),
+        tuple(grid),
+        tuple(field),
+        mixed=any(p.mixed for p in places),
+        hidden=_hidden([p for p in places if p in counting or not p.nowhere]),
+        fixed=all(p.fixed for p in counting),
+    )
+
+
+def _mean(lines: list[torch.Tensor]) -> tuple[torch.Tensor, float]:
+    """The mean of coordinates that broadcast, and how far they lie apart at most."""
+    import torch
+
+    some = [lines[0]]
+    some += [line for line in lines[1:] if not any(same(line, other) for other in some)]
+    if len(some) == 1:
+        return some[0], 0.0
+    stack = torch.stack(torch.broadcast_tensors(*some))
+    return thin(stack.nanmean(0)), _span(stack, [0])
+
+
+def _span(t: torch.Tensor, axes: Sequence[int]) -> float:
+    """The greatest distance of coordinates along some axes."""
+    high = t.nan_to_num(-math.inf).amax(tuple(axes))
+    low = t.nan_to_num(math.inf).amin(tuple(axes))
+    return max(float((high - low).max()), 0.0)
+
+
+def averaged(place: Place, axes: Sequence[int], keep: bool = True) -> Place:
+    """The mean over some axes of the tensor; what spread over them is mixed."""
+    axes = sorted({a % place.at[0].ndim for a in axes}) if place.at[0].ndim else []
+    if not axes:
+        return place
+    spans = [_span(t, axes) if any(t.shape[a] > 1 for a in axes) else 0.0 for t in place.at]
+
+    def mean(t):
+        return thin(t.nanmean(tuple(axes), keepdim=keep))
+
+    field = tuple(f + s for f, s in zip(place.field, spans, strict=True))
+    return place.each(mean, field=field, mixed=place.mixed or any(s > 0 for s in spans[1:]))
+
+
+def reduction(call: Call) -> list[Place]:
+    """Sums, means, extremes, ... over some axes."""
+    place = call.placed[0]._place
+    axes = call.given.get("dim")
+    every = range(place.at[0].ndim)
+    axes = list(every) if axes is None or axes == [] else [axes] if isinstance(axes, int) else list(axes)
+    return [averaged(place, axes, bool(call.given.get("keepdim", False)))] * len(call.sizes)
+
+
+def normalised(call: Call) -> list[Place]:
+    """Norms and softmax: each element stays; statistics that see other places mix them."""
+    place = call.placed[0]._place
+    if "normalized_shape" in call.given:
+        axes = range(-len(call.given["normalized_shape"]), 0)
+    elif "dim" in call.given:
+        axes = [call.given["dim"]]
+    else:  # batch norm, by the sample's own statistics or by stored ones; group norm always by its own
+        own = call.given.get("training", "momentum" not in call.given)
+        axes = range(2, place.at[0].ndim) if own else []
+    mixed = any(t.shape[a] > 1 for t in place.at[1:] for a in axes)
+    first = replace(place, mixed=place.mixed or mixed)
+    return [first, *[nowhere(len(s), len(place.at)) for s in call.sizes[1:]]]
+
+
+def kept(call: Call) -> list[Place]:
+    """Each element stays (functions of one argument that torch does not call pointwise)."""
+    place = call.placed[0]._place
+    return [place if len(s) == place.at[0].ndim else nowhere(len(s), len(place.at)) for s in call.sizes]
+
+
+def copied(call: Call) -> list[Place]:
+    """``copy_``: what was there before is gone."""
+    source = call.place("src")
+    axes = len(call.sizes[0])
+    return [_aligned(source, axes) if source else nowhere(axes, len(call.voxels))]
+
+
+def erased(call: Call) -> list[Place]:
+    """A constant fills the tensor."""
+    return [nowhere(len(call.sizes[0]), len(call.voxels))]
+
+
+def halved(call: Call) -> list[Place]:
+    """Gated linear unit: one half of an axis times the other."""
+    place, axis = call.placed[0]._place, call.given["dim"]
+    parts = [place.each(lambda t, n=n: t.chunk(2, axis)[n] if t.shape[axis] > 1 else t) for n in (0, 1)]
+    return [merge(parts)]
+
+
+def product(call: Call) -> list[Place]:
+    """Matrix products. With one placed factor a linear layer: what is summed over is averaged. With two, attention: a
+    row (query) keeps its place and sees everything."""
+    names = [n for n in ("self", "input", "mat1", "batch1", "mat2", "batch2", "weight", "vec") if n in call.given]
+    one, other = names[-2:]
+    found = [(call.place(one), -1), (call.place(other), -1 if other == "weight" else -2)]
+    parts = [averaged(p, [axis]) if p.at[0].ndim > 1 else p for p, axis in found if p is not None]
+    if not parts:  # the bias alone
+        return [nowhere(len(call.sizes[0]), len(call.voxels))]
+    if len(parts) == 2:
+        line = [a if varies(a) or not varies(b) else b for a, b in zip(parts[0].at, parts[1].at, strict=True)]
+        field = tuple(map(float, call.voxels))
+        return [Place(tuple(line), tuple(line), field, True, _hidden(parts), all(p.fixed for p in parts))]
+    (part,) = parts
+    everything = [n if varies(a) and not varies(b) else f for n, a, b, f in _lost(call, found, part)]
+    ndim = len(call.sizes[0])
+    return [_aligned(replace(part, field=tuple(everything)), ndim) if part.at[0].ndim <= ndim else part]
+
+
+def _lost(call: Call, found, part: Place):
+    before = next(p for p, _ in found if p is not None)
+    return zip(map(float, call.voxels), before.at, part.at, part.field, strict=True)
+
+
+def attention(call: Call) -> list[Place]:
+    """Fused attention: each query keeps its place and sees everything."""
+    query = call.place("query") or call.place("src") or call.placed[0]._place
+    place = averaged(query, [-1])
+    first = replace(place, field=tuple(map(float, call.voxels)), mixed=True)
+    return [first, *[nowhere(len(s), len(call.voxels)) for s in call.sizes[1:]]]
+
+
+def recurrent(call: Call) -> list[Place]:
+    """Recurrent layers: each step keeps its place and sees the others."""
+    place = replace(averaged(call.placed[0]._place, [-1]), mixed=True)
+    return [place if len(s) == place.at[0].ndim else nowhere(len(s), len(call.voxels)) for s in call.sizes]
+
+
+# --- what moves: torch itself, on the coordinates -----------------------------------------------------------------------
+
+
+def moved(call: Call) -> list[Place]:
+    """Any operator that puts elements elsewhere."""
+    return _replayed(call, lambda t, sizes: t.expand(sizes))
+
+
+def moved_whole_axes(call: Call) -> list[Place]:
+    """Flips and rolls: along an axis on which a coordinate does not depend they change nothing."""
+    return _replayed(call, lambda t, sizes: t)
+
+
+def _replayed(call: Call, prepared: Callable) -> list[Place]:
+    sources = call.placed
+    count = len(sources[0]._place.at)
+    places = {id(t): t._place for t in sources}
+
+    def coordinate(kind: str, axis: int) -> list[torch.Tensor]:
+        import torch
+
+        swapped = {}
+        for t in _floats(call):
+            place = places.get(id(t))
+            line = getattr(place, kind)[axis] if place else torch.full((1,) * t.ndim, math.nan, dtype=torch.float64)
+            swapped[id(t)] = prepared(line, t.shape)
+        return [thin(t) for t in tensors([call.again(swapped)])]
+
+    at = [coordinate("at", axis) for axis in range(count)]
+    grid = [
+        at[axis] if all(p.grid[axis] is p.at[axis] for p in places.values()) else coordinate("grid", axis)
+        for axis in range(count)
+    ]
+    field = tuple(max(p.field[axis] for p in places.values()) for axis in range(count))
+    more = {"fixed": all(p.fixed for p in places.values()), "hidden": _hidden(list(places.values()))}
+    mixed = any(p.mixed for p in places.values())
+    return [
+        Place(tuple(a[n] for a in at), tuple(g[n] for g in grid), field, mixed, **more) for n in range(len(call.sizes))
+    ]
+
+
+def _floats(call: Call) -> list[torch.Tensor]:
+    """The tensors that are moved, not those that say whereto."""
+    return [t for name, value in call.given.items() if name not in INDICES for t in tensors([value])]
+
+
+INDICES = ("indices", "index", "mask", "grid", "repeats", "condition")
+
+
+def reshaped(call: Call) -> list[Place]:
+    """Axes merged and parted. Group by group, so that what does not vary stays small."""
+    (source,) = call.placed[:1]
+    return [source._place.each(lambda t: _reshape(t, tuple(source.shape), call.sizes[0]))]
+
+
+def _reshape(t: torch.Tensor, old: tuple[int, ...], new: tuple[int, ...]) -> torch.Tensor:
+    if not varies(t):
+        return t.reshape((1,) * len(new))
+    wide, narrow = [], []
+    for some, others in _groups(old, new):
+        alive = any(t.shape[a] > 1 for a in some)
+        wide += [old[a] if alive else 1 for a in some]
+        narrow += [new[a] if alive else 1 for a in others]
+    return thin(t.expand(wide).reshape(narrow))
+
+
+def _groups(old: Sequence[int], new: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
+    """The smallest groups of neighbouring axes that hold as many elements before as after."""
+    a = b = 0
+    while a < len(old) or b < len(new):
+        some, others, left, right = [], [], 1, 1
+        while True:
+            if left <= right and a < len(old) and (left < right or not some):
+                left, some, a = left * old[a], [*some, a], a + 1
+            elif right < left and b < len(new) or (not others and b < len(new)):
+                right, others, b = right * new[b], [*others, b], b + 1
+            else:
+                break
+        while a < len(old) and old[a] == 1 and b == len(new):
+            some, a = [*some, a], a + 1
+        while b < len(new) and new[b] == 1 and a == len(old):
+            others, b = [*others, b], b + 1
+        yield some, others
+
+
+def indexed(call: Call) -> list[Place]:
+    """``x[..., index, ...]``: the axes that are not indexed stay small."""
+    (source, *_) = call.placed
+    touched = [n for n, index in enumerate(call.given["indices"]) if index is not None]
+    wide = [n for start in touched for n in range(start, start + max(1, _span_of(call, start)))]
+    return _replayed(call, lambda t, s: t.expand([s[a] if a in wide else t.shape[a] for a in range(t.ndim)]))
+
+
+def _span_of(call: Call, start: int) -> int:
+    """A mask of several axes takes as many."""
+    import torch
+
+    index = call.given["indices"][start]
+    return index.ndim if index.dtype in (torch.bool, torch.uint8) else 1
+
+
+def concatenated(call: Call) -> list[Place]:
+    """Along an axis: what has no place (a class token) lies nowhere."""
+    import torch
+
+    parts = call.given["tensors"]
+    axis = call.given["dim"] % len(call.sizes[0])
+    placed = [t for t in parts if hasattr(t, "_place") and t.numel()]
+    parts = [t for t in parts if t.numel()]
+    empty = nowhere(len(call.sizes[0]), len(call.voxels))
+    places = [getattr(t, "_place", empty) for t in parts]
+
+    def joined(lines: list[torch.Tensor]) -> torch.Tensor:
+        if all(same(line, lines[0]) and line.shape[axis] == 1 for line in lines):
+            return lines[0]
+        common = [max(line.shape[a] for line in lines) for a in range(len(call.sizes[0]))]
+        wide = [
+            line.expand([t.shape[a] if a == axis else n for a, n in enumerate(common)])
+            for line, t in zip(lines, parts, strict=True)
+        ]
+        return thin(torch.cat(wide, axis))
+
+    at = [joined([p.at[c] for p in places]) for c in range(len(call.voxels))]
+    grid = [
+        at[c] if all(p.grid[c] is p.at[c] for p in places) else joined([p.grid[c] for p in places])
+        for c in range(len(call.voxels))
+    ]
+    known = [t._place for t in placed]
+    field = tuple(max(p.field[c] for p in known) for c in range(len(call.voxels)))
+    return [
+        Place(
+            tuple(at),
+            tuple(grid),
+            field,
+            any(p.mixed for p in known),
+            _hidden(known),
+            all(p.fixed for p in known),
+            joined=axis == 1 and _joins_skip(call.sizes[0], placed),
+        )
+    ]
+
+
+def _joins_skip(sizes: Sequence[int], sources: Sequence[torch.Tensor]) -> bool:
+    newest = max(sources, key=lambda t: t._made.step)
+    follows = any(t is not newest and newest._made.needs >> t._made.step & 1 for t in sources)
+    return follows and 2 * newest.shape[1] >= sizes[1]
+
+
+def chosen(call: Call) -> list[Place]:
+    """Sorting and the like: values, and the indices where they were."""
+    import torch
+
+    (source, *_) = call.placed
+    values, indices = call.given["results"][:2]
+    if indices.is_meta:
+        raise Unseen
+    axis = call.given.get("dim", -1)
+    indices = indices.cpu()
+    keep = indices.ndim == source.ndim
+    if not keep:
+        indices = indices.unsqueeze(axis)
+
+    def gather(t):
+        t = torch.gather(t.expand(source.shape), axis, indices)
+        return thin(t if keep else t.squeeze(axis))
+
+    return [source._place.each(gather)] * len(call.sizes)
+
+
+def folded(call: Call) -> list[Place]:
+    """``im2col`` and ``col2im``: what lies in the padding is nowhere; overlapping patches are averaged."""
+    (source,) = call.placed[:1]
+    import torch
+
+    ones = call.again({id(source): torch.ones(source.shape, dtype=torch.float64)})
+
+    def replay(t):
+        return thin(call.again({id(source): t.expand(source.shape)}) / ones)  # 0 / 0 is not a number
+
+    return [source._place.each(replay)]
+
+
+def sampled(call: Call) -> list[Place]:
+    """``grid_sample``: torch samples the coordinates; outside of the tensor there are none."""
+    import torch
+
+    source, where = call.given["input"], call.given["grid"]
+    if where.is_meta:
+        raise Unseen
+    if not hasattr(source, "_place"):
+        raise NotImplementedError
+    mode = min(call.given["interpolation_mode"], 1)
+    align = call.given["align_corners"]
+    function = torch.ops.aten.grid_sampler_2d if where.ndim == 4 else torch.ops.aten.grid_sampler_3d
+    where = where.detach().cpu().double()
+
+    def sample(t, padding=1):
+        wide = t.expand(len(where), t.shape[1], *source.shape[2:]).contiguous()
+        return function(wide, where, mode, padding, align)
+
+    inside = sample(torch.ones((1,) * source.ndim, dtype=torch.float64), 0)
+    return [source._place.each(lambda t: thin(torch.where(inside > 0.5, sample(t), math.nan)) if varies(t) else t)]
+
+
+def looked_up(call: Call) -> list[Place]:
+    """An embedding of placed numbers: the new axis holds channels."""
+    place = call.place("indices")
+    if place is None:
+        raise NotImplementedError
+    return [place.each(lambda t: t.unsqueeze(-1))]
+
+
+# --- kernels ------------------------------------------------------------------------------------------------------------
+
+
+def _pitch(t: torch.Tensor, axis: int) -> float:
+    """The usual distance of neighbours along an axis."""
+    if t.shape[axis] < 2:
+        return 0.0
+    steps = t.diff(dim=axis).abs().flatten()
+    steps = steps[~steps.isnan()]
+    return float(steps.median()) if len(steps) else 0.0
+
+
+def sample_line(t: torch.Tensor, axis: int, where: torch.Tensor) -> torch.Tensor:
+    """Coordinates at fractional indices ``where`` of an axis, linearly, and beyond its ends in a straight line."""
+    n = t.shape[axis]
+    if n == 1:
+        return t
+    low = where.floor().clamp(0, n - 2).long()
+    a, b = t.index_select(axis, low), t.index_select(axis, low + 1)
+    weight = (where - low).reshape([-1 if k == axis else 1 for k in range(t.ndim)])
+    a, b = _other_where_none(a, b), _other_where_none(b, a)
+    return a + (b - a) * weight
+
+
+def _other_where_none(a, b):
+    import torch
+
+    return torch.where(a.isnan(), b, a)
+
+
+def kernel_mean(t: torch.Tensor, axis: int, taps: torch.Tensor) -> torch.Tensor:
+    """The mean of coordinates over the taps of a kernel; where these reach over a seam (of a roll, of two pieces side by
+    side), over those on the middle one's side.
+
+    :param taps: (cells, taps) indices along the axis, which may lie outside.
+    """
+    import torch
+
+    if t.shape[axis] == 1:
+        return t
+    seen = sample_line(t, axis, taps.flatten().double()).unflatten(axis, tuple(taps.shape))
+    middle = seen.nanmedian(axis + 1, keepdim=True).values
+    reach = 2 * _pitch(t, axis) * float((taps[0] - taps[0, 0]).abs().max() + 1)
+    mean = torch.where((seen - middle).abs() <= reach, seen, torch.nan).nanmean(axis + 1)
+    return t if same(t, mean) else mean
+
+
+def convolved(
+    place: Place, kernel: Sequence[int], step, left, dilation, cells: Sequence[int], channels: Callable | None
+) -> Place:
+    """One convolution or pooling over the last axes.
+
+    :param cells: of the result, along these axes.
+    :param channels: what happens to coordinates that depend on the channel; None: nothing.
+    """
+    import torch
+
+    first = place.at[0].ndim - len(kernel)
+    taps = []
+    for k, s, p, d, n in zip(kernel, step, left, dilation, cells, strict=True):
+        taps.append(torch.arange(n)[:, None] * s - p + torch.arange(k)[None] * d)
+    field = _wider(place, [(first + a, (k - 1) * d) for a, (k, d) in enumerate(zip(kernel, dilation, strict=True))])
+
+    def change(t):
+        for a, some in enumerate(taps):
+            t = kernel_mean(t, first + a, some)
+        return channels(t) if channels else t
+
+    return place.each(change, field=field, joined=False)
+
+
+def _wider(place: Place, reach: Sequence[tuple[int, float]]) -> tuple[float, ...]:
+    """The receptive field after a kernel that reaches so many cells along some axes."""
+    field = []
+    for t, f in zip(place.grid, place.field, strict=True):
+        f += sum(_pitch(t, axis) * cells for axis, cells in reach)
+        field.append(f)
+    return tuple(field)
+
+
+def _grouped(groups: int, results: int) -> Callable:
+    """Coordinates that depend on the channel, behind a convolution of ``groups``: the mean over each group."""
+
+    def change(t):
+        if t.shape[1] == 1:
+            return t
+        t = t.unflatten(1, (groups, -1)).nanmean(2)
+        return thin(t.repeat_interleave(results // groups, 1))
+
+    return change
+
+
+def _per_axis(value, axes: int) -> list:
+    value = list(value) if isinstance(value, list | tuple) else [value]
+    return value * axes if len(value) == 1 else value
+
+
+def convolution(call: Call) -> list[Place]:
+    x, given = call.place("input"), call.given
+    if x is None:
+        raise NotImplementedError
+    weight = given["weight"]
+    axes = weight.ndim - 2
+    step, left, dilation = (_per_axis(given[n], axes) for n in ("stride", "padding", "dilation"))
+    kernel, cells = weight.shape[2:], call.sizes[0][-axes:]
+    mixer = _grouped(given["groups"], call.sizes[0][1])
+    if given["transposed"]:
+        return [_transposed(x, kernel, step, left, dilation, cells, mixer)]
+    return [convolved(x, kernel, step, left, dilation, cells, mixer)]
+
+
+def _transposed(place: Place, kernel, step, left, dilation, cells, channels) -> Place:
+    """Result j sees cell i where j = i * step - left + tap * dilation for a tap of the kernel."""
+    import torch
+
+    first = place.at[0].ndim - len(kernel)
+    rows = list(zip(kernel, step, left, dilation, cells, strict=True))
+    reach = [(first + a, (k - 1) * d // s) for a, (k, s, _, d, _) in enumerate(rows)]
+
+    def exact(t):
+        for a, (k, s, p, d, n) in enumerate(rows):
+            if t.shape[first + a] > 1:
+                source = torch.arange(n)[:, None] + p - torch.arange(k)[None] * d
+                found = sample_line(t, first + a, (source / s).flatten().double()).unflatten(first + a, (n, k))
+                shape = [1] * (t.ndim + 1)
+                shape[first + a : first + a + 2] = n, k
+                t = found.masked_fill((source % s != 0).reshape(shape), math.nan).nanmean(first + a + 1)
+        return channels(t)
+
+    def even(t):
+        for a, (k, s, p, d, n) in enumerate(rows):
+            t = sample_line(t, first + a, (torch.arange(n) + p - (k - 1) * d / 2).double() / s)
+        return channels(t)
+
+    return _twice(place, exact, even, _wider(place, reach))
+
+
+def _twice(place: Place, exact: Callable, even: Callable, field) -> Place:
+    """``at`` and ``grid`` by rules of their own; one tensor where they come out the same."""
+    at = tuple(exact(t) for t in place.at)
+    grid = tuple(even(t) for t in place.grid)
+    grid = tuple(a if a.shape == g.shape and a.allclose(g, equal_nan=True) else g for a, g in zip(at, grid, strict=True))
+    return replace(place, at=at, grid=grid, field=field, joined=False)
+
+
+def pooling(call: Call) -> list[Place]:
+    place, given = call.placed[0]._place, call.given
+    axes = int(call.name.partition("pool")[2][0])
+    kernel, left = _per_axis(given["kernel_size"], axes), _per_axis(given["padding"], axes)
+    step = _per_axis(given["stride"] or kernel, axes)
+    dilation = _per_axis(given.get("dilation", 1), axes)
+    return [convolved(place, kernel, step, left, dilation, call.sizes[0][-axes:], None)] * len(call.sizes)
+
+
+def adaptive(call: Call) -> list[Place]:
+    """Adaptive pooling from n to m cells: bin j goes from floor(j n / m) to ceil((j + 1) n / m)."""
+    import torch
+
+    (source,) = call.placed[:1]
+    place = source._place
+    axes = range(place.at[0].ndim - len(call.given["output_size"]), place.at[0].ndim)
+    pairs = [(a, source.shape[a], call.sizes[0][a]) for a in axes]
+
+    def exact(t):
+        for a, n, m in pairs:
+            if t.shape[a] > 1:
+                bins = [range(j * n // m, -(-(j + 1) * n // m)) for j in range(m)]
+                t = torch.cat([t[(slice(None),) * a + (slice(b.start, b.stop),)].nanmean(a, True) for b in bins], a)
+        return t
+
+    def even(t):
+        for a, n, m in pairs:
+            t = sample_line(t, a, (torch.arange(m).double() + 0.5) * n / m - 0.5)
+        return t
+
+    found = _twice(place, exact, even, _wider(place, [(a, n / m - 1) for a, n, m in pairs]))
+    changed = any(n != m for _, n, m in pairs)
+    return [replace(found, fixed=place.fixed or changed)] * len(call.sizes)
+
+
+def interpolation(call: Call) -> list[Place]:
+    import torch
+
+    (source,) = call.placed[:1]
+    place, given = source._place, call.given
+    axes = len(call.sizes[0]) - 2
+    corners, nearest = given.get("align_corners", False), "nearest" in call.name
+    shift = 0.5 if "exact" in call.name else 0.0
+    scales = given.get("scale_factors") or [given[k] for k in given if k.startswith("scales")]
+    scales = _per_axis(scales or [None], axes)
+    rows = []
+    for a, scale in zip(range(2, 2 + axes), scales, strict=True):
+        n, m = source.shape[a], call.sizes[0][a]
+        ratio = 1 / scale if scale and scale > 0 else n / m
+        rows.append((a, n, m, (n - 1) / max(m - 1, 1) if corners else ratio))
+
+    def even(t):
+        for a, _, m, ratio in rows:
+            j = torch.arange(m).double()
+            t = sample_line(t, a, j * ratio if corners else (j + 0.5) * ratio - 0.5)
+        return t
+
+    def exact(t):
+        for a, n, m, ratio in rows:
+            if nearest:
+                t = sample_line(t, a, ((torch.arange(m).double() + shift) * ratio).floor().clamp(0, n - 1))
+        return t if nearest else even(t)
+
+    field = _wider(place, [(a, 1) for a, *_ in rows])
+    return [replace(_twice(place, exact, even, field), fixed=False)]
+
+
+def padded(call: Call) -> list[Place]:
+    """Zeros around: the coordinates go on, as they do in the padding of a convolution. Negative padding crops."""
+    import torch
+
+    (source,) = call.placed[:1]
+    pad = call.given["pad"]
+    pairs = [(source.ndim - 1 - n // 2, pad[n], pad[n + 1]) for n in range(0, len(pad), 2)]
+
+    def change(t):
+        for axis, before, after in pairs:
+            t = sample_line(t, axis, torch.arange(-before, source.shape[axis] + after).double())
+        return t
+
+    return [source._place.each(change)]
+
+
+def mirrored(call: Call) -> list[Place]:
+    """Reflected or repeated edges: exactly, the coordinates come back; on an even grid they go on."""
+    import torch
+
+    (source,) = call.placed[:1]
+    pad = call.given["padding"]
+    pairs = [(source.ndim - 1 - n // 2, pad[n], pad[n + 1]) for n in range(0, len(pad), 2)]
+
+    def exact(t):
+        for axis, before, after in pairs:
+            n = source.shape[axis]
+            at = torch.arange(-before, n + after)
+            at = at.clamp(0, n - 1) if "replication" in call.name else (n - 1) - ((n - 1) - at.abs()).abs()
+            t = t.index_select(axis, at) if t.shape[axis] > 1 else t
+        return t
+
+    def even(t):
+        for axis, before, after in pairs:
+            t = sample_line(t, axis, torch.arange(-before, source.shape[axis] + after).double())
+        return t
+
+    return [_twice(source._place, exact, even, source._place.field)]
+
+
+def shuffled(call: Call) -> list[Place]:
+    """``pixel_shuffle``: channels become finer cells, which see what the coarse ones saw."""
+    import torch
+
+    (source,) = call.placed[:1]
+    rows = [(a, call.sizes[0][a], call.given["upscale_factor"]) for a in (-2, -1)]
+
+    def even(t):
+        for a, m, r in rows:
+            t = sample_line(t, a % t.ndim, (torch.arange(m).double() + 0.5) / r - 0.5)
+        return t
+
+    def exact(t):
+        return thin(call.again({id(source): t.expand(source.shape)})) if varies(t) else t
+
+    by_channel = any(t.shape[-3] > 1 for t in source._place.at)
+    return [_twice(source._place, exact, exact if by_channel else even, source._place.field)]
+
+
+def unknown(call: Call, remembered: dict[tuple[int, ...], Place]) -> list[Place]:
+    """What no rule knows: a guess, marked as such. The argument of the same shape, else the last grid of as many cells,
+    else one that spans the input."""
+    sources = [t for t in call.placed if not t._place.nowhere]
+    if not sources:
+        hidden = _hidden([t._place for t in call.placed])
+        return [replace(nowhere(len(s), len(call.voxels)), hidden=hidden) for s in call.sizes]
+    found = []
+    for sizes in call.sizes:
+        like = [t._place for t in sources if tuple(t.shape) == sizes]
+        guess = like[0] if like else remembered.get(sizes[2:]) or _spanning(sizes, call.voxels)
+        guess = guess if guess.at[0].ndim == len(sizes) else nowhere(len(sizes), len(call.voxels))
+        found.append(replace(guess, field=tuple(map(float, call.voxels)), mixed=True, hidden=call.name, joined=False))
+    return found
+
+
+def _spanning(sizes: Sequence[int], voxels: Sequence[int]) -> Place:
+    """Cells that share the input evenly, for a tensor (batch, channel, *cells)."""
+    if len(sizes) != len(voxels) + 1:
+        return nowhere(len(sizes), len(voxels))
+    place = origin((1, *sizes[1:]))
+    lines = []
+    for axis, (t, n, m) in enumerate(zip(place.at, voxels, sizes[1:], strict=True)):
+        lines.append((t + 0.5) * n / m - 0.5 if axis else t[:, :1] * 0)
+    return replace(place, at=tuple(lines), grid=tuple(lines))
+
+
+# fmt: off
+RULES: dict[str, Callable[[Call], list[Place]]] = {
+    **dict.fromkeys((
+        "clone", "_to_copy", "detach", "alias", "lift_fresh", "contiguous", "hardswish", "_prelu_kernel",
+        "log_sigmoid_forward", "native_dropout", "rrelu_with_noise", "tril", "triu", "conj", "_conj",
+        "_conj_physical", "resolve_conj", "resolve_neg", "quantize_per_tensor", "quantize_per_channel", "dequantize",
+        "fake_quantize_per_tensor_affine", "hardsigmoid", "_neg_view", "pin_memory", "hardtanh", "celu",
+        "_fake_quantize_learnable_per_tensor_affine", "fake_quantize_per_tensor_affine_cachemask",
+        "fake_quantize_per_channel_affine_cachemask", "real", "imag", "masked_fill", "copy",
+    ), kept),
+    **dict.fromkeys(("fill", "zero", "fill_", "zero_", "zeros_like", "ones_like", "full_like", "empty_like", "rand_like",
+        "randn_like", "new_zeros", "new_ones", "new_empty", "new_full", "randint_like", "bernoulli"), erased),
+    "copy_": copied,
+    "glu": halved,
+    **dict.fromkeys((
+        "mean", "sum", "amax", "amin", "prod", "var", "std", "var_mean", "std_mean", "logsumexp", "linalg_vector_norm",
+        "norm", "nansum", "nanmean", "any", "all", "argmax", "argmin", "count_nonzero", "aminmax", "nanmedian", "max", "min", "median",
+        "mode", "kthvalue",
+    ), reduction),
+    **dict.fromkeys((
+        "_softmax", "_log_softmax", "softmax", "log_softmax", "_safe_softmax", "native_layer_norm", "layer_norm",
+        "native_group_norm", "native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training",
+        "cudnn_batch_norm", "_batch_norm_with_update", "_fused_rms_norm", "rms_norm", "cumsum", "cumprod",
+        "logcumsumexp", "cummax", "cummin", "batch_norm_elemt",
+    ), normalised),
+    **dict.fromkeys((
+        "mm", "bmm", "addmm", "baddbmm", "addbmm", "mv", "addmv", "linear", "_addmm_activation", "mkldnn_linear",
+        "matmul",
+    ), product),
+    **dict.fromkeys((
+        "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention",
+        "_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention",
+        "_scaled_dot_product_attention_math", "_scaled_dot_product_fused_attention_overrideable",
+        "scaled_dot_product_attention", "_native_multi_head_attention", "_transformer_encoder_layer_fwd",
+        "_flash_attention_forward", "_efficient_attention_forward",
+    ), attention),
+    **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu", "mkldnn_rnn_layer", "_cudnn_rnn", "miopen_rnn"), recurrent),
+    **dict.fromkeys((
+        "permute", "transpose", "t", "slice", "select", "narrow", "unsqueeze", "squeeze", "expand", "unfold", "split",
+        "split_with_sizes", "unbind", "diagonal", "as_strided", "numpy_T", "movedim", "swapaxes", "permute_copy",
+        "gather", "index_select", "take", "take_along_dim", "repeat", "tile", "repeat_interleave", "stack",
+        "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle", "rot90", "slice_scatter", "select_scatter",
+        "scatter", "index_put", "index_copy", "masked_select", "diagonal_scatter", "as_strided_scatter",
+    ), moved),
+    **dict.fromkeys(("flip", "roll"), moved_whole_axes),
+    **dict.fromkeys(("view", "_unsafe_view", "reshape", "flatten", "unflatten", "view_as", "_reshape_alias",
+        "_reshape_copy", "view_copy"), reshaped),
+    "index": indexed,
+    "_unsafe_index": indexed,
+    "cat": concatenated,
+    **dict.fromkeys(("topk", "sort"), chosen),
+    **dict.fromkeys(("im2col", "col2im"), folded),
+    **dict.fromkeys(("grid_sampler_2d", "grid_sampler_3d", "cudnn_grid_sampler"), sampled),
+    "embedding": looked_up,
+    **dict.fromkeys(("convolution", "_convolution", "convolution_overrideable"), convolution),
+    **dict.fromkeys(("max_pool2d_with_indices", "max_pool3d_with_indices", "max_pool1d", "avg_pool1d", "avg_pool2d",
+        "avg_pool3d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices"), pooling),
+    **dict.fromkeys((f"{kind}adaptive_{name}_pool{n}d" for kind in ("", "_") for name in ("avg", "max") for n in (1, 2, 3)),
+        adaptive),
+    **dict.fromkeys((
+        "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_linear1d", "upsample_bilinear2d",
+        "upsample_trilinear3d", "upsample_bicubic2d", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d",
+        "_upsample_nearest_exact3d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa",
+    ), interpolation),
+    "constant_pad_nd": padded,
+    **dict.fromkeys((f"{kind}_pad{n}d" for kind in ("reflection", "replication") for n in (1, 2, 3)), mirrored),
+    "pixel_shuffle": shuffled,
+}
+# fmt: on
+"""By the operator's name in ATen; what torch tags as pointwise needs no entry."""

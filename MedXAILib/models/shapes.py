@@ -1,0 +1,99 @@
+"""What common operators give on torch's meta device.
+
+torch's own rules for these are Python: they would take most of a traced pass, and the first one imports torch's compiler
+(seconds). Anything out of the ordinary is left to torch itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def result_of(name: str, given: dict) -> torch.Tensor | tuple | None:
+    """The result of an operator, shape and type alone; None where torch has to say.
+
+    :param given: its arguments by the names of the schema, defaults filled in; tensors are on the meta device.
+    """
+    import torch
+
+    rule = RULES.get(name)
+    x = given.get("self", given.get("input"))
+    if rule is None or (rule is not _joined and not isinstance(x, torch.Tensor)):
+        return None
+    return rule(x, given)
+
+
+def _same(x: torch.Tensor, given: dict) -> torch.Tensor | None:
+    """One argument, or others of one number or one for each channel."""
+    import torch
+
+    others = [t for t in given.values() if isinstance(t, torch.Tensor) and t is not x]
+    fits = all(t.numel() == 1 or (x.ndim > 1 and t.numel() == x.shape[1] == t.shape[min(1, t.ndim - 1)]) for t in others)
+    return x.new_empty(x.shape) if x.is_floating_point() and fits else None
+
+
+def _normed(x: torch.Tensor, given: dict) -> tuple | None:
+    """A norm and its statistics, which nobody asks for."""
+    import torch
+
+    inner = given.get("normalized_shape")
+    wanted = tuple(inner) if inner is not None else x.shape[1:2]
+    names = ("weight", "bias", "running_mean", "running_var")
+    own = [given[n] for n in names if isinstance(given.get(n), torch.Tensor)]
+    fits = inner is None or tuple(x.shape[-len(wanted) :]) == wanted
+    if not fits or not x.is_floating_point() or any(tuple(t.shape) != tuple(wanted) for t in own):
+        return None
+    return x.new_empty(x.shape), x.new_empty(0), x.new_empty(0)
+
+
+def _broadcast(x: torch.Tensor, given: dict) -> torch.Tensor | None:
+    import torch
+
+    other = given.get("other")
+    if not x.is_floating_point() or given.get("rounding_mode"):
+        return None
+    if isinstance(other, int | float):
+        return x.new_empty(x.shape)
+    if not isinstance(other, torch.Tensor) or other.dtype != x.dtype:
+        return None
+    return x.new_empty(torch.broadcast_shapes(x.shape, other.shape))
+
+
+def _joined(_x, given: dict) -> torch.Tensor | None:
+    parts = list(given["tensors"])
+    axis = given["dim"]
+    shape = list(parts[0].shape)
+    shape[axis] = sum(t.shape[axis] for t in parts if t.ndim == len(shape))
+    fits = all(
+        t.ndim == len(shape)
+        and t.dtype == parts[0].dtype
+        and all(n == m or a == axis % len(shape) for a, (n, m) in enumerate(zip(t.shape, shape, strict=True)))
+        for t in parts
+    )
+    return parts[0].new_empty(shape) if fits else None
+
+
+def _averaged(x: torch.Tensor, given: dict) -> torch.Tensor | None:
+    axes = given.get("dim")
+    if not axes or given.get("dtype") or not x.is_floating_point():
+        return None
+    gone = {a % x.ndim for a in axes}
+    return x.new_empty([1 if a in gone else n for a, n in enumerate(x.shape) if given["keepdim"] or a not in gone])
+
+
+# fmt: off
+RULES: dict[str, Callable] = {
+    **dict.fromkeys((
+        "relu", "gelu", "silu", "leaky_relu", "elu", "hardtanh", "hardswish", "hardsigmoid", "sigmoid", "tanh", "mish",
+        "softplus", "neg", "exp", "sqrt", "rsqrt", "abs", "_prelu_kernel", "clone", "roll", "flip", "square",
+    ), _same),
+    **dict.fromkeys(("native_batch_norm", "native_layer_norm", "native_group_norm"), _normed),
+    **dict.fromkeys(("add", "sub", "mul", "div"), _broadcast),
+    "cat": _joined,
+    "mean": _averaged,
+}
+# fmt: on
