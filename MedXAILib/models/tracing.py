@@ -286,15 +286,17 @@ def _remember_view(function, args, kwargs, output) -> None:
 
 
 def _copied(network: torch.nn.Module) -> torch.nn.Module | None:
-    """A network to try things on: the parameters are shared, everything else is its own. None where it cannot be copied, or
-    where somebody listens to a module: a copy would speak to him of an input that is none."""
-    kinds = ("_forward_hooks", "_forward_pre_hooks")
-    if any(getattr(module, kind, None) for module in network.modules() for kind in kinds):
-        return None
+    """A network to try things on: the parameters are shared, everything else is its own, and whoever listens to the network
+    does not listen to the copy. None where it cannot be copied."""
     try:
-        return copy.deepcopy(network, {id(p): p for p in network.parameters()})
+        other = copy.deepcopy(network, {id(p): p for p in network.parameters()})
     except Exception:  # whatever a network may keep
         return None
+    for module in other.modules():
+        for hooks in (getattr(module, "_forward_hooks", {}), getattr(module, "_forward_pre_hooks", {})):
+            for key in [key for key, hook in hooks.items() if not type(hook).__module__.startswith("torch.")]:
+                del hooks[key]  # torch's own make the weights (spectral norm)
+    return other
 
 
 @contextmanager
