@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import NOTICE, __version__
 from ..attribution.methods import FAILS, Facts, Method
-from ..errors import InputError
+from ..errors import Caveat, InputError
 from ..regions import spread
 from ..tiling import Tiling
 from ..volume import Labels, Volume, resample, spacing
@@ -126,10 +126,12 @@ def choose_slices(spec: str, score: Score, prediction: Prediction) -> list[int]:
 def common_limits(case: Case, m: Method, score: Score, values: np.ndarray, kept: Sequence[int] | None) -> Iterator[str]:
     """What limits belief in any map of this kind."""
     yield from score.remarks
+    yield Caveat("method", m.reading)
     if m.randomisation == FAILS:
-        yield (
-            f"{m.title} fails the randomisation check (Adebayo et al. 2018): it shows edges of the input, even where the "
-            "network has learnt nothing."
+        yield Caveat(
+            "randomisation",
+            f"{m.title} failed the published randomisation check (Adebayo et al. 2018, Sixt et al. 2020): it shows edges of "
+            "the input, even where a network has learnt nothing.",
         )
     if not score.empty and not values.any():
         yield f"The map is empty: nothing here raises the score of {score.label}."
@@ -164,7 +166,7 @@ def provenance(case: Case, m: Method, score: Score, kept: Sequence[int] | None) 
         "weights_sha256": case.model.weights_sha256,
         "method": m.name,
         "method_reference": m.reference,
-        "randomisation_check": m.randomisation,
+        "published_randomisation_check": f"{m.randomisation}; not run on this network",
         "target": score.name,
         "class": score.label,
         "score": "probability" if score.probabilities else "logit",
