@@ -41,7 +41,8 @@ PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 NAMED_SPACES = {
     f"{name}{time}"
     for name, time in product(
-        ("left-posterior-superior", "lps", "right-anterior-superior", "ras", "left-anterior-superior", "las"), ("", "-time")
+        ("left-posterior-superior", "lps", "right-anterior-superior", "ras", "left-anterior-superior", "las"),
+        ("", "-time"),
     )
 } | {"lpst", "rast", "last"}
 """NRRD spaces that lie in the patient."""

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+OPPOSITE = dict(zip("RLAPSI", "LRPAIS", strict=True))
 ANATOMICAL = {"sagittal": 0, "coronal": 1, "axial": 2}
 """The anatomical axis (0 R-L, 1 A-P, 2 S-I) that slices of a plane follow each other along."""
 GEOMETRY = ("position", "orientation", "spacing", "thickness")
@@ -123,9 +124,9 @@ class Volume:
         known = not {"spacing", "thickness", MAGNIFICATION}.intersection(self.source.assumed)
         return "mL" if known else self.elements
 
-    def size(self, count: int) -> float:
-        """So many voxels in :attr:`size_unit`."""
-        return float(count) * (self.voxel_ml if self.size_unit == "mL" else 1)
+    def ml(self, count: int) -> float | None:
+        """So many voxels in mL; None where the file does not give their size."""
+        return float(count) * self.voxel_ml if self.size_unit == "mL" else None
 
     def axis_index(self, axis: str) -> int:
         """The index axis (0 i, 1 j, 2 k) along which slices of a plane follow each other.
@@ -180,13 +181,13 @@ class Labels:
         counts = np.bincount(self.volume.array.ravel(), minlength=highest + 1)
         return {row.name: int(counts[row.value]) for row in self.rows}
 
-    def ml(self) -> dict[str, float]:
-        """Volume of each row in mL: of the affine, given or assumed."""
-        return {name: count * self.volume.voxel_ml for name, count in self.counts().items()}
+    def ml(self) -> dict[str, float | None]:
+        """Volume of each row in mL; None where the file does not give the size of a voxel."""
+        return {name: self.volume.ml(count) for name, count in self.counts().items()}
 
     def sizes(self) -> dict[str, float]:
         """Size of each row in the volume's :attr:`~Volume.size_unit`."""
-        return {name: self.volume.size(count) for name, count in self.counts().items()}
+        return self.counts() if self.volume.size_unit != "mL" else self.ml()
 
 
 def apply(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -293,9 +294,10 @@ def _slabs(channel, affine, onto, shape, order, outside, dtype, depth: int = 16)
         yield start, slice(start, start + size[0]), values
 
 
-def size_words(size: float, unit: str) -> str:
-    """A size as told to people: 12.3 mL, 456 pixels."""
-    return f"{size:.1f} mL" if unit == "mL" else f"{size:.0f} {unit}"
+def size_words(count: int, volume: Volume) -> str:
+    """So many voxels of a volume, as told to people: 12.3 mL, or 456 pixels."""
+    ml = volume.ml(count)
+    return f"{count} {volume.elements}" if ml is None else f"{ml:.1f} mL"
 
 
 def label_colors(count: int) -> list[tuple[float, float, float]]:

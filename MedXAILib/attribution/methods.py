@@ -74,6 +74,7 @@ class LayerMethod(Method):
     :ivar alone: its gradient is that of each window's own score.
     :ivar stages: by default all stages of the network are explained, not one layer.
     :ivar pooled: only where the head is pooling and one linear layer.
+    :ivar averages: it gives a channel the mean of its gradients as one weight for all positions.
     """
 
     kind = "layer"
@@ -86,6 +87,7 @@ class LayerMethod(Method):
     alone: bool = False
     stages: bool = False
     pooled: bool = False
+    averages: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,6 +198,7 @@ METHODS: dict[str, Method] = {
             randomisation=PASSES,
             gathers=(cam.mean_gradient,),
             map=cam.gradcam,
+            averages=True,
         ),
         LayerMethod(
             name="layerwise",
@@ -206,6 +209,7 @@ METHODS: dict[str, Method] = {
             randomisation=PASSES,
             gathers=(cam.mean_gradient,),
             map=cam.gradcam,
+            averages=True,
             stages=True,
         ),
         LayerMethod(
@@ -229,6 +233,7 @@ METHODS: dict[str, Method] = {
             reading="Grad-CAM++ counts only gradients that raise the score: evidence against the class is not shown.",
             gathers=(cam.activation_sums, cam.plusplus_weights),
             map=cam.gradcam_plusplus,
+            averages=True,
             alone=True,
         ),
         LayerMethod(
@@ -257,6 +262,7 @@ METHODS: dict[str, Method] = {
             reading="XGrad-CAM gives each channel one weight for all places and keeps only what raises the score: evidence against the class is not shown.",
             gathers=(cam.xgrad_sums,),
             map=cam.xgradcam,
+            averages=True,
         ),
         LayerMethod(
             name="segxrescam",
