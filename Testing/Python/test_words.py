@@ -20,7 +20,6 @@ from MedXAILib.outputs.files import Folder
 from MedXAILib.outputs.nodes import Overlay
 from MedXAILib.volume import Source, Volume
 
-
 ROOT = Path(__file__).parents[2]
 
 
