@@ -520,7 +520,12 @@ def report(summary: dict, output: Path, shown: list[Path]) -> None:
             ranked = sorted(case["probabilities"].items(), key=lambda pair: -pair[1])
             print(f"{case['input']}: " + ", ".join(f"{name} {p:.3f}" for name, p in ranked))
         else:
-            print(f"{case['input']}: " + ", ".join(f"{name} {ml:.1f} mL" for name, ml in case["volume_ml"].items()))
+            sizes = (
+                [f"{name} {ml:.1f} mL" for name, ml in case["volume_ml"].items()]
+                if "volume_ml" in case
+                else [f"{name} {count} voxels" for name, count in case["voxels"].items()]
+            )
+            print(f"{case['input']}: " + ", ".join(sizes))
         for m in case["maps"]:
             place = f" at {m['layer']}" if m["layer"] else ""
             print(f"  {m['class']}, {m['method']}{place}: {m['seconds']:.1f} s, {m['evaluations']} model evaluations")

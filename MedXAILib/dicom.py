@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import InputError
-from .volume import LPS_RAS, SHEAR_TOLERANCE, Source, Volume, apply, shear
+from .volume import LPS_RAS, MAGNIFICATION, SHEAR_TOLERANCE, Source, Volume, apply, shear
 
 POSITION_TOLERANCE_MM = 0.05
 POSITION_TOLERANCE = 0.02
@@ -279,10 +279,11 @@ def read_series(path: str | Path, *, series: str | None = None, frame: int | Non
         with checked(file):
             planes += planes_of(file, data)
     planes = one_volume(path, without_copies(planes, remarks), frame, remarks)
+    assumed: tuple[str, ...] = ()
     if len(planes) > 1:
         affine = stack(path, planes)
     else:
-        affine = single_affine(planes[0], remarks)
+        affine, assumed = single_affine(planes[0], remarks)
         if path.is_file() and planes[0].position is not None:
             remarks.append("one slice of a series; give its folder to read the whole")
     array = voxels(planes, chosen.modality, remarks)
@@ -297,7 +298,9 @@ def read_series(path: str | Path, *, series: str | None = None, frame: int | Non
             "modality": chosen.modality,
         }
     try:
-        return Volume(array, LPS_RAS @ affine, Source(path.resolve().name, "dicom", uids, tuple(remarks)))
+        letters = patient_letters(first) if "orientation" in assumed else ""
+        source = Source(path.resolve().name, "dicom", uids, tuple(remarks), assumed, letters)
+        return Volume(array, LPS_RAS @ affine, source)
     except ValueError as error:
         raise InputError(f"{path}: its geometry makes no sense ({error}); export the series again.") from None
 
@@ -329,9 +332,11 @@ def plane_of(path: Path, data, groups: list, frame: int) -> Plane:
         return float(value) if value is not None and np.isfinite(float(value)) else otherwise
 
     spacing = numbers(look("PixelSpacing", "PixelMeasuresSequence"), 2)
-    at_detector = spacing is None
-    if at_detector:
-        spacing = numbers(data.get("ImagerPixelSpacing"), 2)
+    detector = numbers(data.get("ImagerPixelSpacing"), 2)
+    # the patient's own where the two differ, or a calibration is named (DICOM PS3.3, 10.7.1.3)
+    same = spacing is not None and detector is not None and np.allclose(spacing, detector, rtol=1e-3)
+    at_detector = spacing is None or (same and not data.get("PixelSpacingCalibrationType"))
+    spacing = detector if spacing is None else spacing
     orientation = numbers(look("ImageOrientationPatient", "PlaneOrientationSequence"), 6)
     if orientation is not None and np.abs(np.linalg.norm(orientation.reshape(2, 3), axis=1) - 1).max() > 1e-3:
         orientation = None
@@ -499,22 +504,37 @@ def plane_affine(plane: Plane, step: np.ndarray) -> np.ndarray:
     return affine
 
 
-def single_affine(plane: Plane, remarks: list[str]) -> np.ndarray:
-    """IJK-to-LPS of one plane; what the file lacks is assumed, and said."""
-    lacking = []
+def single_affine(plane: Plane, remarks: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """IJK-to-LPS of one plane, and what of it is assumed, as the file lacks it; this is said, too."""
+    lacking, assumed = [], []
     if plane.position is None or plane.orientation is None:
+        assumed += ["position", "orientation"]
         lacking.append("place in the patient (rows go to the back, columns to the left)")
         plane = replace(plane, position=np.zeros(3), orientation=np.array([1.0, 0, 0, 0, 1, 0]))
     if plane.spacing is None:
+        assumed.append("spacing")
         lacking.append("pixel spacing (1 mm)")
         plane = replace(plane, spacing=(1.0, 1.0))
     if plane.thickness is None:
+        assumed.append("thickness")
         lacking.append("slice thickness (1 mm)")
     if plane.at_detector:
+        assumed.append(MAGNIFICATION)
         remarks.append("the pixel spacing is the detector's; lengths in the patient are shorter")
     if lacking:
         remarks.append("the file lacks what is assumed here: " + ", ".join(lacking))
-    return plane_affine(plane, normal(plane) * (plane.thickness or 1.0))
+    return plane_affine(plane, normal(plane) * (plane.thickness or 1.0)), tuple(assumed)
+
+
+def patient_letters(data) -> str:
+    """Where rows and columns run to by PatientOrientation, as ``RI`` for ``R\\F``: the first letter of each counts, and
+    is the strongest (DICOM PS3.3, C.7.6.1.1.1). Empty where it is absent, makes no sense, or is an animal's."""
+    ways = [str(way).strip().upper() for way in data.get("PatientOrientation") or ()]
+    if data.get("AnatomicalOrientationType") == "QUADRUPED" or len(ways) != 2 or not all(ways):
+        return ""
+    letters = "".join({"H": "S", "F": "I"}.get(way[0], way[0]) for way in ways)
+    axes = [next((n for n, axis in enumerate(("RL", "AP", "SI")) if letter in axis), None) for letter in letters]
+    return letters if None not in axes and axes[0] != axes[1] else ""
 
 
 # Pixels --------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import struct
 import zlib
 from contextlib import suppress
 from dataclasses import replace
+from itertools import product
 from math import prod
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from . import NOTICE, dicom
 from .dicom import quiet, require_memory
 from .errors import InputError
 from .volume import (
+    GEOMETRY,
     LPS_RAS,
     SHEAR_TOLERANCE,
     Label,
@@ -36,6 +38,14 @@ NIFTI = (".nii", ".nii.gz", ".hdr", ".img", ".img.gz")
 NRRD = (".nrrd", ".nhdr")
 META = (".mha", ".mhd")
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+NAMED_SPACES = {
+    f"{name}{time}"
+    for name, time in product(
+        ("left-posterior-superior", "lps", "right-anterior-superior", "ras", "left-anterior-superior", "las"),
+        ("", "-time"),
+    )
+} | {"lpst", "rast", "last"}
+"""NRRD spaces that lie in the patient."""
 UNPLACED = "the header does not say how the volume lies in the patient; axes and origin are a guess"
 FREESURFER = (".mgz", ".mgh")
 WRITABLE = (".nrrd", ".nii.gz", ".nii", ".mha")
@@ -132,6 +142,8 @@ class NiftiHeader(NamedTuple):
     qform: np.ndarray | None
     preferred: np.ndarray | None
     """The affine of the two that ITK prefers: the qform, unless the sform says that it is the scanner's own."""
+    unit: bool
+    """Whether the spacing has a unit of length."""
 
 
 def read_nifti(path: Path, frame: int | None) -> Volume:
@@ -157,7 +169,7 @@ def read_nifti(path: Path, frame: int | None) -> Volume:
         volume = remark(volume, "the alpha channel was dropped")
     given = {name: form for name, form in (("sform", header.sform), ("qform", header.qform)) if form is not None}
     if not given:
-        return remark(volume, UNPLACED)
+        return unplaced(volume, spacing=header.unit)
     unused = [name for name, form in given.items() if not same_affine(volume.affine, form, volume.shape, 0.01)]
     if len(unused) == len(given):
         raise InputError(
@@ -223,7 +235,7 @@ def nifti_header(path: Path) -> NiftiHeader:
         qform = usable(scale * qform) if qform_code > 0 else None
     preferred = sform if qform is None or (sform is not None and sform_code == 1) else qform
     needed = int(max(offset, 0)) + prod(shape) * (NIFTI_BYTES | NIFTI_COMPLEX)[datatype]
-    return NiftiHeader(needed, datatype, sform, qform, preferred)
+    return NiftiHeader(needed, datatype, sform, qform, preferred, raw[123] & 7 in (1, 2, 3))
 
 
 def usable(affine: np.ndarray) -> np.ndarray | None:
@@ -313,13 +325,17 @@ def read_itk(path: Path, frame: int | None, flat_affine: np.ndarray | None = Non
         return placed(path, array, itk_affine(image), remarks)
     if flat_affine is not None:
         return placed(path, array[None], flat_affine, remarks)
-    return placed(path, array[None], itk_affine(image), ["a 2-D image, read as one slice of 1 mm"])
+    volume = placed(path, array[None], itk_affine(image), ["a 2-D image, read as one slice of 1 mm"])
+    return assuming(volume, ("position", "orientation", "thickness"))
 
 
 def read_nrrd(path: Path, frame: int | None) -> Volume:
-    """NRRD; one that names no space may lie anywhere, and a remark says so."""
-    volume = read_itk(path, frame)
-    return volume if "\nspace:" in nrrd_header(path) else remark(volume, UNPLACED)
+    """NRRD; one that names no space of the patient may lie anywhere, and a remark says so."""
+    volume, lines = read_itk(path, frame), nrrd_header(path).splitlines()
+    fields = {key.strip(): value.strip() for key, mark, value in (line.partition(":") for line in lines) if mark}
+    if fields.get("space", "").lower() in NAMED_SPACES:
+        return volume
+    return unplaced(volume, spacing="spacings" in fields or "space directions" in fields)
 
 
 def nrrd_header(path: Path) -> str:
@@ -355,7 +371,10 @@ def read_meta(path: Path, frame: int | None) -> Volume:
             size = inflated_size(path, start, needed) if stored <= size else 0
         if size < needed:
             raise InputError(f"{path}: the file is cut short or damaged; copy or download it again.")
-    return read_itk(path, frame)
+    volume = read_itk(path, frame)
+    if set(fields.get("AnatomicalOrientation", "?")) <= set("RLAPSI"):
+        return volume
+    return unplaced(volume, spacing="ElementSpacing" in fields or "ElementSize" in fields)
 
 
 def inflated_size(path: Path, start: int, enough: int) -> int:
@@ -443,6 +462,21 @@ def remark(volume: Volume, text: str) -> Volume:
     return replace(volume, source=replace(volume.source, remarks=(*volume.source.remarks, text)))
 
 
+def assuming(volume: Volume, parts: tuple[str, ...]) -> Volume:
+    """The volume with these parts of its geometry known to be assumed."""
+    assumed = tuple(part for part in GEOMETRY if part in (*volume.source.assumed, *parts))
+    return replace(volume, source=replace(volume.source, assumed=assumed))
+
+
+def unplaced(volume: Volume, spacing: bool) -> Volume:
+    """A volume whose header does not say how it lies in the patient, with the remark.
+
+    :param spacing: whether the header gives the spacing at least.
+    """
+    parts = ("position", "orientation") if spacing else ("position", "orientation", "spacing", "thickness")
+    return assuming(remark(volume, UNPLACED), parts)
+
+
 # Pictures ------------------------------------------------------------------------------------------------------------
 
 
@@ -467,7 +501,7 @@ def read_picture(path: Path, frame: int | None) -> Volume:
     except Exception:  # PIL's decoders raise whatever they stumble over
         raise InputError(f"{path}: the picture is damaged or too large; save it again as PNG.") from None
     remarks = ["a picture: no spacing or place in the patient is known, 1 mm is assumed", *change, *changes]
-    return placed(path, array[None], np.diag([-1.0, -1.0, 1.0, 1.0]), remarks)
+    return assuming(placed(path, array[None], np.diag([-1.0, -1.0, 1.0, 1.0]), remarks), GEOMETRY)
 
 
 def pixels(picture) -> tuple[np.ndarray, list[str]]:
@@ -721,21 +755,29 @@ def describe(path: str | Path, series: str | None = None, frame: int | None = No
     return {
         "name": volume.source.name,
         "format": volume.source.format,
-        "geometry": {
-            "shape": list(volume.shape),
-            "spacing_mm": rounded(volume.spacing),
-            "extent_mm": rounded(volume.spacing * volume.shape),
-            "origin_ras_mm": rounded(volume.affine[:3, 3]),
-            "axes": volume.axes,
-            "oblique_degrees": round(oblique_degrees(volume.affine), 3),
-            "handedness": "left" if left_handed(volume.affine) else "right",
-            "affine": volume.affine.tolist(),
-        },
+        "geometry": geometry(volume),
         "channels": volume.channels,
         "intensities": intensities(volume.array),
         "series": [one.row() for one in dicom.list_series(path)] if is_dicom else [],
         "remarks": [*volume.source.remarks, *oddities(volume)],
     }
+
+
+def geometry(volume: Volume) -> dict:
+    """What the file says of shape, spacing and place; what it does not say is named instead."""
+    given, facts = volume.placed, {"shape": list(volume.shape)}
+    if volume.unit:
+        unit = volume.unit.replace(" ", "_")
+        facts |= {f"spacing_{unit}": rounded(volume.spacing), f"extent_{unit}": rounded(volume.spacing * volume.shape)}
+    if given:
+        facts["origin_ras_mm"] = rounded(volume.affine[:3, 3])
+    if volume.axes:
+        facts["axes"] = volume.axes
+    if "orientation" not in volume.source.assumed:
+        facts["oblique_degrees"] = round(oblique_degrees(volume.affine), 3)
+        facts["handedness"] = "left" if left_handed(volume.affine) else "right"
+    facts["affine" if given else "assumed_affine"] = volume.affine.tolist()
+    return facts | ({"not_in_the_file": list(volume.source.assumed)} if volume.source.assumed else {})
 
 
 def rounded(values) -> list[float]:
@@ -760,10 +802,10 @@ def intensities(array: np.ndarray) -> dict:
 def oddities(volume: Volume) -> list[str]:
     """What a volume alone shows to be unusual, one sentence each."""
     found = []
-    if left_handed(volume.affine):
+    if left_handed(volume.affine) and volume.placed:
         found.append("left-handed: Slicer reorders the slices when it writes this volume")
     ratio = volume.spacing.max() / volume.spacing.min()
-    if ratio > 3:
+    if ratio > 3 and volume.unit:
         found.append(f"anisotropic: the coarsest spacing is {ratio:.1f} times the finest")
     low, high = volume.array.min(), volume.array.max()
     if low == high:

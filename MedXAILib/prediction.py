@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import InputError
+from .errors import Caveat, InputError
 from .models.card import FROM_FILE, ModelCard
 from .models.layers import Layer, coarsest_stride, inspect
 from .preparation import Prepared, prepare
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
     from .attribution.tape import TapeCache
     from .models.loading import Model
+
+
+NEARLY_ALL = 0.9
+"""From this share of an image, one class is remarked."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +70,8 @@ class Prediction:
         if self.card.task == "classification":
             probabilities = self.probabilities
             return max(probabilities, key=probabilities.get)
-        volumes = self.labels.ml()
-        return max(volumes, key=volumes.get)
+        counts = self.labels.counts()
+        return max(counts, key=counts.get)
 
     def piece_weights(self, index: int) -> np.ndarray:
         """Classification: part of each piece in the score of class ``index``: each slice counts for itself; of windows
@@ -82,6 +86,20 @@ class Prediction:
     def probability(self, index: int, where: tuple = ()) -> np.ndarray:
         """Segmentation: probability of a class on the network's grid, float32 (d0, d1, d2), or in a box of it."""
         return activate(self.logits[(slice(None), *where)], self.card, axis=0)[index]
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is odd about it: a segmentation that is one class nearly throughout."""
+        counts = {} if self.labels is None else self.labels.counts()
+        if not counts or (share := counts[self.top] / self.labels.volume.array.size) < NEARLY_ALL:
+            return ()
+        return (
+            Caveat(
+                "one-class",
+                f"{self.card.name} calls {share:.0%} of the whole image {self.top}: a network that was not trained, or an "
+                "input of another kind, looks like this; do not trust the segmentation or its maps before you know why.",
+            ),
+        )
 
     @cached_property
     def winners(self) -> np.ndarray:

@@ -12,12 +12,11 @@ import numpy as np
 
 from .errors import InputError
 from .models.card import Intensity, ModelCard
-from .volume import Volume, apply, axis_codes, nearest_axes, resample, same_affine
+from .volume import OPPOSITE, Volume, apply, axis_codes, nearest_axes, resample, same_affine
 
 if TYPE_CHECKING:
     import torch
 
-OPPOSITE = dict(zip("RLAPSI", "LRPAIS", strict=True))
 ALLOWED_TRANSFORMS = (
     "GaussianSmooth",
     "GaussianSharpen",

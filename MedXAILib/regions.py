@@ -17,27 +17,31 @@ class Region:
     """One hot region of a map.
 
     :ivar value: its value in the Labels.
-    :ivar centroid: R, A, S in mm, weighted by the mass.
+    :ivar volume_ml: None where the file does not give the size of a voxel.
+    :ivar centroid: R, A, S in mm, weighted by the mass; ``index``: the same in voxels, i, j, k.
     :ivar peak: the highest value of the map in it.
     :ivar mass_share: the mass in it, over all positive mass.
     """
 
     value: int
     name: str
-    volume_ml: float
+    voxels: int
+    volume_ml: float | None
     centroid: tuple[float, float, float]
+    index: tuple[float, float, float]
     peak: float
     mass_share: float
 
 
 @dataclass(frozen=True)
 class Superpixel:
-    """One superpixel: its value in the Labels, its coefficient in LIME's surrogate, its volume."""
+    """One superpixel: its value in the Labels, its coefficient in LIME's surrogate, its size."""
 
     value: int
     name: str
     coefficient: float
-    volume_ml: float
+    voxels: int
+    volume_ml: float | None
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,8 @@ def hot_regions(
     renumber = np.zeros(count + 1, np.min_scalar_type(len(order)))
     renumber[order] = np.arange(1, len(order) + 1)
     moments = np.stack([np.bincount(number, held * index, count + 1) for index in reversed(where)], -1)
-    centroids = heat.ras(moments[order] / masses[order, None])
+    indices = moments[order] / masses[order, None]
+    centroids = heat.ras(indices)
     peaks = np.zeros(count + 1)
     np.maximum.at(peaks, number, heat.array[where])
     total = weight[weight > 0].sum(dtype=np.float64)
@@ -93,12 +98,14 @@ def hot_regions(
         Region(
             value=value,
             name=f"region {value}",
-            volume_ml=float(sizes[n] * heat.voxel_ml),
+            voxels=int(sizes[n]),
+            volume_ml=heat.ml(sizes[n]),
             centroid=tuple(centroid.tolist()),
+            index=tuple(index.tolist()),
             peak=float(peaks[n]),
             mass_share=float(masses[n] / total),
         )
-        for value, (n, centroid) in enumerate(zip(order, centroids, strict=True), 1)
+        for value, (n, centroid, index) in enumerate(zip(order, centroids, indices, strict=True), 1)
     ]
     labels = [Label(row.value, row.name, color) for row, color in zip(rows, label_colors(len(rows)), strict=True)]
     return Labels(heat.with_array(renumber[components]), tuple(labels)), rows
@@ -132,9 +139,10 @@ def superpixel_rows(labels: Labels, coefficients: dict[int, float]) -> list[Supe
     :param coefficients: of every label value that has a row.
     """
     highest = max((row.value for row in labels.rows), default=0)
-    ml = np.bincount(labels.volume.array.ravel(), minlength=highest + 1) * labels.volume.voxel_ml
+    counts = np.bincount(labels.volume.array.ravel(), minlength=highest + 1)
     rows = [
-        Superpixel(row.value, row.name, float(coefficients[row.value]), float(ml[row.value])) for row in labels.rows
+        Superpixel(row.value, row.name, float(coefficients[row.value]), int(n), labels.volume.ml(n))
+        for row, n in ((row, counts[row.value]) for row in labels.rows)
     ]
     return sorted(rows, key=lambda row: -row.coefficient)
 

@@ -22,7 +22,7 @@ from .progress import Progress, portion, silent
 from .provenance import available_memory, peak_memory, versions
 from .regions import foreground
 from .targets import ClassScore, ComponentScore, MaskScore, RegionScore, Target, VoxelScore
-from .volume import Labels, Volume, resample, spacing
+from .volume import Labels, Volume, resample, size_words, spacing
 
 if TYPE_CHECKING:
     from .attribution.tape import TapeCache
@@ -119,6 +119,10 @@ def carry_out(
     if new:
         for remark in (*opened.prepared.reference.source.remarks, *opened.prepared.remarks):
             say(remark)
+        if model.weights_sha256 and model.card.weights.sha256 is None:
+            say(
+                f"{model.card.name}: the card names no sha256 of its weights, so nothing tells whether these are the ones it describes."
+            )
         say_memory(memory_estimate(opened.found, layers), say)
     if opened.prediction is None:
         both = job.task == "explain"
@@ -126,6 +130,8 @@ def carry_out(
             model, opened.prepared, tapes=opened.tapes, progress=portion(progress, 0, 2) if both else progress
         )
         opened.pass_seconds = pass_seconds(model, opened)
+        for remark in opened.prediction.remarks:
+            say(remark)
         if both:
             progress = portion(progress, 1, 2)
     attributions = []
@@ -409,7 +415,7 @@ def _montages(model, case: Case, result: Result, stem: str, out: files.Folder, s
             return
         from .outputs.sheet import write_montage
 
-        overlays = [nodes.Overlay(a.layer, a.volume, a.signed, title(a)) for a in some]
+        overlays = [nodes.Overlay(a.layer, a.volume, a.signed, title(a), a.limits) for a in some]
         scores = [a.provenance["linear_score"] for a in some]
         path = out.picture(stem, target, "layerwise")
         heading = f"{model.card.name} · {case.name} · {target} · {some[0].provenance['fact']} · Layer-wise Grad-CAM"
@@ -433,7 +439,9 @@ def _case_summary(case: Case, result: Result) -> dict:
             "aggregation": prediction.aggregation,
         }
     else:
-        facts["volume_ml"] = {c: round(v, 6) for c, v in prediction.labels.ml().items()}
+        labels = prediction.labels
+        size = "volume_ml" if labels.volume.size_unit == "mL" else "voxels"
+        facts[size] = {c: round(v, 6) for c, v in labels.sizes().items()}
     facts["maps"] = [
         {
             "class": a.target,
@@ -481,14 +489,16 @@ def check_card(job: Job, picture: Path, progress: Progress = silent) -> list[str
     seen = prepared.volume(x[0] if len(x) == 1 else x.transpose(1, 2, 3, 0))
     heading = f"{model.card.name} · {volume.source.name} as the network sees it"
     snapshot.snapshot(seen, [], picture, heading=heading)
+    told = volume.unit and f", spacing {' x '.join(f'{s:.3g}' for s in spacing(prepared.affine))} {volume.unit}"
     lines = [
         f"{model.card.name}: {model.card.task}, {model.card.spatial.mode}, weights sha256 {model.weights_sha256[:12]}",
-        f"input: {' x '.join(map(str, x.shape))} (channel, then the network's axes), values {x.min():.3g} to {x.max():.3g}, mean {x.mean():.3g}, spacing {' x '.join(f'{s:.3g}' for s in spacing(prepared.affine))} mm",
+        f"input: {' x '.join(map(str, x.shape))} (channel, then the network's axes), values {x.min():.3g} to {x.max():.3g}, mean {x.mean():.3g}{told}",
     ]
     if model.card.task == "classification":
         lines += [f"{name}: {p:.4f}" for name, p in prediction.probabilities.items()]
     else:
-        lines += [f"{name}: {ml:.1f} mL" for name, ml in prediction.labels.ml().items()]
+        labels = prediction.labels
+        lines += [f"{name}: {size_words(n, labels.volume)}" for name, n in labels.counts().items()]
     return lines + say.lines
 
 

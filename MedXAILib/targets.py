@@ -208,6 +208,12 @@ def _place(ras: tuple[float, float, float], prediction: Prediction, option: str)
     """Index of the voxel nearest to a point."""
     place = prediction.prepared.nearest(ras)
     if (place < 0).any() or (place >= prediction.prepared.shape).any():
+        own = prediction.prepared.reference
+        if not own.placed:
+            raise InputError(
+                f"{option} {_text(ras, ',')} lies outside the image, and {own.source.name} does not say how it lies in the "
+                "patient: give a point in the coordinates of the assumed affine that 'medxai info' prints."
+            )
         raise InputError(
             f"{option} {_text(ras, ',')} lies outside the volume: give a point in RAS mm inside it ('medxai info' prints its extent)."
         )

@@ -105,6 +105,17 @@ def window_starts(length: int, size: int, overlap: float, multiple: int) -> list
     return list(range(0, max(length - size, 0) + step, step)) if length > size else [0]
 
 
+def ranges(numbers: Sequence[int]) -> str:
+    """0-3, 7 for [0, 1, 2, 3, 7]."""
+    runs: list[list[int]] = []
+    for n in sorted(numbers):
+        if runs and n == runs[-1][1] + 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    return ", ".join(f"{a}-{b}" if b > a else f"{a}" for a, b in runs)
+
+
 def importance(
     size: Sequence[int],
     stride: Sequence[float] | None = None,

@@ -9,6 +9,10 @@ affine
     (x to the patient's right, y to the front, z to the head). Its columns are orthogonal.
 grid
     The shape (in i, j, k order) and the affine.
+
+Not every file says how its image lies in the patient, or how large a pixel is. There is an affine all the same, so that
+maps and images keep together; ``Source.assumed`` names what of it was not given, and whoever writes letters, mm, mL or RAS
+coordinates asks :attr:`Volume.axes`, :attr:`Volume.unit`, :attr:`Volume.size_unit` and :attr:`Volume.placed` first.
 """
 
 from __future__ import annotations
@@ -19,8 +23,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+OPPOSITE = dict(zip("RLAPSI", "LRPAIS", strict=True))
 ANATOMICAL = {"sagittal": 0, "coronal": 1, "axial": 2}
 """The anatomical axis (0 R-L, 1 A-P, 2 S-I) that slices of a plane follow each other along."""
+GEOMETRY = ("position", "orientation", "spacing", "thickness")
+"""What a file may leave open. Thickness: the size of a single slice across its plane."""
+MAGNIFICATION = "magnification"
+"""Left open where the spacing is a detector's: lengths in the patient, who lies before it, are shorter."""
 SHEAR_TOLERANCE = 1e-3
 """Largest cosine between two index axes that still counts as orthogonal (0.06 degrees; header rounding is below it)."""
 
@@ -35,6 +44,10 @@ class Source:
     """DICOM only: study, series, frame_of_reference and sop (one UID for each slice, in the array's order), modality."""
     remarks: tuple[str, ...] = ()
     """What was odd, and what was done about it: one sentence each."""
+    assumed: tuple[str, ...] = ()
+    """What of the affine the file does not give: of :data:`GEOMETRY`, or :data:`MAGNIFICATION`."""
+    letters: str = ""
+    """Where i and j increase toward, as ``RI``, if the file says so without giving the orientation itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +97,36 @@ class Volume:
 
     @property
     def axes(self) -> str:
-        """The direction toward which i, j, k increase, one letter of R/L, A/P, S/I each."""
-        return axis_codes(self.affine)
+        """The direction toward which i, j, k increase, one letter of R/L, A/P, S/I each; of a radiograph perhaps i and j
+        alone, and nothing where the file does not say it."""
+        return self.source.letters if "orientation" in self.source.assumed else axis_codes(self.affine)
+
+    @property
+    def placed(self) -> bool:
+        """Whether RAS coordinates are places in the patient."""
+        return set(self.source.assumed) <= {"thickness"}
+
+    @property
+    def unit(self) -> str:
+        """Of lengths in the affine: mm, mm at the detector, or nothing where the file does not give the spacing."""
+        if "spacing" in self.source.assumed:
+            return ""
+        return "mm at the detector" if MAGNIFICATION in self.source.assumed else "mm"
+
+    @property
+    def elements(self) -> str:
+        """What it consists of: the pixels of a single slice, or voxels."""
+        return "pixels" if 1 in self.shape else "voxels"
+
+    @property
+    def size_unit(self) -> str:
+        """What a part of it is measured in: mL, or its pixels or voxels where the file does not give their size."""
+        known = not {"spacing", "thickness", MAGNIFICATION}.intersection(self.source.assumed)
+        return "mL" if known else self.elements
+
+    def ml(self, count: int) -> float | None:
+        """So many voxels in mL; None where the file does not give their size."""
+        return float(count) * self.voxel_ml if self.size_unit == "mL" else None
 
     def axis_index(self, axis: str) -> int:
         """The index axis (0 i, 1 j, 2 k) along which slices of a plane follow each other.
@@ -134,11 +175,19 @@ class Labels:
     volume: Volume
     rows: tuple[Label, ...]
 
-    def ml(self) -> dict[str, float]:
-        """Volume of each row in mL."""
+    def counts(self) -> dict[str, int]:
+        """Number of voxels of each row."""
         highest = max((row.value for row in self.rows), default=0)
         counts = np.bincount(self.volume.array.ravel(), minlength=highest + 1)
-        return {row.name: float(counts[row.value]) * self.volume.voxel_ml for row in self.rows}
+        return {row.name: int(counts[row.value]) for row in self.rows}
+
+    def ml(self) -> dict[str, float | None]:
+        """Volume of each row in mL; None where the file does not give the size of a voxel."""
+        return {name: self.volume.ml(count) for name, count in self.counts().items()}
+
+    def sizes(self) -> dict[str, float]:
+        """Size of each row in the volume's :attr:`~Volume.size_unit`."""
+        return self.counts() if self.volume.size_unit != "mL" else self.ml()
 
 
 def apply(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -243,6 +292,12 @@ def _slabs(channel, affine, onto, shape, order, outside, dtype, depth: int = 16)
             inside &= (at >= -0.5 - 1e-6) & (at <= limits[row])
         values[~inside] = outside
         yield start, slice(start, start + size[0]), values
+
+
+def size_words(count: int, volume: Volume) -> str:
+    """So many voxels of a volume, as told to people: 12.3 mL, or 456 pixels."""
+    ml = volume.ml(count)
+    return f"{count} {volume.elements}" if ml is None else f"{ml:.1f} mL"
 
 
 def label_colors(count: int) -> list[tuple[float, float, float]]:

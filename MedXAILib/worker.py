@@ -214,7 +214,7 @@ def prediction_facts(prediction, folder: Path) -> dict:
     }
     if card.task == "segmentation":
         return facts | {
-            "volume_ml": prediction.labels.ml(),
+            "volume_ml" if prediction.labels.volume.size_unit == "mL" else "voxels": prediction.labels.sizes(),
             "labels": labels_facts(prediction.labels, folder, "labels"),
         }
     facts |= {"probabilities": prediction.probabilities, "aggregation": prediction.aggregation}

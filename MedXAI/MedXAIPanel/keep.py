@@ -159,7 +159,7 @@ def export(volumeNode, folder: str | Path, overwrite: bool = False, anatomy=None
                 out.segmentation(
                     name, stems[name], found, {"model": facts["model"], "input": name, **facts["versions"]}
                 )
-                summary[name] |= {key: facts[key] for key in ("model", "volume_ml")}
+                summary[name] |= {key: facts[key] for key in ("model", "volume_ml", "voxels") if key in facts}
         for node in maps:
             name, facts, stored = cases[node.GetID()], results.facts(node), storedMap(node)
             seen = seenBy(volumeNode, facts["grid"]) if labels else None

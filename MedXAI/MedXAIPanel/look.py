@@ -399,19 +399,19 @@ class LookSection:
         rows = facts.get("regions", {}).get("table", [])
         colors = colorsOf(node, results.REGIONS, facts.get("regions", {}))
         cells = [
-            ((row["name"], colors.get(row["name"])), number(row["volume_ml"]), percent(row["mass_share"]), number(row["peak"]))
+            ((row["name"], colors.get(row["name"])), sizeOf(row), percent(row["mass_share"]), number(row["peak"]))
             for row in rows
         ]  # fmt: skip
-        fill(self.ui.regions, ["region", "mL", "share", "peak"], cells, empty="Nothing speaks in favour in this map." if node else NO_MAP)  # fmt: skip
+        fill(self.ui.regions, ["region", "volume", "share", "peak"], cells, empty="Nothing speaks in favour in this map." if node else NO_MAP)  # fmt: skip
 
     def showSuperpixels(self, node, facts: dict) -> None:
         rows = facts.get("superpixels", {}).get("table", [])
         colors = colorsOf(node, results.SUPERPIXELS, facts.get("superpixels", {}))
         cells = [
-            ((row["name"], colors.get(row["name"])), number(row["coefficient"]), number(row["volume_ml"]))
+            ((row["name"], colors.get(row["name"])), number(row["coefficient"]), sizeOf(row))
             for row in sorted(rows, key=lambda row: -row["coefficient"])
         ]
-        fill(self.ui.superpixelTable, ["superpixel", "coefficient", "mL"], cells, empty="This method has no superpixels." if node else NO_MAP)  # fmt: skip
+        fill(self.ui.superpixelTable, ["superpixel", "coefficient", "volume"], cells, empty="This method has no superpixels." if node else NO_MAP)  # fmt: skip
 
     def onRegion(self, row: int, column: int) -> None:
         """Jump to a hot region's centre of mass."""
@@ -648,6 +648,11 @@ def itemOf(cell, right: bool = False):
 
 def number(value: float) -> str:
     return f"{value:.3g}"
+
+
+def sizeOf(row: dict) -> str:
+    """mL of a row, or voxels where the file does not give their size."""
+    return f"{row['voxels']} voxels" if row["volume_ml"] is None else f"{number(row['volume_ml'])} mL"
 
 
 def percent(share: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -39,12 +39,16 @@ class StoredMap:
 def storedMap(node) -> StoredMap:
     """The map of a node, its superpixels on its own grid."""
     facts, segmentation = results.facts(node), node.GetNodeReference(results.SUPERPIXELS)
+    volume = volume_of(node)
+    assumed = tuple(facts["provenance"].get("geometry_not_in_the_file", ()))
+    volume = replace(volume, source=replace(volume.source, assumed=assumed))
     table = facts.get("superpixels", {}).get("table", [])
     superpixels = None
     if segmentation is not None and table:
         superpixels = renumbered(labels_of(segmentation, node), facts["superpixels"]["rows"])
+        superpixels = replace(superpixels, volume=volume.with_array(superpixels.volume.array))
     return StoredMap(
-        volume_of(node),
+        volume,
         facts["method"],
         facts["target"],
         facts["layer"],

@@ -71,7 +71,7 @@ class PredictSection:
         """Classes by falling probability, or structures by falling volume, with bars; the plot of a slice-wise model."""
         self.shown = table
         facts = results.facts(table) if table else {}
-        values = facts.get("probabilities") or facts.get("volume_ml") or {}
+        values = next((facts[key] for key in results.VALUES if key in facts), {})
         whole = 1.0 if "probabilities" in facts else max(values.values(), default=0) or 1.0
         grid = self.ui.probabilities
         grid.setRowCount(len(values))
@@ -86,7 +86,7 @@ class PredictSection:
             bar = qt.QProgressBar()
             bar.maximum = 1000
             bar.value = round(1000 * value / whole)
-            bar.format = f"{value:.3f}" if "probabilities" in facts else f"{value:.1f} mL"
+            bar.format = f"{value:.1f} mL" if "volume_ml" in facts else f"{value} voxels" if "voxels" in facts else f"{value:.3f}"  # fmt: skip
             grid.setCellWidget(row, 1, bar)
         grid.visible = bool(values)
         fitHeight(grid)
@@ -116,7 +116,7 @@ class PredictSection:
 
 def heading(facts: dict) -> str:
     """What the numbers of a prediction are."""
-    if "volume_ml" in facts:
+    if "volume_ml" in facts or "voxels" in facts:
         return "volume"
     if "slices" in facts:
         return {"max": "highest", "mean": "mean"}[facts["aggregation"]] + f" of {len(facts['slices'])} slices"

@@ -27,6 +27,8 @@ SOURCE, SEGMENTATION, REGIONS, SUPERPIXELS = (
     "MedXAI.Superpixels",
 )
 SLICES = "MedXAI.Slices"
+VALUES = {"probabilities": "probability", "volume_ml": "mL", "voxels": "voxels"}
+"""What a prediction may tell of each class, and what its column is called."""
 FOLDER = "MedXAI"
 
 
@@ -39,8 +41,7 @@ def addPrediction(volumeNode, event: dict, files: Path, *, labelVolume: bool = F
     """
     found = event["prediction"]
     name = f"{volumeNode.GetName()} {found['model']}"
-    values = found.get("probabilities") or found["volume_ml"]
-    column = "probability" if "probabilities" in found else "mL"
+    column, values = next((name, found[key]) for key, name in VALUES.items() if key in found)
     table = addTable(f"{name} prediction", {"class": list(values), column: list(values.values())})
     keep(
         table,

@@ -45,7 +45,8 @@ class Method:
         :class:`Facts`.
     :ivar signed: whether negative values mean evidence against; otherwise maps are >= 0.
     :ivar randomisation: whether maps change as they must where the network's weights are made random, layer by layer
-        (Adebayo et al. 2018, arXiv 1810.03292), as published.
+        (Adebayo et al. 2018, arXiv 1810.03292): as published, for the method and not for any one network.
+    :ivar reading: one sentence for every map of the method: how to read it, or what it cannot show.
     :ivar task: the only task that it is for, or "".
     """
 
@@ -57,6 +58,7 @@ class Method:
     cost: str
     reference: str
     signed: bool
+    reading: str
     evaluations: Callable[[Facts], int] = lambda facts: 1
     randomisation: str = UNTESTED
     task: str = ""
@@ -72,6 +74,7 @@ class LayerMethod(Method):
     :ivar alone: its gradient is that of each window's own score.
     :ivar stages: by default all stages of the network are explained, not one layer.
     :ivar pooled: only where the head is pooling and one linear layer.
+    :ivar averages: it gives a channel the mean of its gradients as one weight for all positions.
     """
 
     kind = "layer"
@@ -84,6 +87,7 @@ class LayerMethod(Method):
     alone: bool = False
     stages: bool = False
     pooled: bool = False
+    averages: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,18 +194,22 @@ METHODS: dict[str, Method] = {
             title="Grad-CAM",
             reference="Selvaraju et al. 2017, arXiv 1610.02391; on a segmentation Seg-Grad-CAM: Vinogradova et al. 2020, arXiv 2002.11434",
             signed=False,
+            reading="Grad-CAM gives each channel one weight for all places and keeps only what raises the score: evidence against the class is not shown.",
             randomisation=PASSES,
             gathers=(cam.mean_gradient,),
             map=cam.gradcam,
+            averages=True,
         ),
         LayerMethod(
             name="layerwise",
             title="Layer-wise Grad-CAM",
             reference="Selvaraju et al. 2017, arXiv 1610.02391, at every stage of the encoder and decoder",
             signed=False,
+            reading="Early stages mostly follow edges of the image; where stages differ, no single one is the whole explanation.",
             randomisation=PASSES,
             gathers=(cam.mean_gradient,),
             map=cam.gradcam,
+            averages=True,
             stages=True,
         ),
         LayerMethod(
@@ -211,6 +219,7 @@ METHODS: dict[str, Method] = {
             cost="one forward pass",
             reference="Zhou et al. 2016, arXiv 1512.04150",
             signed=True,
+            reading="CAM shows what each cell adds to the score; cells with negative values speak against the class.",
             gathers=(cam.mean_gradient,),
             map=cam.cam,
             pooled=True,
@@ -221,8 +230,10 @@ METHODS: dict[str, Method] = {
             title="Grad-CAM++",
             reference="Chattopadhay et al. 2018, arXiv 1710.11063",
             signed=False,
+            reading="Grad-CAM++ counts only gradients that raise the score: evidence against the class is not shown.",
             gathers=(cam.activation_sums, cam.plusplus_weights),
             map=cam.gradcam_plusplus,
+            averages=True,
             alone=True,
         ),
         LayerMethod(
@@ -230,6 +241,7 @@ METHODS: dict[str, Method] = {
             title="HiResCAM",
             reference="Draelos and Carin 2020, arXiv 2011.08891; on a segmentation Seg-HiRes-Grad-CAM: Rheude et al. 2024, MELBA",
             signed=False,
+            reading="HiResCAM shows what each cell adds to the score, to first order; cells that speak against the class are left out.",
             map=cam.gradient_times_activation,
             summed=True,
         ),
@@ -238,6 +250,7 @@ METHODS: dict[str, Method] = {
             title="LayerCAM",
             reference="Jiang et al. 2021, IEEE TIP 30, 5875-5888",
             signed=False,
+            reading="LayerCAM counts only cells whose gradient raises the score: evidence against the class is not shown.",
             map=cam.layercam,
             summed=True,
         ),
@@ -246,14 +259,17 @@ METHODS: dict[str, Method] = {
             title="XGrad-CAM",
             reference="Fu et al. 2020, arXiv 2008.02312",
             signed=False,
+            reading="XGrad-CAM gives each channel one weight for all places and keeps only what raises the score: evidence against the class is not shown.",
             gathers=(cam.xgrad_sums,),
             map=cam.xgradcam,
+            averages=True,
         ),
         LayerMethod(
             name="segxrescam",
             title="Seg-XRes-CAM",
             reference="Hasany, Petitjean and Meriaudeau 2023, CVPR workshops",
             signed=False,
+            reading="Seg-XRes-CAM averages gradients over blocks of cells and keeps only what raises the score: evidence against the class is not shown.",
             map=cam.xres,
             alone=True,
             task="segmentation",
@@ -264,6 +280,7 @@ METHODS: dict[str, Method] = {
             cost="one forward pass; knows no class",
             reference="Muhammad and Yeasin 2020, arXiv 2008.00299",
             signed=False,
+            reading="Eigen-CAM shows what dominates the layer, whatever the class: it does not say why this class was chosen.",
             gathers=(cam.second_moments,),
             map=cam.eigencam,
         ),
@@ -273,6 +290,7 @@ METHODS: dict[str, Method] = {
             cost="one forward pass for each channel of the layer",
             reference="Wang et al. 2020, arXiv 1910.01279",
             signed=False,
+            reading="Score-CAM darkens the input to 0 outside of each channel's pattern, which the network may never have seen; evidence against the class is not shown.",
             evaluations=_channels,
             gathers=(cam.ranges, cam.masked_scores),
             map=cam.scorecam,
@@ -283,6 +301,7 @@ METHODS: dict[str, Method] = {
             cost="one forward pass for each channel of the layer",
             reference="Desai and Ramaswamy 2020, WACV",
             signed=False,
+            reading="Ablation-CAM switches whole channels off, which the network may never have seen; evidence against the class is not shown.",
             evaluations=_channels,
             gathers=(cam.score_drops,),
             map=cam.ablationcam,
@@ -293,6 +312,7 @@ METHODS: dict[str, Method] = {
             cost=ONE,
             reference="Simonyan et al. 2013, arXiv 1312.6034",
             signed=False,
+            reading="Gradient saliency shows where a small change would move the score most, up or down, not what made the score high; single voxels mean little.",
             randomisation=PASSES,
             run=gradient.plain,
             strongest=True,
@@ -303,6 +323,7 @@ METHODS: dict[str, Method] = {
             cost=ONE,
             reference="Shrikumar et al. 2016, arXiv 1605.01713",
             signed=True,
+            reading="Gradient x input is 0 wherever the prepared input is 0, whatever the network makes of it there, and holds for small changes only.",
             run=gradient.gradient_times_input,
         ),
         InputMethod(
@@ -311,6 +332,7 @@ METHODS: dict[str, Method] = {
             cost=f"{gradient.NOISY_SAMPLES} forward and backward passes (--samples)",
             reference="Smilkov et al. 2017, arXiv 1706.03825",
             signed=False,
+            reading="SmoothGrad shows where a small change would move the score, up or down, averaged over noisy inputs that the network was not trained on.",
             evaluations=_noisy,
             run=gradient.smoothgrad,
             strongest=True,
@@ -321,6 +343,7 @@ METHODS: dict[str, Method] = {
             cost=PATH,
             reference="Sundararajan et al. 2017, arXiv 1703.01365",
             signed=True,
+            reading="Integrated gradients explain the difference from the baseline: where the input equals it they are 0, and another --baseline gives another map.",
             evaluations=_path,
             run=gradient.integrated_gradients,
             baseline=True,
@@ -331,6 +354,7 @@ METHODS: dict[str, Method] = {
             cost=PATH,
             reference="Erion et al. 2021, arXiv 1906.10670",
             signed=True,
+            reading="Expected gradients explain the difference from the mean of their baselines: other baselines give another map.",
             evaluations=_expected,
             run=gradient.expected_gradients,
             baseline=True,
@@ -342,6 +366,7 @@ METHODS: dict[str, Method] = {
             cost="one forward and backward pass over the input and the baseline together",
             reference="Shrikumar et al. 2017, arXiv 1704.02685, the Rescale rule as in Ancona et al. 2018, arXiv 1711.06104",
             signed=True,
+            reading="DeepLIFT explains the difference from the baseline: where the input equals it the map is 0, and another --baseline gives another map.",
             evaluations=lambda facts: 4,
             run=gradient.deeplift,
             baseline=True,
@@ -353,6 +378,7 @@ METHODS: dict[str, Method] = {
             cost=ONE,
             reference="Bach et al. 2015, PLoS ONE 10(7), the epsilon rule as in Ancona et al. 2018, arXiv 1711.06104",
             signed=True,
+            reading="On networks of ReLU this rule is gradient x input: it is 0 wherever the prepared input is 0, whatever the network makes of it there.",
             run=gradient.lrp,
         ),
         InputMethod(
@@ -362,6 +388,7 @@ METHODS: dict[str, Method] = {
             cost=ONE,
             reference="Springenberg et al. 2014, arXiv 1412.6806",
             signed=False,
+            reading="Guided backpropagation looks sharp because it follows the image, and it hardly changes with the class.",
             randomisation=FAILS,
             run=gradient.guided_backpropagation,
             alone=True,
@@ -374,6 +401,7 @@ METHODS: dict[str, Method] = {
             cost=ONE,
             reference="Zeiler and Fergus 2014, arXiv 1311.2901",
             signed=False,
+            reading="DeconvNet looks sharp because it follows the image, and it hardly changes with the class.",
             randomisation=FAILS,
             run=gradient.deconvolution,
             alone=True,
@@ -386,6 +414,7 @@ METHODS: dict[str, Method] = {
             cost="Grad-CAM and guided backpropagation together",
             reference="Selvaraju et al. 2017, arXiv 1610.02391, sec. 3.2",
             signed=False,
+            reading="The fine detail comes from guided backpropagation, which hardly changes with the class: only the coarse place belongs to it.",
             randomisation=FAILS,
             evaluations=lambda facts: 2,
             run=gradient.guided_backpropagation,
@@ -399,6 +428,7 @@ METHODS: dict[str, Method] = {
             cost="one forward pass for each position of the patch (at most about 225 in a slice, 500 in a volume)",
             reference="Zeiler and Fergus 2014, arXiv 1311.2901",
             signed=True,
+            reading="Occlusion hides one patch at a time: where either of two places is enough for the score, neither shows; nothing smaller than a patch is resolved.",
             evaluations=_patches,
             run=_occlusion,
         ),
@@ -408,6 +438,7 @@ METHODS: dict[str, Method] = {
             cost=f"one forward pass for each random mask ({RISE_SAMPLES}; --samples)",
             reference="Petsiuk et al. 2018, arXiv 1806.07421",
             signed=True,
+            reading="RISE is estimated from random masks: another seed gives another map, and nothing smaller than a cell of its masks is resolved.",
             evaluations=lambda facts: facts.samples or RISE_SAMPLES,
             run=_rise,
         ),
@@ -417,6 +448,7 @@ METHODS: dict[str, Method] = {
             cost="one forward pass for each sample (10 for each superpixel, at least 200)",
             reference="Ribeiro et al. 2016, arXiv 1602.04938",
             signed=True,
+            reading="LIME is a straight-line model of the network over superpixels: another seed or other superpixels give another map, and a value belongs to its superpixel as a whole.",
             evaluations=superpixel_samples,
             superpixels=True,
             run=_lime,
@@ -427,6 +459,7 @@ METHODS: dict[str, Method] = {
             cost="one forward pass for each coalition of superpixels (10 for each superpixel, at least 200)",
             reference="Lundberg and Lee 2017, arXiv 1705.07874",
             signed=True,
+            reading="Kernel SHAP shares the score out among superpixels as wholes: other superpixels, or another content in place of the hidden ones, give another map.",
             evaluations=superpixel_samples,
             superpixels=True,
             run=_kernel_shap,

@@ -105,4 +105,6 @@ def _about(row: Row) -> str:
     if row.status != IMPLEMENTED:
         return row.why
     m = METHODS[row.name]
-    return "; ".join(part for part in (row.why, f"randomisation check: {m.randomisation}", m.reference) if part)
+    return "; ".join(
+        part for part in (row.why, f"published randomisation check: {m.randomisation}", m.reference) if part
+    )

@@ -11,10 +11,10 @@ import numpy as np
 
 from .. import NOTICE, __version__
 from ..attribution.methods import FAILS, Facts, Method
-from ..errors import InputError
+from ..errors import Caveat, InputError
 from ..regions import spread
-from ..tiling import Tiling
-from ..volume import Labels, Volume, resample, spacing
+from ..tiling import Tiling, ranges
+from ..volume import Labels, Volume, resample, size_words, spacing
 
 if TYPE_CHECKING:
     from ..attribution.tape import TapeCache
@@ -123,18 +123,35 @@ def choose_slices(spec: str, score: Score, prediction: Prediction) -> list[int]:
     raise InputError(f"--slices {spec}: give all, top:N or a:b within 0:{count}.")
 
 
-def common_limits(case: Case, m: Method, score: Score, values: np.ndarray, kept: Sequence[int] | None) -> Iterator[str]:
-    """What limits belief in any map of this kind."""
+def common_limits(
+    case: Case, m: Method, score: Score, values: np.ndarray, kept: Sequence[int] | None, lowered: bool = False
+) -> Iterator[str]:
+    """What limits belief in any map of this kind.
+
+    :param lowered: whether values below 0 were found and are not in the map, so that an empty one means something.
+    """
+    yield from case.prediction.remarks
     yield from score.remarks
+    yield Caveat("method", m.reading)
     if m.randomisation == FAILS:
-        yield (
-            f"{m.title} fails the randomisation check (Adebayo et al. 2018): it shows edges of the input, even where the "
-            "network has learnt nothing."
+        yield Caveat(
+            "randomisation",
+            f"{m.title} failed the published randomisation check (Adebayo et al. 2018, Sixt et al. 2020): it shows edges of "
+            "the input, even where a network has learnt nothing.",
         )
-    if not score.empty and not values.any():
-        yield f"The map is empty: nothing here raises the score of {score.label}."
+    if not score.empty and not values.any() and m.kind != "query":  # these say it themselves, and why
+        if lowered:
+            yield Caveat("empty", f"The map is empty: nothing here raises the score of {score.label}.")
+        else:
+            yield Caveat(
+                "empty",
+                f"The map is empty: no value and no gradient reached it, which does not mean that nothing matters to the "
+                f"score of {score.label}; try another method or --layer.",
+            )
     if kept is not None and len(kept) < case.prepared.shape[0]:
-        yield f"Slices explained: {ranges(kept)}; the others are 0."
+        word = "Only slice" if len(kept) == 1 else "Only slices"
+        was = "was" if len(kept) == 1 else "were"
+        yield Caveat("slices", f"{word} {ranges(kept)} {was} computed; zero elsewhere means not computed.")
     output = case.model.card.output
     if kept is not None and len(kept) == 1 and case.model.card.task == "classification" and output.exclusive:
         row = case.prediction.pieces[kept[0]]
@@ -143,15 +160,19 @@ def common_limits(case: Case, m: Method, score: Score, values: np.ndarray, kept:
             yield f"In this slice the model says {best} (p {row.max():.3f}), not {score.label} (p {row[score.index]:.3f})."
 
 
-def ranges(numbers: Sequence[int]) -> str:
-    """0-3, 7 for [0, 1, 2, 3, 7]."""
-    runs: list[list[int]] = []
-    for n in sorted(numbers):
-        if runs and n == runs[-1][1] + 1:
-            runs[-1][1] = n
-        else:
-            runs.append([n, n])
-    return ", ".join(f"{a}-{b}" if b > a else f"{a}" for a, b in runs)
+def cell_size(case: Case, affine: np.ndarray) -> tuple[list[float], str]:
+    """How much of the input one cell of a map covers along each of its axes, and the unit: mm, or the file's own pixels or
+    voxels where it does not say how large they are; a single slice of unknown thickness has two axes.
+
+    :param affine: of the cells, in (d0, d1, d2) order.
+    """
+    own = case.prepared.reference
+    frame = np.eye(3) if own.unit else own.affine[:3, :3]
+    cell = np.linalg.norm(np.linalg.solve(frame, affine[:3, :3]), axis=0)
+    if 1 in own.shape and "thickness" in own.source.assumed:
+        across = own.affine[:3, own.shape.index(1)]
+        cell = np.delete(cell, int(np.argmax(np.abs(across @ affine[:3, :3]) / spacing(affine))))
+    return [float(c) for c in cell], own.unit or own.elements
 
 
 def provenance(case: Case, m: Method, score: Score, kept: Sequence[int] | None) -> dict:
@@ -164,13 +185,14 @@ def provenance(case: Case, m: Method, score: Score, kept: Sequence[int] | None) 
         "weights_sha256": case.model.weights_sha256,
         "method": m.name,
         "method_reference": m.reference,
-        "randomisation_check": m.randomisation,
+        "published_randomisation_check": f"{m.randomisation}; not run on this network",
         "target": score.name,
         "class": score.label,
         "score": "probability" if score.probabilities else "logit",
         "signed": m.signed,
         "normalisation": "none: raw values",
         "input": case.prepared.reference.source.name,
+        "geometry_not_in_the_file": list(case.prepared.reference.source.assumed),
         "device": str(case.model.device),
         "fact": fact(case, score, kept),
     } | ({} if kept is None else {"slices": ranges(kept)})
@@ -185,8 +207,9 @@ def fact(case: Case, score: Score, kept: Sequence[int] | None) -> str:
     if score.planes is not None:
         grid = case.prepared.volume(np.empty((1, 1, 1), np.uint8))
         own = score.name == score.label and any(row.name == score.label for row in prediction.labels.rows)
-        ml = prediction.labels.ml()[score.label] if own else score.planes.sum() * grid.voxel_ml
-        return f"{ml:.1f} mL"
+        volume = prediction.labels.volume if own else grid
+        count = prediction.labels.counts()[score.label] if own else int(score.planes.sum())
+        return size_words(count, volume)
     if kept is None or len(prediction.pieces) == 1:
         return f"p {prediction.probabilities[score.label]:.3f}"
     strongest = max(prediction.pieces[n, score.index] for n in kept)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..attribution.fills import nothing_changed
 from ..attribution.gradient import BASELINES, Setting, baseline
 from ..attribution.methods import InputMethod
 from ..attribution.tape import INPUT, record, wide
@@ -33,7 +34,14 @@ def input_maps(
     :param cams: for a method that is multiplied by Grad-CAM: that of each score.
     """
     began = time.perf_counter()
-    found = m.run(case.prepared.tensor, gradients_of(case, m, scores, progress), setting_of(case, m))
+    setting = setting_of(case, m)
+    x = case.prepared.tensor
+    found = m.run(x, gradients_of(case, m, scores, progress), setting)
+    silent = (
+        nothing_changed(x, setting.baseline, foreground(np.moveaxis(x.numpy(), 0, -1)), "the baseline")
+        if m.baseline
+        else ()
+    )
     seconds = round(time.perf_counter() - began, 3)
     pieces = case.prepared.shape[0] if case.tiling.mode == "slices" else len(case.tiling.tiles)
     for n, score in enumerate(scores):
@@ -46,7 +54,9 @@ def input_maps(
                 values = values * resample(cams[n].volume, ijk_affine(grid.affine), grid.shape[::-1]).array
             if kept is not None and len(kept) < len(values):
                 values[[i for i in range(len(values)) if i not in kept]] = 0
-            limits = (*found.limits[n], *common_limits(case, m, score, values, kept))
+            limits = (*found.limits[n], *silent, *common_limits(case, m, score, values, kept))
+            if m.times_cam:
+                limits = (*(s for s in cams[n].limits if getattr(s, "code", "") == "pooling"), *limits)
             facts = provenance(case, m, score, kept) | {
                 "evaluations": found.evaluations * pieces,
                 "seconds": seconds,

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..attribution.cam import Feature, combine
+from ..attribution.heads import averaged_share, weighs_positions
 from ..attribution.methods import LayerMethod
 from ..attribution.tape import glimpse, replay, wide
-from ..errors import InputError
-from ..models.bare import ARRAY
+from ..errors import Caveat, InputError
 from ..models.layers import Layer, as_grid, last_decoder
 from ..prediction import feed
 from ..progress import Progress, portion
 from ..targets import Score
 from ..tiling import Stitcher, Tile
-from ..volume import spacing
-from .case import Attribution, Case, common_limits, provenance
+from .case import Attribution, Case, cell_size, common_limits, provenance
 
 if TYPE_CHECKING:
     import torch
@@ -29,11 +28,16 @@ if TYPE_CHECKING:
     from ..attribution.tape import Tape
 
 
+MOSTLY_POOLED = 0.9
+"""From this share of a gradient in its mean over positions, one weight for all of them does."""
+
+
 @dataclass(eq=False)
 class _Map:
     """One map in the making.
 
     :ivar statistics: of the tiles seen so far; of slices, those of the running tile.
+    :ivar averaged: where the head weighs positions by themselves: see :func:`averaged_share`; else zeros.
     """
 
     method: LayerMethod
@@ -43,6 +47,7 @@ class _Map:
     kept: set[int] | None
     statistics: list
     linear: float = 0.0
+    averaged: np.ndarray = field(default_factory=lambda: np.zeros(2))
     seconds: float = 0.0
 
 
@@ -121,8 +126,18 @@ def sweep(case: Case, maps: Sequence[_Map], progress: Progress, do: Callable, li
             if before is not None and before.score is not one.score:
                 passes.clear()
             began = time.perf_counter()
-            do(one, _feature(case, one, number, t, piece, tape, passes), t)
+            feature = _feature(case, one, number, t, piece, tape, passes)
+            do(one, feature, t)
+            if not light and _assumes_pooling(case, one, tape):
+                one.averaged += averaged_share(feature.gradient)
             one.seconds += time.perf_counter() - began
+
+
+def _assumes_pooling(case: Case, one: _Map, tape: Tape) -> bool:
+    """Whether a method takes a classifier's positions as pooled, and this one's head weighs each by itself."""
+    if not one.method.averages or case.model.card.task != "classification":
+        return False
+    return weighs_positions(tape.output, tape.activations[one.layer.name])
 
 
 def at_once(one: _Map, f: Feature, t: Tile) -> None:
@@ -188,26 +203,40 @@ def _feature(case: Case, one: _Map, number: int, t: Tile, x: torch.Tensor, tape:
 def _attribution(case: Case, one: _Map, passes: int) -> Attribution:
     m, score, layer, stitcher = one.method, one.score, one.layer, one.stitcher
     values = stitcher.sum if stitcher.sum is not None else np.zeros(stitcher.shape, np.float32)
+    lowered = not m.signed and bool((values < 0).any())
     if not m.signed:
         values = np.maximum(values, 0)
     kept = None if one.kept is None else sorted(one.kept)
     if kept is not None and len(kept) < len(values):
         values[[n for n in range(len(values)) if n not in one.kept]] = 0
     affine = stitcher.affine(case.prepared.affine)
-    cell = [float(c) for c in spacing(affine)]
-    unit = "voxels" if case.prepared.reference.source.format == ARRAY else "mm"
-    limits = [f"Cells of {' x '.join(f'{c:.3g}' for c in cell)} {unit}: nothing finer is meant."]
+    cell, unit = cell_size(case, affine)
+    limits = [
+        Caveat(
+            "cells",
+            f"One map cell covers {' x '.join(f'{c:.3g}' for c in cell)} {unit}. Do not interpret smaller detail.",
+        )
+    ]
     if not layer.cells.exact:
         limits.append(
             "The place of the cells is assumed (an operator of this network hides it): it may be off by a cell."
         )
     if case.model.card.task == "segmentation" and layer.name in last_decoder(case.found):
         limits.append("This layer belongs to the last decoder block: the map nearly repeats the segmentation.")
-    limits += common_limits(case, m, score, values, kept)
+    kept_share = one.averaged[0] / one.averaged[1] if one.averaged[1] else 1.0
+    if kept_share < MOSTLY_POOLED:
+        limits.append(
+            Caveat(
+                "pooling",
+                f"{m.title} assumes that positions are pooled; this head weighs each position by itself, and their mean keeps "
+                f"{kept_share:.0%} of the gradient: prefer hirescam.",
+            )
+        )
+    limits += common_limits(case, m, score, values, kept, lowered)
     # forward passes that the prediction and other maps of this case shared count too: it is what one map needs
     facts = provenance(case, m, score, kept) | {
         "layer": layer.name,
-        "cell_mm": [round(c, 6) for c in cell],
+        f"cell_{unit.replace(' ', '_')}": [round(c, 6) for c in cell],
         "cell_stride_voxels": list(layer.cells.stride),
         "cell_offset_voxels": list(layer.cells.offset),
         "receptive_field_voxels": list(layer.cells.field),

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..attribution.fills import nothing_changed
 from ..attribution.lime import KERNEL_WIDTH, mean_fill, paint
 from ..attribution.methods import SUPERPIXELS, QueryMethod
 from ..attribution.superpixels import superpixels as cut
 from ..attribution.tape import wide
+from ..errors import Caveat
 from ..models.layers import first_tensor
 from ..prediction import feed
 from ..progress import Progress, portion
@@ -42,7 +44,9 @@ def query_maps(
     for number, plane in enumerate(groups):
         members = [n for n, k in enumerate(kept) if k is None or plane in k]
         where = slice(None) if plane is None else slice(plane, plane + 1)
-        found, segments = _ask(case, m, where, [scores[n] for n in members], portion(progress, number, len(groups)))
+        found, segments, same = _ask(
+            case, m, where, [scores[n] for n in members], portion(progress, number, len(groups))
+        )
         evaluations += found.evaluations
         for row, n in enumerate(members):
             if m.superpixels:
@@ -50,7 +54,8 @@ def query_maps(
             else:
                 results[n].values[where] = found.values[row]
             text = "" if plane is None else f"Slice {plane}: "
-            results[n].limits.extend(text + sentence for sentence in found.limits(row))
+            said = same if same and not results[n].values[where].any() else (*same, *found.limits(row))
+            results[n].limits.extend(_about(text, sentence) for sentence in said)
     spent = {
         "evaluations": evaluations,
         "seconds": round(time.perf_counter() - began, 3),
@@ -58,6 +63,11 @@ def query_maps(
     }
     for n, score in enumerate(scores):
         yield n, _attribution(case, m, score, results[n], kept[n], spent)
+
+
+def _about(text: str, sentence: str) -> str:
+    """A sentence with the slice before it; its code, if it has one, stays."""
+    return Caveat(sentence.code, text + sentence) if isinstance(sentence, Caveat) else text + sentence
 
 
 @dataclass(eq=False)
@@ -77,7 +87,8 @@ class _Painted:
 
 
 def _ask(case: Case, m: QueryMethod, where: slice, scores: Sequence[Score], progress: Progress):
-    """What the method found in one slice or in the whole, and its superpixels (d0, d1, d2) if it has any."""
+    """What the method found in one slice or in the whole, its superpixels (d0, d1, d2) if it has any, and a sentence where
+    hiding hides nothing."""
     import torch
 
     x = case.prepared.tensor[:, where].float()
@@ -102,17 +113,18 @@ def _ask(case: Case, m: QueryMethod, where: slice, scores: Sequence[Score], prog
                         total[:, row] += s.of(output.to(wide(output)), torch.from_numpy(w).to(output)).float().cpu()
         return total
 
+    fill = mean_fill(x, torch.from_numpy(inside))
     found = m.run(
         x,
         score,
         segments,
         facts,
-        fill=mean_fill(x, torch.from_numpy(inside)),
+        fill=fill,
         seed=case.seed,
         batch=min(BATCH, tiling.at_once),
         progress=progress,
     )
-    return found, segments
+    return found, segments, nothing_changed(x, fill, inside)
 
 
 def _weights(case: Case, where: slice, scores: Sequence[Score]) -> list[list[np.ndarray]]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..preparation import Prepared
-from ..volume import Source, Volume
+from ..volume import GEOMETRY, Source, Volume
 from .card import FROM_FILE, ModelCard
 from .loading import Model
 from .layers import examine
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 ARRAY = "array"
-"""Format of a source that is an array without a geometry: its spacing counts voxels, not mm."""
+"""Format of a source that is an array without a geometry."""
 
 
 def bare(
@@ -98,7 +98,7 @@ def as_tensor(inputs, dimensions: int) -> tuple[torch.Tensor, Volume, list[str]]
             "2D network, or (1, channel, d0, d1, d2), one volume at a time."
         )
     planes = tensor[:, 0] if tensor.ndim == 4 else tensor[0, 0]
-    return tensor, Volume(planes.numpy(), np.eye(4), Source("array", ARRAY)), ["image"]
+    return tensor, Volume(planes.numpy(), np.eye(4), Source("array", ARRAY, assumed=GEOMETRY)), ["image"]
 
 
 def _planes(tensor: torch.Tensor) -> torch.Tensor:

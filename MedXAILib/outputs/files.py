@@ -47,9 +47,12 @@ EXTENSIONS = (
 )
 TABLES = {
     "predictions.csv": ("input", "slice", "class", "probability"),
-    "segmentation.csv": ("input", "class", "volume_ml"),
-    "regions.csv": ("input", "class", "method", "layer", "region", "volume_ml", "r", "a", "s", "peak", "mass_share"),
-    "superpixels.csv": ("input", "class", "method", "layer", "label", "coefficient", "volume_ml"),
+    "segmentation.csv": ("input", "class", "volume_ml", "voxels"),
+    "regions.csv": (
+        *("input", "class", "method", "layer", "region", "volume_ml", "r", "a", "s", "peak", "mass_share"),
+        *("voxels", "i", "j", "k"),
+    ),
+    "superpixels.csv": ("input", "class", "method", "layer", "label", "coefficient", "volume_ml", "voxels"),
     "layers.csv": ("input", "class", "method", "layer", "order", "cell_mm", "linear_score"),
     "anatomy.csv": (
         "input",
@@ -210,11 +213,13 @@ class Folder:
 
     def segmentation(self, name: str, stem: str, labels: Labels, facts: dict) -> None:
         """The label map, and its volumes in segmentation.csv."""
-        volumes = labels.ml()
-        self.rows["segmentation.csv"] += [(name, c, ml) for c, ml in volumes.items()]
+        volumes, counts = labels.ml(), labels.counts()
+        self.rows["segmentation.csv"] += [(name, c, volumes[c], counts[c]) for c in counts]
         path = self._target(stem, "segmentation")
         write_labels(labels, path, metadata=_metadata(facts))
-        self._beside(path, facts | {"volume_ml": volumes, "values": {r.name: r.value for r in labels.rows}})
+        self._beside(
+            path, facts | {"volume_ml": volumes, "voxels": counts, "values": {r.name: r.value for r in labels.rows}}
+        )
 
     def kept_input(self, stem: str, volume: Volume, facts: dict) -> None:
         """The preprocessed input as the network gets it."""
@@ -241,28 +246,34 @@ class Folder:
         """
         parts = (a.target, a.method, a.layer)
         facts = a.provenance | {"limits": list(a.limits)}
-        map_ = a.on(on)
+        map_ = on.with_array(a.on(on).array)
         path = self._target(stem, *parts)
         write_volume(map_, path, metadata=_metadata(facts))
         self._beside(path, facts)
-        if cells and "cell_mm" in a.provenance:
+        if cells and "cell_stride_voxels" in a.provenance:
             path = self._target(stem, *parts, "cells")
             write_volume(a.volume, path, metadata=_metadata(facts))
             self._beside(path, facts)
         key = (name, a.target, a.method, a.layer)
         if "linear_score" in a.provenance:
             order = sum(row[:3] == key[:3] for row in self.rows["layers.csv"])
-            cell = " x ".join(f"{mm:.3g}" for mm in a.provenance["cell_mm"])
+            cell = " x ".join(f"{mm:.3g}" for mm in a.provenance.get("cell_mm", ()))
             self.rows["layers.csv"].append((*key, order, cell, a.provenance["linear_score"]))
         mass = resample(a.mass, on.affine, on.shape)
         labels, regions = hot_regions(map_, mass=mass.array, share=share)
-        rows = [(r.name, r.volume_ml, *r.centroid, r.peak, r.mass_share) for r in regions]
+        nowhere = (None,) * 3  # where the file does not say how the image lies in the patient
+        rows = [
+            (r.name, r.volume_ml, *(r.centroid if on.placed else nowhere), r.peak, r.mass_share, r.voxels, *r.index)
+            for r in regions
+        ]
         self.rows["regions.csv"] += [(*key, *row) for row in rows]
         self._labels(
             stem, (*parts, "regions"), labels, facts | {"share": share, "regions": _table("regions.csv", rows)}
         )
         if a.superpixels is not None:
-            rows = [(r.value, r.coefficient, r.volume_ml) for r in superpixel_rows(a.superpixels, a.coefficients)]
+            rows = [
+                (r.value, r.coefficient, r.volume_ml, r.voxels) for r in superpixel_rows(a.superpixels, a.coefficients)
+            ]
             self.rows["superpixels.csv"] += [(*key, *row) for row in rows]
             self._labels(
                 stem, (*parts, "superpixels"), a.superpixels, facts | {"superpixels": _table("superpixels.csv", rows)}

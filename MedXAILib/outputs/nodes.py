@@ -10,7 +10,8 @@ import numpy as np
 
 from .. import NOTICE
 from ..errors import InputError
-from ..volume import Label, Labels, Source, Volume
+from ..formats import PICTURES
+from ..volume import GEOMETRY, Label, Labels, Source, Volume
 from .colors import THRESHOLD, display_limit, heat_table
 
 
@@ -226,11 +227,17 @@ def volume_of(node) -> Volume:
     uids = (node.GetAttribute("DICOM.instanceUIDs") or "").split()
     series = {"series": series_uid(slicer, node), "sop": uids} if uids else {}
     try:
-        return Volume(array, affine, Source(name, "MRML", series))
+        return Volume(array, affine, Source(name, "MRML", series, assumed=GEOMETRY if is_picture(node) else ()))
     except ValueError as error:
         raise InputError(
             f"{name}: {error}; harden its transform or resample it (module Resample Scalar Volume), then choose the result."
         ) from None
+
+
+def is_picture(node) -> bool:
+    """Whether Slicer loaded the node from a picture file, which has no place in a patient."""
+    storage = node.GetStorageNode()
+    return storage is not None and (storage.GetFileName() or "").lower().endswith(PICTURES)
 
 
 def series_uid(slicer, node) -> str:

@@ -25,6 +25,10 @@ from .nodes import Overlay, add_labels, add_map, add_volume, centre, grey, windo
 OPACITY = 0.5
 """Opacity of a heat map over its volume."""
 
+NO_PLACE = (
+    "the file does not say how the image lies in the patient: directions, coordinates and lengths that Slicer shows for it "
+    "mean nothing."
+)
 PLANES = {"Red": "Axial", "Yellow": "Sagittal", "Green": "Coronal"}
 """Slicer's slice views and their orientation."""
 
@@ -160,23 +164,25 @@ def build_scene(
     """
     host = host or open_scene()
     node = add_volume(host.scene, volume, Path(volume.source.name).name.split(".")[0] or "volume")
-    node.SetDescription(heading)
+    node.SetDescription(heading if volume.placed else f"{heading} · {NO_PLACE}")
     maps = [add_map(host.scene, overlay) for overlay in overlays]
     regions = [
         overlay.regions and add_labels(host.scene, overlay.regions, f"{overlay.name} regions", node, fill=0.0)
         for overlay in overlays
     ]
     shown = segmentation and add_labels(host.scene, segmentation, "segmentation", node, fill=0.25)
-    add_notice(host, heading, overlays)
+    add_notice(host, heading, overlays, volume)
     show_in_slices(host, volume, node, *((overlays[0], maps[0]) if maps else (None, None)))
     if maps and min(volume.shape) > 1:
         show_in_3d(host, volume, node, overlays[0], maps[0])
     return Scene(host, node, maps, regions, shown)
 
 
-def add_notice(host: Host, heading: str, overlays: list[Overlay]) -> None:
+def add_notice(host: Host, heading: str, overlays: list[Overlay], volume: Volume) -> None:
     """A text node: what this is, what limits belief in each map, and what it must not be used for."""
     lines = [NOTICE + ". Maps show influence on the model, not pathology.", heading]
+    if not volume.placed:
+        lines.append(f"{volume.source.name}: {NO_PLACE}")
     for overlay in overlays:
         lines += ["", overlay.title, *overlay.limits]
     node = host.scene.AddNewNodeByClass("vtkMRMLTextNode", NOTICE)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..tiling import ranges
 from ..volume import Labels, Volume
 from .nodes import Overlay, centre
 from .snapshot import (
@@ -26,11 +27,11 @@ from .snapshot import (
     mark,
     overlay_nodes,
     paragraph,
-    position,
     save,
     set_stage,
     side_by_side,
     slice_image,
+    slice_words,
     stacked,
 )
 
@@ -44,6 +45,8 @@ def contact_sheet(volume: Volume, overlays: Sequence[Overlay], heading: str, seg
     All panels show one slice: axial, or the own plane of a flat volume, through the peak of the map that covers least (maps
     of a slice-wise network may lie in one slice only).
 
+    What limits belief in the maps stands below, once each; a panel has the numbers of its own.
+
     :param words: of each overlay, two short lines below its panel; by default its title's parts.
     """
     stage = set_stage(volume, segmentation)
@@ -51,16 +54,28 @@ def contact_sheet(volume: Volume, overlays: Sequence[Overlay], heading: str, seg
     flat = min(volume.shape) == 1
     point = centre(volume) if flat else narrowest.peak
     plane = _plane(volume) if flat else "Axial"
-    panels = [_panel(stage, plane, point, None, ("Input", f"{plane} {position(point, PLANES[plane])} mm"))]
+    where = slice_words(volume, plane, point) if volume.placed or not flat else ""
+    panels = [_panel(stage, plane, point, None, ("Input", where, ""))]
+    notes = list(dict.fromkeys(sentence for overlay in overlays for sentence in overlay.limits))
     for n, overlay in enumerate(overlays):
-        lines = words[n] if words else _lines(overlay)
+        numbers = ranges([1 + notes.index(sentence) for sentence in overlay.limits])
+        lines = (*(words[n] if words else _lines(overlay)), f"limits {numbers}" if numbers else "")
         panels.append(_panel(stage, plane, point, overlay, lines))
     rows = [side_by_side(panels[n : n + COLUMNS]) for n in range(0, len(panels), COLUMNS)]
     width = max(row.width for row in rows)
     parts = [paragraph(heading or "MedXAI", width, 22, PALE, bold=True)]
     if segmentation:
         parts.append(key(segmentation, width))
-    return parts + rows
+    return [*parts, *rows, *_notes(notes, width)]
+
+
+def _notes(notes: Sequence[str], width: int) -> list:
+    """What limits belief in the maps, each sentence once, with the number that stands below its panels."""
+    if not notes:
+        return []
+    heading = paragraph("What limits belief in these maps, by the numbers below them:", width, 15, PALE)
+    lines = [paragraph(f"{number}  {sentence}", width, 14, DIM) for number, sentence in enumerate(notes, 1)]
+    return [stacked([heading, *lines], 5)]
 
 
 def _plane(volume: Volume) -> str:
@@ -83,7 +98,7 @@ def _panel(stage: Stage, plane: str, point: np.ndarray, overlay: Overlay | None,
     image = slice_image(stage, plane, point, PANEL, node, outlines)
     if overlay is None:
         mark(stage, image, None)
-    return stacked([image, *(_line(text, color) for text, color in zip(lines, (PALE, DIM), strict=True))], 2)
+    return stacked([image, *(_line(text, color) for text, color in zip(lines, (PALE, DIM, DIM), strict=True))], 2)
 
 
 def _line(text: str, color: tuple):

@@ -13,8 +13,7 @@ import numpy as np
 
 from .. import NOTICE
 from ..errors import InputError
-from ..formats import PICTURES
-from ..volume import Labels, Volume, nearest_axes
+from ..volume import OPPOSITE, Labels, Volume, directions, nearest_axes
 from .colors import THRESHOLD, heat_table
 from .nodes import Overlay, add_label_map, add_map, add_volume, centre
 from .rendering import Rendering, seen_from
@@ -27,6 +26,8 @@ KEYS = 24
 """Most names in a key."""
 PLANES = {"Axial": 2, "Sagittal": 0, "Coronal": 1}
 """The slices of a row, and the RAS axis that each is a position on."""
+INDICES = ("column", "row", "slice")
+"""What i, j, k count, from 0, where nothing better is known."""
 PANEL, FLAT_PANEL, GAP, MARGIN, LEGEND = 360, 600, 10, 28, 165
 GROUND, LINE, DIM, PALE, ACCENT = (15, 17, 21), (58, 62, 70), (158, 164, 174), (236, 238, 242), (120, 220, 200)
 
@@ -96,7 +97,7 @@ def compose(volume: Volume, overlays: list[Overlay], heading: str, segmentation:
         parts.append(key(segmentation, width))
     if not shown:
         parts += strips
-    parts += [described(overlay, strip, in_patient(volume)) for overlay, strip in zip(shown, strips, strict=False)]
+    parts += [described(overlay, strip, volume) for overlay, strip in zip(shown, strips, strict=False)]
     parts.append(paragraph(FOOTER if shown else NOTICE + ".", width, 14, DIM))
     return framed(stacked(parts, 22))
 
@@ -133,10 +134,10 @@ def plane_panels(stage: Stage, overlay: Overlay | None) -> list:
     node, outlines = overlay_nodes(stage, overlay)
     point = overlay.peak if overlay else centre(stage.volume)
     panels = []
-    for plane, axis in PLANES.items():
+    for plane in PLANES:
         image = slice_image(stage, plane, point, PANEL, node, outlines)
         mark(stage, image, point if overlay else None)
-        label(image, f"{plane}  {position(point, axis)} mm")
+        label(image, slice_words(stage.volume, plane, point))
         panels.append(image)
     return panels
 
@@ -150,16 +151,10 @@ def flat_panels(stage: Stage, overlay: Overlay | None) -> list:
     for words, shown in {"Input": (None, stage.outlines), "Input and map": (node, outlines)}.items():
         if overlay or words == "Input":
             image = slice_image(stage, plane, centre(stage.volume), FLAT_PANEL, *shown)
-            if in_patient(stage.volume):
-                mark(stage, image, overlay.peak if overlay else None)
+            mark(stage, image, overlay.peak if overlay else None)
             label(image, words)
             panels.append(image)
     return panels
-
-
-def in_patient(volume: Volume) -> bool:
-    """Whether the volume's place in the patient is known: a photograph's is not."""
-    return Path(volume.source.name).suffix.lower() not in PICTURES
 
 
 def overlay_nodes(stage: Stage, overlay: Overlay | None) -> tuple:
@@ -215,7 +210,7 @@ def solid_panel(overlay: Overlay, volume: Volume, pixels: np.ndarray | None):
         image.paste(words, (40, (PANEL - words.height) // 2))
         return image
     image = Image.fromarray(pixels)
-    label(image, f"3D  {seen_from(volume, overlay.peak)}")
+    label(image, f"3D  {seen_from(volume, overlay.peak)}" if volume.placed else "3D")
     return image
 
 
@@ -224,8 +219,34 @@ def position(point: np.ndarray, axis: int) -> str:
     return f"{('RL', 'AP', 'SI')[axis][int(point[axis] < 0)]} {abs(point[axis]):.1f}"
 
 
+def slice_words(volume: Volume, plane: str, point: np.ndarray) -> str:
+    """Which slice a panel shows: plane and coordinate, or the row, column or slice of the file where nothing is known of
+    its place in the patient."""
+    if volume.placed:
+        return f"{plane}  {position(point, PLANES[plane])} mm"
+    axis = nearest_axes(volume.affine).index(PLANES[plane])
+    return f"{INDICES[axis]} {volume.ijk(point)[axis]:.0f}"
+
+
+def peak_words(volume: Volume, point: np.ndarray) -> str:
+    """Where a map peaks, in a sentence."""
+    if volume.placed:
+        return f"Peak at {', '.join(position(point, axis) for axis in range(3))} mm."
+    parts = [f"{name} {at:.0f}" for name, at, n in zip(INDICES, volume.ijk(point), volume.shape, strict=True) if n > 1]
+    return f"Peak at {', '.join(parts)}; patient position unknown."
+
+
+def letter(volume: Volume, way: np.ndarray) -> str:
+    """The letter of a direction (RAS) in a volume; empty where the file does not say it."""
+    along = directions(volume.affine).T @ way
+    axis = int(np.argmax(np.abs(along)))
+    found = volume.axes[axis : axis + 1]
+    return found if along[axis] > 0 or not found else OPPOSITE[found]
+
+
 def mark(stage: Stage, image, point: np.ndarray | None) -> None:
-    """Draw the directions at the edges, a scale bar, and ticks where ``point`` lies."""
+    """Draw the directions at the edges, a scale bar, and ticks where ``point`` lies; no letter and no length that the file
+    does not give."""
     from PIL import ImageDraw
 
     pen, size = ImageDraw.Draw(image), image.width
@@ -235,10 +256,7 @@ def mark(stage: Stage, image, point: np.ndarray | None) -> None:
         (right, (size - 8, size / 2), "rm"),
         (up, (size / 2, 8), "ma"),
     ):
-        axis = int(np.argmax(np.abs(way)))
-        pen.text(
-            place, ("RL", "AP", "SI")[axis][int(way[axis] < 0)], PALE, font(15), anchor, stroke_width=2, stroke_fill=0
-        )
+        pen.text(place, letter(stage.volume, way), PALE, font(15), anchor, stroke_width=2, stroke_fill=0)
     if point is not None:
         column, row = pixel_of(stage, point)
         for line in (
@@ -250,9 +268,11 @@ def mark(stage: Stage, image, point: np.ndarray | None) -> None:
             pen.line(line, ACCENT, 2)
     pixels = size / stage.view.GetSliceNode().GetFieldOfView()[0]  # for each mm
     bar = max((mm for mm in (1, 2, 5, 10, 20, 50, 100) if mm * pixels <= size / 4), default=None)
-    if bar:
+    if bar and stage.volume.unit:
         pen.line((size - 12 - bar * pixels, size - 14, size - 12, size - 14), PALE, 2)
-        pen.text((size - 12, size - 18), f"{bar} mm", PALE, font(12), "rd", stroke_width=2, stroke_fill=0)
+        pen.text(
+            (size - 12, size - 18), f"{bar} {stage.volume.unit}", PALE, font(12), "rd", stroke_width=2, stroke_fill=0
+        )
 
 
 def pixel_of(stage: Stage, point: np.ndarray) -> tuple[float, float]:
@@ -317,16 +337,14 @@ def side_by_side(panels: list):
     return strip
 
 
-def described(overlay: Overlay, strip, placed: bool):
+def described(overlay: Overlay, strip, volume: Volume):
     """A row: title, panels, where the map peaks and what limits belief in it."""
-    at = ", ".join(position(overlay.peak, axis) for axis in range(3))
-    found = ["No peak: every value is the same."] if overlay.even else [f"Peak at {at} mm."] if placed else []
-    facts = " ".join([*found, *overlay.limits])
+    found = "No peak: every value is the same." if overlay.even else peak_words(volume, overlay.peak)
+    facts = " ".join([found, *overlay.limits])
     parts = [paragraph(overlay.title, strip.width, 18, PALE), strip]
     if overlay.regions:
         parts.append(key(overlay.regions, strip.width))
-    if facts:
-        parts.append(paragraph(facts, strip.width, 14, DIM))
+    parts.append(paragraph(facts, strip.width, 14, DIM))
     return stacked(parts, 8)
 
 

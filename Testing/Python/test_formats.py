@@ -502,7 +502,7 @@ def test_pictures(tmp_path):
         volume = read_volume(tmp_path / name)
         assert np.array_equal(volume.array[0], array), name
         assert "1 mm" in volume.source.remarks[0] and word in " ".join(volume.source.remarks[1:]), name
-        assert volume.axes == "LPS" and volume.spacing.tolist() == [1, 1, 1]
+        assert volume.axes == "" and not volume.placed and volume.spacing.tolist() == [1, 1, 1]
     image_of(rgb).save(tmp_path / "pages.tif", save_all=True, append_images=[image_of(rgb[::-1])])
     sentence(tmp_path / "pages.tif", "--frame 0 to --frame 1")
     assert np.array_equal(read_volume(tmp_path / "pages.tif", frame=1).array[0], rgb[::-1])

@@ -16,7 +16,7 @@ from MedXAILib.outputs import colors, nodes, rendering, scene, snapshot
 from MedXAILib.outputs.nodes import Overlay
 from MedXAILib.outputs.scene import Scene, build_scene, save_scene
 from MedXAILib.outputs.snapshot import blended, pixel_of, set_stage, slice_image
-from MedXAILib.volume import Label, Labels, Source, Volume
+from MedXAILib.volume import GEOMETRY, Label, Labels, Source, Volume
 
 pytest.importorskip("slicer")
 from PIL import Image  # noqa: E402
@@ -388,13 +388,15 @@ def test_many_maps_share_one_slice_on_a_contact_sheet(tmp_path):
 
 def test_a_flat_picture_has_no_place_in_the_patient(monkeypatch, tmp_path):
     said = words_of(monkeypatch)
-    volume = Volume(np.zeros((1, 30, 40, 3), np.uint8), np.diag([-1.0, -1.0, 1.0, 1.0]), Source("slice.jpg"))
+    source = Source("slice.jpg", assumed=GEOMETRY)
+    volume = Volume(np.zeros((1, 30, 40, 3), np.uint8), np.diag([-1.0, -1.0, 1.0, 1.0]), source)
     heat = np.zeros((1, 30, 40), np.float32)
     heat[0, 4, 5] = 1.0
     snapshot.snapshot(
         volume, [Overlay("m", Volume(heat, volume.affine), False, "title", ("Coarse.",))], tmp_path / "o.png"
     )
-    assert "Coarse." in said and not any("Peak" in words or "OpenGL" in words for words in said)
+    assert "Peak at column 5, row 4; patient position unknown. Coarse." in said
+    assert not any("OpenGL" in words for words in said)
 
 
 def test_a_volume_without_maps_is_shown_with_its_key(monkeypatch, tmp_path, example):
