@@ -132,7 +132,7 @@ def lay_out(model: Model, prepared: Prepared) -> tuple[Tiling, list[Layer]]:
     spatial, shape = model.card.spatial, prepared.shape
     size = {"slices": shape[1:], "whole": shape, "windows": getattr(spatial, "size", None)}[spatial.mode]
     try:
-        layers = inspect(model.network, (1, len(prepared.tensor), *size))
+        layers = inspect(model.network, (1, len(prepared.tensor), *size), lambda: feed(model, _first(prepared, size)))
     except Exception as error:
         raise InputError(
             f"{model.card.name}: the network does not take an input of {len(prepared.tensor)} channel(s) and the size "
@@ -142,6 +142,17 @@ def lay_out(model: Model, prepared: Prepared) -> tuple[Tiling, list[Layer]]:
     # an exported program may take the batch it was exported with, and no other
     at_once = 1 if model.card.network.architecture == FROM_FILE else AT_ONCE
     return tile(spatial, shape, multiple, at_once), layers
+
+
+def _first(prepared: Prepared, size: Sequence[int]) -> torch.Tensor:
+    """One piece of the input as the network sees it, (1, channel, *size): for networks that look at values."""
+    import torch
+
+    x = prepared.tensor[:, prepared.shape[0] // 2] if len(size) == 2 else prepared.tensor
+    x = x[(..., *(slice(n) for n in size))]
+    missing = [(0, n - have) for n, have in zip(size, x.shape[1:], strict=True)]
+    pad = [p for pair in reversed(missing) for p in pair]
+    return torch.nn.functional.pad(x, pad, value=float(x.min()))[None]
 
 
 def predict(

@@ -8,7 +8,7 @@ end is padded, so that the feature cells of neighbouring windows coincide.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -69,6 +69,10 @@ class Tiling:
                     pad = [p for m in reversed(missing) for p in (0, m)]
                     piece = torch.nn.functional.pad(piece, pad, value=float(x.min()))
                 yield tile, piece
+
+    def one_by_one(self) -> Tiling:
+        """The same slices, each a tile."""
+        return replace(self, at_once=1).subset(range(self.shape[0])) if self.mode == "slices" else self
 
     def subset(self, numbers: Sequence[int]) -> Tiling:
         """The same slices tiling over some slices only."""

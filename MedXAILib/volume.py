@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from math import ceil
 
 import numpy as np
 
@@ -56,12 +57,15 @@ class Volume:
 
     :param array: (k, j, i) or (k, j, i, channel), integer or float.
     :param affine: IJK-to-RAS, 4x4, mm; copied as float64.
+    :param reach: how far the outermost values hold: the lowest and the highest index along k, j, i; by default half a voxel
+        beyond their centres.
     :raises ValueError: for an array of another rank, an affine that is singular, sheared or not finite.
     """
 
     array: np.ndarray
     affine: np.ndarray
     source: Source = Source()
+    reach: tuple[tuple[float, float], ...] | None = None
 
     def __post_init__(self):
         affine = np.array(self.affine, dtype=np.float64)
@@ -250,8 +254,8 @@ def resample(
 ) -> Volume:
     """The values of ``volume`` on another grid, through both affines.
 
-    A point within half a voxel of the outermost centres belongs to the volume and takes the nearest values;
-    every other outside point becomes ``outside``.
+    A point beyond the outermost centres, but within the volume's ``reach``, takes the nearest values; every other outside
+    point becomes ``outside``.
 
     :param affine: IJK-to-RAS of the new grid, 4x4, mm.
     :param shape: voxels along i, j, k of the new grid.
@@ -262,13 +266,13 @@ def resample(
     dtype = volume.array.dtype if order == 0 else np.float32
     out = np.empty((k, j, i, len(channels)), dtype)
     for c, channel in enumerate(channels):
-        for _, where, values in _slabs(channel, volume.affine, affine, shape, order, outside, dtype):
+        for where, values in _slabs(channel, volume.affine, affine, shape, order, outside, dtype, volume.reach):
             out[where, ..., c] = values
     array = out if volume.array.ndim == 4 else out[..., 0]
     return Volume(array, affine, volume.source)
 
 
-def _slabs(channel, affine, onto, shape, order, outside, dtype, depth: int = 16) -> Iterator[tuple]:
+def _slabs(channel, affine, onto, shape, order, outside, dtype, reach=None, depth: int = 16) -> Iterator[tuple]:
     """Resample slab by slab, so that the memory needed beside input and output stays small."""
     from scipy.ndimage import affine_transform
 
@@ -278,7 +282,7 @@ def _slabs(channel, affine, onto, shape, order, outside, dtype, depth: int = 16)
     into = np.round(into, 9)  # so that grids which coincide do so exactly
     i, j, k = shape
     source = channel if order == 0 else np.ascontiguousarray(channel, np.float32)
-    limits = np.array(channel.shape) - 0.5 + 1e-6
+    reach = reach or [(-0.5, n - 0.5) for n in channel.shape]
     for start in range(0, k, depth):
         size = (min(depth, k - start), j, i)
         offset = into[:3, 3] + into[:3, 0] * start
@@ -289,9 +293,23 @@ def _slabs(channel, affine, onto, shape, order, outside, dtype, depth: int = 16)
             at = offset[row] + (
                 into[row, 0] * axes[0][:, None, None] + into[row, 1] * axes[1][:, None] + into[row, 2] * axes[2]
             )
-            inside &= (at >= -0.5 - 1e-6) & (at <= limits[row])
+            inside &= (at >= reach[row][0] - 1e-6) & (at <= reach[row][1] + 1e-6)
         values[~inside] = outside
-        yield start, slice(start, start + size[0]), values
+        yield slice(start, start + size[0]), values
+
+
+def extended(volume: Volume) -> Volume:
+    """The outermost values repeated until they cover the volume's ``reach``: for those who only know a grid."""
+    if volume.reach is None:
+        return volume
+    pairs = zip(volume.reach, volume.array.shape, strict=False)
+    more = [(max(0, ceil(-0.5 - low - 1e-6)), max(0, ceil(high - n + 0.5 - 1e-6))) for (low, high), n in pairs]
+    if not any(map(any, more)):
+        return volume
+    affine = volume.affine.copy()
+    affine[:3, 3] = apply(volume.affine, [-before for before, _ in more[::-1]])
+    array = np.pad(volume.array, [*more, *[(0, 0)] * (volume.array.ndim - 3)], mode="edge")
+    return replace(volume, array=array, affine=affine, reach=None)
 
 
 def size_words(count: int, volume: Volume) -> str:

@@ -231,10 +231,10 @@ def map_facts(result, a, folder: Path, name: str, share: float) -> dict:
     from .formats import write_volume
     from .regions import hot_regions, inner_points, superpixel_rows
     from .run import title
-    from .volume import resample
+    from .volume import extended, resample
 
     reference = result.prepared.reference
-    write_volume(a.volume, folder / f"{name}.nrrd", compress=False)
+    write_volume(extended(a.volume), folder / f"{name}.nrrd", compress=False)
     mass = resample(a.mass, reference.affine, reference.shape)
     labels, rows = hot_regions(a.on(reference), mass=mass.array, share=share)
     facts = {

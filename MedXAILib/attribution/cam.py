@@ -36,6 +36,7 @@ class Feature:
     :ivar ask: scores of the tile, (n * batch,): ``ask(input=variants)`` with (n * batch, channel, *spatial) for its input,
         ``ask(off=channels)`` with each of n channels of this layer switched off in turn, ``ask()`` as it is.
     :ivar input: the tile, (batch, channel, *spatial).
+    :ivar lay: brings (..., *positions) onto the grid (..., *cells), where positions do not stand in rows and columns.
     """
 
     activation: torch.Tensor
@@ -44,6 +45,7 @@ class Feature:
     cells: int = 1
     ask: Callable[..., torch.Tensor] | None = None
     input: torch.Tensor | None = None
+    lay: Callable[[torch.Tensor], torch.Tensor] = lambda values: values
 
     @property
     def gradient(self) -> torch.Tensor:
@@ -231,7 +233,7 @@ def _upsampled(f: Feature, some: slice) -> torch.Tensor:
 
     shape = f.input.shape[2:]
     mode = ("bilinear", "trilinear")[len(shape) - 2]
-    return torch.nn.functional.interpolate(f.activation[:, some].to(f.input), shape, mode=mode, align_corners=False)
+    return torch.nn.functional.interpolate(f.lay(f.activation[:, some]).to(f.input), shape, mode=mode, align_corners=False)
 
 
 def _batches(f: Feature) -> list[slice]:

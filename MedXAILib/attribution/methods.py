@@ -74,6 +74,7 @@ class LayerMethod(Method):
     :ivar alone: its gradient is that of each window's own score.
     :ivar stages: by default all stages of the network are explained, not one layer.
     :ivar pooled: only where the head is pooling and one linear layer.
+    :ivar rows: only where the cells stand in rows and columns.
     :ivar averages: it gives a channel the mean of its gradients as one weight for all positions.
     """
 
@@ -87,6 +88,7 @@ class LayerMethod(Method):
     alone: bool = False
     stages: bool = False
     pooled: bool = False
+    rows: bool = False
     averages: bool = False
 
 
@@ -272,6 +274,7 @@ METHODS: dict[str, Method] = {
             reading="Seg-XRes-CAM averages gradients over blocks of cells and keeps only what raises the score: evidence against the class is not shown.",
             map=cam.xres,
             alone=True,
+            rows=True,
             task="segmentation",
         ),
         LayerMethod(

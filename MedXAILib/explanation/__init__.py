@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..attribution.methods import ALL, InputMethod, LayerMethod, Method, case_evaluations, method
 from ..attribution.methods import methods as methods_of
 from ..attribution.tape import TapeCache, eval_mode
 from ..errors import InputError
-from ..models.layers import Layer, default_layer, find, stages
+from ..models.layers import Layer, default_layer, find, side_by_side, stages
 from ..prediction import Prediction, lay_out, predict
 from ..preparation import Prepared, prepare
 from ..progress import Progress, portion, silent
@@ -22,7 +23,8 @@ from ..targets import ClassScore, Score, Target, resolve
 from ..volume import Volume
 from .case import Attribution, Case, case_facts, choose_slices
 from .inputs import input_maps
-from .layers import check_pooled, layer_maps
+from .layers import check_layers, layer_maps
+from .placing import Placing
 from .queries import first_output, query_maps
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ def explain(
     windows: int | Sequence[int] | None = None,
     prediction: Prediction | None = None,
     tapes: TapeCache | None = None,
+    probe: bool = True,
     progress: Progress = silent,
     say: Callable[[str], None] = lambda text: None,
 ) -> list[Attribution]:
@@ -76,6 +79,8 @@ def explain(
     :param budget: leave out, with a sentence, methods that need more evaluations than this.
     :param windows: a bare 3D network: the size of the windows in which it sees the volume.
     :param prediction, tapes: of this case, where they are at hand.
+    :param probe: ask the network itself, by two more passes when a layer is explained for the first time, whether its cells
+        lie where its operators say.
     :param say: takes what was left out and why.
     :returns: one map for each target, method and layer (or named input), in this order.
     :raises InputError: for unknown methods, layers, classes, or slices.
@@ -102,11 +107,46 @@ def explain(
         wanted = choose_methods(model, found, methods, layers, facts, budget, say)
         tapes = tapes or TapeCache(model.network, recorded(wanted), limit=tape_limit(tiling.mode))
         parts = 1 + len(wanted)
+        placing = Placing(model, layers_in(wanted), tiling, prepared.tensor, probe)
+        placing.ask(portion(progress, 0, parts))
         prediction = prediction or predict(model, prepared, tapes=tapes, progress=portion(progress, 0, parts))
+        placing.settle(tiling, tapes, portion(progress, 0, parts))
+        wanted = _placed(wanted, placing, ALL in methods, say)
+        if any(layer.data or layer.arrangement.batch is None for layer in layers_in(wanted)):
+            prediction = replace(prediction, tiling=prediction.tiling.one_by_one())
         targets = [targets] if isinstance(targets, Target | str | int) else list(targets)
         scores = [resolve(target, prediction) for target in targets]
         case = Case(model, prepared, prediction, tapes, found, slices, samples, superpixels, baseline, seed, others)
         return _in_order(_maps(case, wanted, scores, progress, ALL in methods, say), [m.name for m, _ in wanted])
+
+
+def _placed(wanted, placing: Placing, lenient: bool, say) -> list[tuple[Method, list[Layer]]]:
+    """The methods with those of their layers whose place is known.
+
+    :raises InputError: where it is not, unless all methods were asked for or other layers are left.
+    """
+    kept = []
+    for m, layers in wanted:
+        known, errors = [], []
+        for layer in layers:
+            try:
+                known.append(placing.place(layer))
+            except InputError as error:
+                errors.append(error)
+        if errors and (not known or not getattr(m, "stages", False)):
+            _leave_out(m, errors[0], lenient, say)
+            continue
+        for error in errors:
+            say(f"{m.title} leaves out a layer: {error}")
+        kept.append((m, known))
+    if not kept:
+        raise InputError("Nothing is left to do: where the cells of this network's layers lie is not known.")
+    return kept
+
+
+def layers_in(wanted) -> list[Layer]:
+    """Each layer once."""
+    return list({layer.name: layer for _, layers in wanted for layer in layers}.values())
 
 
 def _maps(case: Case, wanted, scores: Sequence[Score], progress: Progress, lenient: bool, say):
@@ -116,7 +156,7 @@ def _maps(case: Case, wanted, scores: Sequence[Score], progress: Progress, lenie
     for m, layers in wanted:
         try:
             if isinstance(m, LayerMethod):
-                check_pooled(case, m, layers)
+                check_layers(case, m, layers)
                 of_layers.append((m, layers))
         except InputError as error:
             _leave_out(m, error, lenient, say)
@@ -159,7 +199,7 @@ def tape_limit(mode: str) -> int:
 
 def recorded(wanted: Sequence[tuple[Method, Sequence[Layer]]]) -> list[str]:
     """Names of the layers that tapes must hold, the shallowest first as they were found."""
-    return list(dict.fromkeys(layer.name for _, layers in wanted for layer in layers))
+    return [layer.name for layer in layers_in(wanted)]
 
 
 def choose_methods(
@@ -219,4 +259,8 @@ def choose_layers(model: Model, found: Sequence[Layer], asked: Sequence[str]) ->
             )
         name, why = default_layer(found)
         names = [name]
-    return [find(found, name) for name in dict.fromkeys(names)], why
+    chosen = []
+    for name in dict.fromkeys(names):
+        layer = find(found, name)
+        chosen += [layer] if "#" in name and asked else side_by_side(found, layer)
+    return chosen, why

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,8 @@ from ..attribution.heads import averaged_share, weighs_positions
 from ..attribution.methods import LayerMethod
 from ..attribution.tape import glimpse, replay, wide
 from ..errors import Caveat, InputError
-from ..models.layers import Layer, as_grid, last_decoder
-from ..prediction import feed
+from ..models.layers import Layer, as_grid, calls, find, inspect, last_decoder
+from ..prediction import feed, voxel_stitcher
 from ..progress import Progress, portion
 from ..targets import Score
 from ..tiling import Stitcher, Tile
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..attribution.tape import Tape
+    from ..models.cells import Cells
 
 
 MOSTLY_POOLED = 0.9
@@ -36,6 +37,7 @@ MOSTLY_POOLED = 0.9
 class _Map:
     """One map in the making.
 
+    :ivar here: the layer as the running tile shows it: in a network that looks at values its cells lie elsewhere in each.
     :ivar statistics: of the tiles seen so far; of slices, those of the running tile.
     :ivar averaged: where the head weighs positions by themselves: see :func:`averaged_share`; else zeros.
     """
@@ -49,6 +51,26 @@ class _Map:
     linear: float = 0.0
     averaged: np.ndarray = field(default_factory=lambda: np.zeros(2))
     seconds: float = 0.0
+    here: Layer | None = None
+
+    def add(self, t: Tile, values: torch.Tensor, summed: bool = False) -> None:
+        """Put one tile's map in its place."""
+        laid = self.here.arrangement.lay(values, self.method.summed).detach().float().cpu().numpy()
+        if self.here is not self.layer:
+            laid = np.stack([_on_voxels(one, self.here.cells, self.stitcher.cells) for one in laid])
+        self.stitcher.add(t, laid, summed)
+
+
+def _on_voxels(values: np.ndarray, cells: Cells, size: Sequence[int]) -> np.ndarray:
+    """A tile's map (*cells) on the tile's voxels, linearly; 0 where the network did not look."""
+    from scipy.ndimage import affine_transform
+
+    offset = [-o / s for s, o in zip(cells.stride, cells.offset, strict=True)]
+    found = affine_transform(values, [1 / s for s in cells.stride], offset, tuple(size), order=1, mode="nearest")
+    for axis, (low, high) in enumerate(cells.seen):
+        index = np.arange(size[axis]).reshape([-1 if a == axis else 1 for a in range(len(size))])
+        found = found * ((index >= low) & (index <= high))
+    return found
 
 
 def layer_maps(
@@ -82,8 +104,12 @@ def layer_maps(
         yield scores.index(one.score), _attribution(case, one, passes)
 
 
-def check_pooled(case: Case, m: LayerMethod, layers: Sequence[Layer]) -> None:
-    """:raises InputError: where a method needs pooling and one linear layer behind each layer, and there is more."""
+def check_layers(case: Case, m: LayerMethod, layers: Sequence[Layer]) -> None:
+    """:raises InputError: where a method needs pooling and one linear layer behind each layer, and there is more; or cells
+    in rows and columns, and they are not."""
+    for layer in layers:
+        if m.rows and layer.arrangement.cell is not None:
+            raise InputError(f"{m.title} pools neighbouring cells, and those of {layer.name} do not stand side by side.")
     if not m.pooled:
         return
     t, x = next(iter(case.tiling.pieces(case.prepared.tensor[None])))
@@ -97,6 +123,9 @@ def check_pooled(case: Case, m: LayerMethod, layers: Sequence[Layer]) -> None:
 
 
 def _stitcher(case: Case, layer: Layer) -> Stitcher:
+    """Puts a layer's tiles together: on its cells, or, where these lie elsewhere in each tile, on the voxels."""
+    if layer.data and len(case.tiling.tiles) > 1:
+        return voxel_stitcher(case.tiling)
     return Stitcher(case.tiling, layer.shape[1:], layer.cells.stride, layer.cells.offset)
 
 
@@ -126,11 +155,19 @@ def sweep(case: Case, maps: Sequence[_Map], progress: Progress, do: Callable, li
             if before is not None and before.score is not one.score:
                 passes.clear()
             began = time.perf_counter()
+            one.here = _as_seen(case, one.layer, piece)
             feature = _feature(case, one, number, t, piece, tape, passes)
             do(one, feature, t)
             if not light and _assumes_pooling(case, one, tape):
                 one.averaged += averaged_share(feature.gradient)
             one.seconds += time.perf_counter() - began
+
+
+def _as_seen(case: Case, layer: Layer, x: torch.Tensor) -> Layer:
+    """The layer as this very input goes through it."""
+    if not layer.data or len(case.tiling.tiles) == 1:
+        return layer
+    return find(inspect(case.model.network, x.shape, x), layer.name)
 
 
 def _assumes_pooling(case: Case, one: _Map, tape: Tape) -> bool:
@@ -147,14 +184,14 @@ def at_once(one: _Map, f: Feature, t: Tile) -> None:
         statistics.append(gather(f, *statistics))
     if one.method.stages:
         one.linear += float((f.gradient * f.activation).sum())
-    one.stitcher.add(t, _numpy(one.method.map(f, *statistics)))
+    one.add(t, one.method.map(f, *statistics))
 
 
 def step(one: _Map, f: Feature, t: Tile, number: int) -> None:
     """One of the rounds over windows: the next statistics, or the map."""
     gathers = one.method.gathers
     if number == len(gathers):
-        one.stitcher.add(t, _numpy(one.method.map(f, *one.statistics)), one.method.summed)
+        one.add(t, one.method.map(f, *one.statistics), one.method.summed)
         return
     found = gathers[number](f, *one.statistics[:number])
     if one.method.stages:
@@ -165,14 +202,10 @@ def step(one: _Map, f: Feature, t: Tile, number: int) -> None:
         one.statistics[number] = combine(gathers[number], one.statistics[number], found)
 
 
-def _numpy(values: torch.Tensor) -> np.ndarray:
-    return values.detach().float().cpu().numpy()
-
-
 def _feature(case: Case, one: _Map, number: int, t: Tile, x: torch.Tensor, tape: Tape, passes: dict) -> Feature:
     import torch
 
-    layer, score = one.layer, one.score
+    layer, score = one.here, one.score
     alone = one.method.alone and case.tiling.mode == "windows"
     activation = tape.activations[layer.name].detach()
     activation = activation.to(wide(activation))
@@ -195,9 +228,26 @@ def _feature(case: Case, one: _Map, number: int, t: Tile, x: torch.Tensor, tape:
         return score.of(output.to(wide(output)), w.repeat(count, *[1] * (w.ndim - 1))).detach()
 
     windows = case.tiling.mode == "windows"
-    share = torch.from_numpy(one.stitcher.share(t)).to(activation) if windows else 1.0
-    shape = one.stitcher.shape[1:] if case.tiling.mode == "slices" else one.stitcher.shape
-    return Feature(as_grid(activation, layer), backward, share, int(np.prod(shape)), ask, x)
+    share = _share(one, t).to(activation) if windows else 1.0
+    return Feature(as_grid(activation, layer), backward, share, _count(case, one), ask, x, layer.arrangement.lay)
+
+
+def _share(one: _Map, t: Tile) -> torch.Tensor:
+    """The part of each element in the whole."""
+    import torch
+
+    if one.here is one.layer:
+        return one.layer.arrangement.spread(torch.from_numpy(one.stitcher.share(t)))
+    return torch.tensor(1 / len(one.stitcher.tiling.tiles))
+
+
+def _count(case: Case, one: _Map) -> int:
+    """Number of positions over which a mean is taken: those of the whole, of a slice where these have scores of their own."""
+    elements = one.here.arrangement.used
+    if case.tiling.mode != "windows":
+        return elements
+    whole = np.prod(one.stitcher.shape) / np.prod(one.stitcher.cells) if one.here is one.layer else len(case.tiling.tiles)
+    return round(elements * whole)
 
 
 def _attribution(case: Case, one: _Map, passes: int) -> Attribution:
@@ -217,10 +267,13 @@ def _attribution(case: Case, one: _Map, passes: int) -> Attribution:
             f"One map cell covers {' x '.join(f'{c:.3g}' for c in cell)} {unit}. Do not interpret smaller detail.",
         )
     ]
+    if layer.doubt:
+        limits.append(layer.doubt)
     if not layer.cells.exact:
         limits.append(
-            "The place of the cells is assumed (an operator of this network hides it): it may be off by a cell."
+            Caveat("place-rounded", "Some cells lie up to a cell beside their place here (uneven pooling or sampling).")
         )
+    limits += _other_calls(case, layer)
     if case.model.card.task == "segmentation" and layer.name in last_decoder(case.found):
         limits.append("This layer belongs to the last decoder block: the map nearly repeats the segmentation.")
     kept_share = one.averaged[0] / one.averaged[1] if one.averaged[1] else 1.0
@@ -245,5 +298,29 @@ def _attribution(case: Case, one: _Map, passes: int) -> Attribution:
     }
     if m.stages:
         facts["linear_score"] = one.linear
-    volume = case.prepared.volume(values, affine)
+    volume = replace(case.prepared.volume(values, affine), reach=_reach(case, one))
     return Attribution(volume, m.name, score.name, score.label, layer.name, m.signed, None, {}, facts, tuple(limits))
+
+
+def _other_calls(case: Case, layer: Layer) -> list[str]:
+    """A module that is called several times is several layers: which others there are."""
+    if "#" not in layer.name:
+        return []
+    others = [other.name for other in calls(case.found, layer.name) if other.name not in case.tapes.layers]
+    if not others:
+        return []
+    named = ", ".join(others[:4]) + (f" and {len(others) - 4} more" if len(others) > 4 else "")
+    return [Caveat("calls", f"The network calls this module several times; this map leaves out {named}.")]
+
+
+def _reach(case: Case, one: _Map) -> tuple[tuple[float, float], ...]:
+    """How far the outermost cells hold, in cells: to the edge of what the network saw."""
+    stride, offset, shape = one.stitcher.stride, one.stitcher.offset, case.prepared.shape
+    if case.tiling.mode == "slices":
+        seen = one.layer.cells.seen if one.here is one.layer else [(0, n - 1) for n in shape[1:]]
+        first = [(-0.5, shape[0] - 0.5)]
+    else:
+        inside = case.tiling.mode == "whole" and one.layer.cells.seen
+        seen, first = inside or [(0, n - 1) for n in shape], []
+    rows = zip(seen, stride, offset, strict=True)
+    return (*first, *(((low - 0.5 - o) / s, (high + 0.5 - o) / s) for (low, high), s, o in rows))

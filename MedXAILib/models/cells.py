@@ -29,6 +29,8 @@ class Cells:
     offset: tuple[float, ...]
     field: tuple[float, ...]
     """Receptive field."""
+    seen: tuple[tuple[float, float], ...]
+    """The first and the last voxel that the network did not crop away."""
     exact: bool = True
     """False: some cells lie up to a cell beside their place here (uneven pooling, sampling)."""
 
@@ -42,9 +44,9 @@ class Arrangement:
     :ivar axes: for each axis of the grid, the axis of the tensor that it is (None: one cell), and in ``turned`` whether it
         runs backwards; where the cells stand in rows and columns.
     :ivar carriers: elsewhere, the axes of the tensor that carry places; its elements are numbered along these.
-    :ivar order: the element that each cell is, where it is one.
-    :ivar cell: the cell to which each element belongs, -1 for none, where a cell may be several elements or none.
-    :ivar elements: how many there are, those of no cell among them.
+    :ivar order: the elements that belong to a cell; in the order of the cells, where each is one element.
+    :ivar cell: the cell of each of these, where a cell may be several elements or none.
+    :ivar elements: how many there are, those of no cell (a class token) among them.
     """
 
     batch: int | None
@@ -57,6 +59,11 @@ class Arrangement:
     cell: torch.Tensor | None = None
     elements: int = 0
 
+    @property
+    def used(self) -> int:
+        """How many elements belong to a cell."""
+        return len(self.order) if self.carriers else math.prod(self.sizes)
+
     def features(self, tensor: torch.Tensor) -> torch.Tensor:
         """The activation of a layer, or a gradient with respect to it, as (batch, channel, *cells): a view where cells
         stand in rows and columns and run forwards; (batch, channel, elements) where a cell is not one element."""
@@ -65,13 +72,11 @@ class Arrangement:
             turned = [axis + 2 for axis, backwards in enumerate(self.turned) if backwards]
             return tensor.flip(turned) if turned else tensor
         elements = self._in_front(tensor, self.carriers).flatten(2)
-        if self.cell is not None:
-            return elements
         if isinstance(self.order, range):
-            chosen = elements[:, :, self.order.start : self.order.stop]
+            elements = elements[:, :, self.order.start : self.order.stop]
         else:
-            chosen = elements.index_select(2, self.order.to(tensor.device))
-        return chosen.unflatten(2, self.sizes)
+            elements = elements.index_select(2, self.order.to(tensor.device))
+        return elements.unflatten(2, self.sizes) if self.cell is None else elements
 
     def _in_front(self, tensor: torch.Tensor, axes: Sequence[int | None]) -> torch.Tensor:
         """Batch, channel and ``axes`` first; None is a new axis, others of size 1 go."""
@@ -93,19 +98,31 @@ class Arrangement:
 
         if self.cell is None:
             return values
-        keep, count = self.cell >= 0, math.prod(self.sizes)
-        cell = self.cell[keep].to(values.device)
-        result = values.new_zeros(*values.shape[:-1], count).index_add(-1, cell, values[..., keep.to(values.device)])
+        cell, count = self.cell.to(values.device), math.prod(self.sizes)
+        result = values.new_zeros(*values.shape[:-1], count).index_add(-1, cell, values)
         if not summed:
             result = result / torch.bincount(cell, minlength=count).clamp(min=1).to(result)
         return result.unflatten(-1, self.sizes)
 
     def spread(self, values: torch.Tensor) -> torch.Tensor:
-        """Values of cells (*cells) for the elements, as :meth:`features` orders them; 0 for those of no cell."""
-        if self.cell is None:
-            return values
-        cell = self.cell.to(values.device)
-        return values.flatten()[cell.clamp(min=0)] * (cell >= 0).to(values)
+        """Values of cells (*cells) for the elements, as :meth:`features` orders them."""
+        return values if self.cell is None else values.flatten()[self.cell.to(values.device)]
+
+    def turned_to(self, axes: Sequence[int], flips: Sequence[int]) -> Arrangement:
+        """The same elements read as a grid whose axes are exchanged or run backwards."""
+        import torch
+
+        if self.cell is not None:
+            raise ValueError("a grid of cells that are several elements has no other orientation")
+        if self.carriers:
+            order, carriers = torch.as_tensor(list(self.order)), self.carriers
+        else:
+            carriers = tuple(axis for axis in self.axes if axis is not None)
+            order = torch.arange(math.prod(self.sizes)).reshape(self.sizes)
+            order = order.flip([a for a, backwards in enumerate(self.turned) if backwards]).flatten()
+        order = order.reshape(self.sizes).permute(*axes).flip(list(flips))
+        sizes = tuple(order.shape)
+        return Arrangement(self.batch, self.channel, sizes, (), (), carriers, order.flatten(), None, self.elements)
 
 
 def arrange(place: Place, sizes: tuple[int, ...], voxels: Sequence[int]) -> tuple[Cells, Arrangement] | None:
@@ -128,13 +145,13 @@ def arrange(place: Place, sizes: tuple[int, ...], voxels: Sequence[int]) -> tupl
     carriers = [axis for axis in range(len(sizes)) if any(t.shape[axis] > 1 for t in at)]
     if not carriers:
         return None
-    field = place.field[1:]
+    field, seen = place.field[1:], place.seen[1:]
     rows = _rows(at, grid, carriers, sizes, field, voxels)
     if rows is None:
-        return _scattered(at, grid, field, sizes, voxels, carriers, batch, channel)
+        return _scattered(at, grid, field, seen, sizes, voxels, carriers, batch, channel)
     stride, offset, axes, turned, exact = zip(*rows, strict=True)
     count = tuple(1 if axis is None else sizes[axis] for axis in axes)
-    return Cells(stride, offset, field, all(exact)), Arrangement(batch, channel, count, axes, turned)
+    return Cells(stride, offset, field, seen, all(exact)), Arrangement(batch, channel, count, axes, turned)
 
 
 def _batch_and_channel(sizes, grid, dimensions: int) -> tuple[int | None, int | None] | None:
@@ -144,11 +161,13 @@ def _batch_and_channel(sizes, grid, dimensions: int) -> tuple[int | None, int | 
     ordinary = len(sizes) == dimensions + 2
     if len(wide) > 1:
         return None
-    near = [axis for axis in (1, len(sizes) - 1) if axis < len(sizes) and _channels_lie_together(grid, axis)]
-    if wide or near:
-        channel = (wide or near)[0]
-    elif ordinary and (1 in free or 0 in free):
+    near = [axis for axis in (1, len(sizes) - 1) if _channels_lie_together(grid, axis)]
+    if wide:
+        channel = wide[0]
+    elif ordinary and 1 in free:
         channel = 1
+    elif near:
+        channel = near[0]
     else:
         channel = free[-1] if len(free) > 1 or 0 not in free else None
     return next((axis for axis in free if axis != channel), None), channel
@@ -220,7 +239,7 @@ def _round(value: float) -> float:
     return round(value, 9) + 0.0
 
 
-def _scattered(at, grid, field, sizes, voxels, carriers, batch, channel) -> tuple[Cells, Arrangement] | None:
+def _scattered(at, grid, field, seen, sizes, voxels, carriers, batch, channel) -> tuple[Cells, Arrangement] | None:
     """Elements in any order: each axis of the input is parted into cells, and each element belongs to one."""
     import torch
 
@@ -236,25 +255,22 @@ def _scattered(at, grid, field, sizes, voxels, carriers, batch, channel) -> tupl
     if not known.any():
         return None
     lines = [_lattice(t[known], whole) for t in coordinates]
-    numbers = torch.full((len(known),), -1, dtype=torch.long)
-    index, exact = torch.zeros(int(known.sum()), dtype=torch.long), True
+    number, exact = torch.zeros(int(known.sum()), dtype=torch.long), True
     stride, offset, count = [], [], []
     for t, (step, first, cells), n in zip(coordinates, lines, voxels, strict=True):
         if cells == 1:
             step = float(n)
         here = ((t[known] - first) / step).round().long()
         exact &= cells == 1 or bool(((t[known] - first - here * step).abs() <= 0.05 * step).all())
-        index = index * cells + here
+        number = number * cells + here
         stride.append(_round(step))
         offset.append(_round(first))
         count.append(cells)
-    if math.prod(count) > 64 * len(index):
+    if math.prod(count) > 64 * len(number):
         return None
-    numbers[known] = index
-    order = _order(numbers, math.prod(count))
-    cell = numbers if order is None else None
-    arrangement = Arrangement(batch, channel, tuple(count), (), (), tuple(carriers), order, cell, len(numbers))
-    return Cells(tuple(stride), tuple(offset), field, exact), arrangement
+    order, cell = _order(known.nonzero().flatten(), number, math.prod(count))
+    arrangement = Arrangement(batch, channel, tuple(count), (), (), tuple(carriers), order, cell, len(known))
+    return Cells(tuple(stride), tuple(offset), field, seen, exact), arrangement
 
 
 def _nearer(at: torch.Tensor, grid: torch.Tensor, field: float, voxels: int) -> torch.Tensor:
@@ -291,14 +307,13 @@ def _lattice(t: torch.Tensor, whole: Sequence[int]) -> tuple[float, float, int]:
     return float(values[-1] - values[0]) / max(cells - 1, 1), float(values[0]), cells
 
 
-def _order(numbers: torch.Tensor, count: int) -> torch.Tensor | range | None:
-    """The element that each cell is; None where a cell is several or none."""
+def _order(elements: torch.Tensor, cell: torch.Tensor, count: int) -> tuple[torch.Tensor | range, torch.Tensor | None]:
+    """The elements in the order of their cells, where each cell is one; else as they come, and the cell of each."""
     import torch
 
-    known = numbers >= 0
-    if int(known.sum()) != count or len(numbers[known].unique()) != count:
-        return None
+    if len(cell) != count or len(cell.unique()) != count:
+        return elements, cell
     order = torch.empty(count, dtype=torch.long)
-    order[numbers[known]] = known.nonzero().flatten()
+    order[cell] = elements
     first = int(order[0])
-    return range(first, first + count) if torch.equal(order, torch.arange(first, first + count)) else order
+    return (range(first, first + count) if torch.equal(order, torch.arange(first, first + count)) else order), None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..errors import InputError
 from .cells import Arrangement, Cells, arrange
 from .places import Place, tensors
-from .tracing import Made, first_tensor, trace
+from .tracing import Example, Made, first_tensor, trace
 
 if TYPE_CHECKING:
     import torch
@@ -43,8 +43,9 @@ class Layer:
     :ivar arrangement: how the output becomes such a grid.
     :ivar hidden: the operator on the way that hides where the cells lie: ``cells`` are a guess then.
     :ivar mixed: a cell sees more than its receptive field (attention, statistics of the whole).
-    :ivar fixed: as many cells whatever the input's size.
+    :ivar pooled: number of the operator that pooled to a grid of its own at once; 0 for none.
     :ivar data: where the cells lie may depend on the values of the input.
+    :ivar doubt: what is not known of where the cells lie, in a sentence.
     :ivar alone: whether the module returns this tensor and no other.
     :ivar used: whether the network's first output depends on it.
     :ivar attentions: products of attention that the network had computed before.
@@ -61,8 +62,9 @@ class Layer:
     joined: bool = False
     hidden: str = ""
     mixed: bool = False
-    fixed: bool = False
+    pooled: int = 0
     data: bool = False
+    doubt: str | None = None
     alone: bool = True
     used: bool = True
     attentions: int = 0
@@ -84,19 +86,19 @@ class Inspection:
     data: bool = False
 
 
-def inspect(network: torch.nn.Module, shape: Sequence[int], x: torch.Tensor | None = None) -> list[Layer]:
+def inspect(network: torch.nn.Module, shape: Sequence[int], x: Example = None) -> list[Layer]:
     """The layers of :func:`examine`."""
     return list(examine(network, shape, x).layers)
 
 
-def examine(network: torch.nn.Module, shape: Sequence[int], x: torch.Tensor | None = None) -> Inspection:
+def examine(network: torch.nn.Module, shape: Sequence[int], x: Example = None) -> Inspection:
     """What a pass shows of a network, for inputs of one shape.
 
     The answer is remembered until the network goes or its modules, or its parameters' shapes, types or devices, change;
     not that of a network that looks at values.
 
     :param shape: (batch, channel, *spatial) of the input.
-    :param x: the input itself, where it is at hand.
+    :param x: the input itself, or what gives it, where it is at hand.
     """
     state, answers = _inspected.get(network, (None, {}))
     if state != (now := _state(network)):
@@ -124,7 +126,7 @@ def _state(network: torch.nn.Module) -> tuple:
     return modules, tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in state)
 
 
-def _examine(network: torch.nn.Module, shape: tuple[int, ...], x: torch.Tensor | None) -> Inspection:
+def _examine(network: torch.nn.Module, shape: tuple[int, ...], x: Example) -> Inspection:
     seen: list[tuple] = []
 
     def watch(tracer, network):
@@ -193,7 +195,7 @@ def _layer(name: str, sight: Sight, grid: tuple[Cells, Arrangement] | None, used
         channels = 1 if arrangement.channel is None else sight.sizes[arrangement.channel]
         fields = {"shape": (channels, *arrangement.sizes), "cells": cells, "arrangement": arrangement}
     if (place := sight.place) is not None:
-        fields |= {"joined": place.joined, "hidden": place.hidden, "mixed": place.mixed, "fixed": place.fixed}
+        fields |= {"joined": place.joined, "hidden": place.hidden, "mixed": place.mixed, "pooled": place.pooled}
     return Layer(
         name,
         type(sight.module).__name__,
@@ -295,7 +297,16 @@ def _usable(layers: Sequence[Layer]) -> list[Layer]:
     first = next((n for n, layer in enumerate(layers) if layer.parameters), 0)
     found = [layer for layer in grids(layers[first:]) if layer.alone and layer.used]
     found = [layer for layer in found if not layer.kind.startswith(TRANSPARENT)]
-    return [layer for layer in found if not layer.fixed] or found
+    return [layer for layer in found if not _on_a_branch(layer, found)] or found
+
+
+def _on_a_branch(layer: Layer, layers: Sequence[Layer]) -> bool:
+    """Whether it lies on one of several branches that pool the same tensor (PSPNet, UperNet): no stage of the network."""
+
+    def beside(other: Layer) -> bool:
+        return not (other.needs >> layer.pooled | layer.needs >> other.step) & 1
+
+    return bool(layer.pooled) and any(beside(other) for other in layers)
 
 
 def _tokens(layer: Layer) -> bool:
@@ -394,6 +405,28 @@ def find(layers: Sequence[Layer], name: str) -> Layer:
             f"as {', '.join(layer.name for layer in grids(layers)[-3:])}."
         )
     return exact[0]
+
+
+def calls(layers: Sequence[Layer], name: str) -> list[Layer]:
+    """All layers that are calls of one module."""
+    return [layer for layer in layers if layer.name.split("#")[0] == name.split("#")[0]]
+
+
+def side_by_side(layers: Sequence[Layer], layer: Layer) -> list[Layer]:
+    """A layer, and the other calls of its module on other inputs (a second image, a mirrored one): of the same resolution,
+    none computed from another."""
+    found = [other for other in calls(layers, layer.name) if other.cells and other.used and count(other) > 1]
+    found = [other for other in found if other.shape == layer.shape and not _follows(other, layer)]
+    return found if len(found) > 1 and not _follow_each_other(found) else [layer]
+
+
+def _follows(one: Layer, other: Layer) -> bool:
+    """Whether either is computed from the other."""
+    return one is not other and bool(one.needs >> other.step & 1 or other.needs >> one.step & 1)
+
+
+def _follow_each_other(layers: Sequence[Layer]) -> bool:
+    return any(_follows(one, other) for one in layers for other in layers)
 
 
 def coarsest_stride(layers: Sequence[Layer]) -> tuple[int, ...]:

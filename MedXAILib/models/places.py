@@ -33,18 +33,20 @@ class Place:
         along those on which they do not depend; not a number for what lies nowhere (a class token).
     :ivar grid: the same, evenly spaced where interpolation or padding makes ``at`` uneven.
     :ivar field: receptive field along each axis, voxels, through kernels alone.
+    :ivar seen: the first and the last voxel along each axis that the network did not crop away.
     :ivar mixed: something on the way sees more than kernels do (attention, statistics of the whole).
     :ivar hidden: the operator that hides the place ("" for none): the coordinates are a guess then.
-    :ivar fixed: as many cells whatever the input's size (adaptive pooling).
+    :ivar pooled: number of the operator that pooled to a grid of its own at once, as a pyramid's branches do; 0 for none.
     :ivar joined: see :class:`MedXAILib.models.layers.Layer`.
     """
 
     at: tuple[torch.Tensor, ...]
     grid: tuple[torch.Tensor, ...]
     field: tuple[float, ...]
+    seen: tuple[tuple[float, float], ...]
     mixed: bool = False
     hidden: str = ""
-    fixed: bool = False
+    pooled: int = 0
     joined: bool = False
 
     def each(self, change: Callable[[torch.Tensor], torch.Tensor], **more) -> Place:
@@ -70,7 +72,7 @@ def origin(shape: Sequence[int]) -> Place:
     lines = []
     for axis, n in enumerate(shape[1:], 1):
         lines.append(torch.arange(n, dtype=torch.float64).reshape([n if a == axis else 1 for a in range(len(shape))]))
-    return Place(tuple(lines), tuple(lines), (1.0,) * len(lines))
+    return Place(tuple(lines), tuple(lines), (1.0,) * len(lines), tuple((0.0, n - 1.0) for n in shape[1:]))
 
 
 def nowhere(axes: int, coordinates: int) -> Place:
@@ -78,7 +80,7 @@ def nowhere(axes: int, coordinates: int) -> Place:
     import torch
 
     nothing = (torch.full((1,) * axes, math.nan, dtype=torch.float64),) * coordinates
-    return Place(nothing, nothing, (0.0,) * coordinates)
+    return Place(nothing, nothing, (0.0,) * coordinates, ((math.inf, -math.inf),) * coordinates)
 
 
 def varies(t: torch.Tensor) -> bool:
@@ -111,6 +113,7 @@ class Call:
     :ivar again: calls the operator with other tensors in place of some: ``again({id(tensor): other})``.
     :ivar sizes: of each result.
     :ivar voxels: size of the input (channel, *spatial).
+    :ivar step: its number.
     """
 
     name: str
@@ -118,6 +121,7 @@ class Call:
     again: Callable[[dict[int, Any]], Any]
     sizes: list[tuple[int, ...]]
     voxels: tuple[int, ...]
+    step: int
 
     def place(self, name: str) -> Place | None:
         return getattr(self.given[name], "_place", None)
@@ -147,6 +151,11 @@ def tensors(values) -> Iterator[torch.Tensor]:
 def _united(places: Sequence[Place], **more) -> Place:
     """The first of some places with what they have in common."""
     return replace(places[0], mixed=any(p.mixed for p in places), hidden=_hidden(places), **more)
+
+
+def _pooled(places: Sequence[Place]) -> int:
+    """A grid of its own, where that is true of all of them."""
+    return min((p.pooled for p in places), default=0)
 
 
 def _hidden(places: Sequence[Place]) -> str:
@@ -185,10 +194,28 @@ def merge(places: Sequence[Place]) -> Place:
         tuple(at),
         tuple(grid),
         tuple(field),
+        _seen(counting),
         mixed=any(p.mixed for p in places),
         hidden=_hidden([p for p in places if p in counting or not p.nowhere]),
-        fixed=all(p.fixed for p in counting),
+        pooled=_pooled(counting),
     )
+
+
+def _seen(places: Sequence[Place]) -> tuple[tuple[float, float], ...]:
+    """What any of them saw."""
+    pairs = zip(*[p.seen for p in places], strict=True)
+    return tuple((min(low for low, _ in some), max(high for _, high in some)) for some in pairs)
+
+
+def _cropped(place: Place) -> Place:
+    """What is left to see once elements were taken out."""
+    seen = []
+    for t, f, (low, high) in zip(place.at, place.field, place.seen, strict=True):
+        known = t[~t.isnan()]
+        if varies(t) and len(known):
+            low, high = max(low, float(known.min()) - (f - 1) / 2), min(high, float(known.max()) + (f - 1) / 2)
+        seen.append((low, high))
+    return replace(place, seen=tuple(seen))
 
 
 def _mean(lines: list[torch.Tensor]) -> tuple[torch.Tensor, float]:
@@ -285,7 +312,8 @@ def product(call: Call) -> list[Place]:
     if len(parts) == 2:
         line = [a if varies(a) or not varies(b) else b for a, b in zip(parts[0].at, parts[1].at, strict=True)]
         field = tuple(map(float, call.voxels))
-        return [Place(tuple(line), tuple(line), field, True, _hidden(parts), all(p.fixed for p in parts))]
+        seen = _seen(parts)
+        return [Place(tuple(line), tuple(line), field, seen, True, _hidden(parts), _pooled(parts))]
     (part,) = parts
     everything = [n if varies(a) and not varies(b) else f for n, a, b, f in _lost(call, found, part)]
     ndim = len(call.sizes[0])
@@ -345,10 +373,11 @@ def _replayed(call: Call, prepared: Callable) -> list[Place]:
         for axis in range(count)
     ]
     field = tuple(max(p.field[axis] for p in places.values()) for axis in range(count))
-    more = {"fixed": all(p.fixed for p in places.values()), "hidden": _hidden(list(places.values()))}
-    mixed = any(p.mixed for p in places.values())
+    more = {"pooled": _pooled(list(places.values())), "hidden": _hidden(list(places.values()))}
+    seen, mixed = _seen(list(places.values())), any(p.mixed for p in places.values())
     return [
-        Place(tuple(a[n] for a in at), tuple(g[n] for g in grid), field, mixed, **more) for n in range(len(call.sizes))
+        _cropped(Place(tuple(a[n] for a in at), tuple(g[n] for g in grid), field, seen, mixed, **more))
+        for n in range(len(call.sizes))
     ]
 
 
@@ -445,9 +474,10 @@ def concatenated(call: Call) -> list[Place]:
             tuple(at),
             tuple(grid),
             field,
+            _seen(known),
             any(p.mixed for p in known),
             _hidden(known),
-            all(p.fixed for p in known),
+            _pooled(known),
             joined=axis == 1 and _joins_skip(call.sizes[0], placed),
         )
     ]
@@ -477,7 +507,7 @@ def chosen(call: Call) -> list[Place]:
         t = torch.gather(t.expand(source.shape), axis, indices)
         return thin(t if keep else t.squeeze(axis))
 
-    return [source._place.each(gather)] * len(call.sizes)
+    return [_cropped(source._place.each(gather))] * len(call.sizes)
 
 
 def folded(call: Call) -> list[Place]:
@@ -512,7 +542,8 @@ def sampled(call: Call) -> list[Place]:
         return function(wide, where, mode, padding, align)
 
     inside = sample(torch.ones((1,) * source.ndim, dtype=torch.float64), 0)
-    return [source._place.each(lambda t: thin(torch.where(inside > 0.5, sample(t), math.nan)) if varies(t) else t)]
+    place = source._place.each(lambda t: thin(torch.where(inside > 0.5, sample(t), math.nan)) if varies(t) else t)
+    return [_cropped(place)]
 
 
 def looked_up(call: Call) -> list[Place]:
@@ -674,7 +705,8 @@ def pooling(call: Call) -> list[Place]:
     kernel, left = _per_axis(given["kernel_size"], axes), _per_axis(given["padding"], axes)
     step = _per_axis(given["stride"] or kernel, axes)
     dilation = _per_axis(given.get("dilation", 1), axes)
-    return [convolved(place, kernel, step, left, dilation, call.sizes[0][-axes:], None)] * len(call.sizes)
+    found = convolved(place, kernel, step, left, dilation, call.sizes[0][-axes:], None)
+    return [replace(found, pooled=place.pooled or (max(step) >= 4) * call.step)] * len(call.sizes)
 
 
 def adaptive(call: Call) -> list[Place]:
@@ -700,7 +732,7 @@ def adaptive(call: Call) -> list[Place]:
 
     found = _twice(place, exact, even, _wider(place, [(a, n / m - 1) for a, n, m in pairs]))
     changed = any(n != m for _, n, m in pairs)
-    return [replace(found, fixed=place.fixed or changed)] * len(call.sizes)
+    return [replace(found, pooled=place.pooled or changed * call.step)] * len(call.sizes)
 
 
 def interpolation(call: Call) -> list[Place]:
@@ -732,7 +764,7 @@ def interpolation(call: Call) -> list[Place]:
         return t if nearest else even(t)
 
     field = _wider(place, [(a, 1) for a, *_ in rows])
-    return [replace(_twice(place, exact, even, field), fixed=False)]
+    return [replace(_twice(place, exact, even, field), pooled=0)]
 
 
 def padded(call: Call) -> list[Place]:

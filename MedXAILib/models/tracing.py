@@ -13,14 +13,19 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from . import shapes
 from .places import RULES, Call, Place, Unseen, merge, nowhere, origin, pointwise, same, tensors, thin, unknown
 
 if TYPE_CHECKING:
     import torch
+
+
+Example = Union["torch.Tensor", Callable[[], "torch.Tensor"], None]
+"""An input, or a function that gives one."""
 
 
 def first_tensor(value):
@@ -152,7 +157,7 @@ def tracer(shape: Sequence[int], dry: bool, device: torch.device):
                 a, k = _swapped((args, kwargs), swap)
                 return pure(*a, **k)
 
-            return Call(name, given, again, sizes, self.voxels)
+            return Call(name, given, again, sizes, self.voxels, self.steps)
 
         def places(self, call: Call, function) -> list[Place]:
             rule = RULES.get(call.name) or RULES.get(call.name.rstrip("_"))
@@ -191,7 +196,7 @@ def tracer(shape: Sequence[int], dry: bool, device: torch.device):
             if all(same(a, b) for a, b in zip(old.at, place.at, strict=True)):
                 return
             at = tuple(write(a, b) for a, b in zip(old.at, place.at, strict=True))
-            self.put(base, Place(at, at, place.field, place.mixed, place.hidden, place.fixed))
+            self.put(base, replace(place, at=at, grid=at))
             base._made = Made(self.steps, (1 << self.steps) | _either([getattr(base, "_made", Made()).needs]))
 
     return Tracer()
@@ -312,14 +317,14 @@ def evaluating(network: torch.nn.Module) -> Iterator[None]:
             module.training = flag
 
 
-def trace(network: torch.nn.Module, shape: Sequence[int], watch: Callable, x: torch.Tensor | None = None):
+def trace(network: torch.nn.Module, shape: Sequence[int], watch: Callable, x: Example = None):
     """One traced pass; ``watch(tracer, network)`` may register hooks on the network and gives the function that ends it.
 
     On a copy of the network, where it can be copied; on the meta device, where the network does not look at values, else on
     ``x`` (random numbers without it).
 
     :param shape: (batch, channel, *spatial) of the input.
-    :param x: where the input is at hand, of this shape, as the network takes it.
+    :param x: the input, or what gives it, where it is at hand: of this shape, as the network takes it.
     :returns: (output, tracer).
     """
     if (dry := _copied(network)) is not None:
@@ -327,7 +332,9 @@ def trace(network: torch.nn.Module, shape: Sequence[int], watch: Callable, x: to
             return _traced(dry, shape, watch, None)
         except Exception:  # the pass on numbers says what is wrong, if anything is
             network = _copied(network)
-    return _traced(network, shape, watch, _example(network, shape) if x is None else x)
+    if x is None:
+        x = _example(network, shape)
+    return _traced(network, shape, watch, x() if callable(x) else x)
 
 
 def _example(network: torch.nn.Module, shape: Sequence[int]) -> torch.Tensor:

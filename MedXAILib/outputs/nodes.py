@@ -11,7 +11,7 @@ import numpy as np
 from .. import NOTICE
 from ..errors import InputError
 from ..formats import PICTURES
-from ..volume import GEOMETRY, Label, Labels, Source, Volume
+from ..volume import GEOMETRY, Label, Labels, Source, Volume, extended
 from .colors import THRESHOLD, display_limit, heat_table
 
 
@@ -83,9 +83,10 @@ def add_map(scene, overlay: Overlay):
     """A heat map as a scalar volume: raw values, our colours, low values transparent, a legend."""
     import slicer
 
-    values = overlay.map.array
+    map_ = extended(overlay.map)
+    values = map_.array
     limit = overlay.displayed
-    node = add_array(scene, overlay.map.with_array(values.astype(np.float32)), overlay.name)
+    node = add_array(scene, map_.with_array(values.astype(np.float32)), overlay.name)
     node.SetDescription(overlay.title)
     node.SetAttribute("MedXAI.Limits", " ".join(overlay.limits))
     display = node.GetDisplayNode()

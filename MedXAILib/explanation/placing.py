@@ -1,0 +1,127 @@
+"""May a layer's cells be shown where the trace says? What the trace knows, and what the network answers (:mod:`.probe`)."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..attribution.probe import CONFIRMED, CONTRADICTED, UNCLEAR, Answers, Verdict, ask, judge
+from ..attribution.tape import TapeCache, glimpse
+from ..errors import Caveat, InputError
+from ..prediction import feed
+from ..progress import Progress
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..models.layers import Layer
+    from ..models.loading import Model
+    from ..tiling import Tile, Tiling
+
+NOT_CONFIRMED = Caveat(
+    "place-not-confirmed", "Place traced, not confirmed: the network's own answers could not show where its cells lie."
+)
+NOT_ASKED = Caveat("place-not-confirmed", "Place traced, not confirmed: the network was not asked (no probe).")
+
+
+class Placing:
+    """The verdicts on some layers of one case.
+
+    :param layers: that maps are asked of; none is asked again whose verdict is known.
+    :param probe: whether the network may be asked at all.
+    """
+
+    def __init__(self, model: Model, layers: Sequence[Layer], tiling: Tiling, tensor: torch.Tensor, probe: bool):
+        self.model, self.probe = model, probe
+        self.known = _known(model.network)
+        self.layers = {layer.name: layer for layer in layers}
+        self.asked = [layer for layer in self.layers.values() if probe and self._key(layer) not in self.known]
+        self.tile, self.piece = _telling(tiling, tensor) if self.asked else (None, None)
+        self.answers: Answers | None = None
+
+    def _key(self, layer: Layer) -> tuple:
+        return layer.name, layer.shape, layer.cells, layer.hidden
+
+    def ask(self, progress: Progress) -> None:
+        """The two passes; before the recorded one, so that they do not stand beside its graph."""
+        if self.asked:
+            self.answers = ask(self.model.network, feed(self.model, self.piece), self.asked, progress)
+
+    def settle(self, tiling: Tiling, tapes: TapeCache, progress: Progress) -> None:
+        """Judge the answers."""
+        if self.answers is None:
+            return
+        names = [layer.name for layer in self.asked]
+        x = feed(self.model, self.piece)
+        if tiling.mode == "whole" and set(names) <= set(tapes.layers):
+            at_rest = tapes.tape(self.tile, x).activations
+        else:
+            at_rest = glimpse(self.model.network, x, names, progress).activations
+        self.verdicts = {}
+        for layer in self.asked:
+            verdict = judge(self.answers, layer, at_rest[layer.name].detach())
+            self.verdicts[layer.name] = verdict
+            if verdict.what != UNCLEAR and not layer.data:
+                self.known[self._key(layer)] = verdict
+        self.answers = None
+
+    def place(self, layer: Layer) -> Layer:
+        """The layer as it may be shown, with what limits belief in its place.
+
+        :raises InputError: where its cells do not lie where the trace says, or nobody knows where.
+        """
+        verdict: Verdict | None = self.known.get(self._key(layer)) or getattr(self, "verdicts", {}).get(layer.name)
+        what = verdict.what if verdict else UNCLEAR
+        if what == CONTRADICTED:
+            raise InputError(
+                f"Where the cells of the layer '{layer.name}' lie is not known: the network answers as if they were elsewhere "
+                "than its operators say, so a map would lie at the wrong place; choose another --layer, or a method that "
+                "needs none, as saliency, ig or lime."
+            )
+        if not layer.hidden:
+            doubt = None if what == CONFIRMED else NOT_CONFIRMED if self.probe else NOT_ASKED
+            return replace(layer, doubt=doubt)
+        if what != CONFIRMED:
+            raise InputError(
+                f"Where the cells of the layer '{layer.name}' lie is not known: the operator {layer.hidden} on the way hides "
+                "it, and the network's own answers do not show it; choose a --layer before it, or a method that needs none, "
+                "as saliency, ig or lime."
+            )
+        found = Caveat(
+            "place-found",
+            f"The operator {layer.hidden} hides where the cells lie: their place was found by the network's own answers.",
+        )
+        return replace(_read(layer, verdict), doubt=found)
+
+
+def _read(layer: Layer, verdict: Verdict) -> Layer:
+    """A layer whose grid is read in another orientation."""
+    if not verdict.flips and list(verdict.axes) == sorted(verdict.axes):
+        return layer
+    arrangement = layer.arrangement.turned_to(verdict.axes, verdict.flips)
+    return replace(layer, arrangement=arrangement, shape=(layer.shape[0], *arrangement.sizes))
+
+
+def _telling(tiling: Tiling, tensor: torch.Tensor) -> tuple[Tile, torch.Tensor]:
+    """The piece (one sample) with the most to see, and its tile."""
+    pieces = tiling.pieces(tensor[None])
+    found = ((float(x[n].float().var()), t, x[n : n + 1]) for t, x in pieces for n in range(len(x)))
+    _, t, x = max(found, key=lambda row: row[0])
+    return t, x
+
+
+_verdicts: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+"""Network to the state of its weights, and to the verdicts on its layers."""
+
+
+def _known(network: torch.nn.Module) -> dict:
+    """Verdicts on a network, as long as its weights stay."""
+    state = [*network.parameters(), *network.buffers()]
+    now = tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in state)
+    before, verdicts = _verdicts.get(network, (None, {}))
+    if before != now:
+        verdicts = {}
+        _verdicts[network] = now, verdicts
+    return verdicts
