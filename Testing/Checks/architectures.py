@@ -88,13 +88,17 @@ TOKENS = SMALL_VIT | {"image_size": 64, "patch_size": 16}
 STAGES = {"hidden_sizes": [16, 32, 40, 64], "depths": [1, 1, 1, 1]}
 
 ARCHITECTURES = {
-    "monai DenseNet121 3D": of_monai("DenseNet121", (1, 64, 64, 64), **THREE),
+    "monai DenseNet121 3D": of_monai("DenseNet121", (1, 48, 48, 48), **THREE),
     "monai DenseNet121 2D": of_monai("DenseNet121", PLANE, **TWO),
-    "monai ResNet18 3D": of_monai("resnet18", (1, 48, 48, 48), spatial_dims=3, n_input_channels=1, num_classes=3),
+    "monai ResNet18 3D": of_monai("resnet18", (1, 40, 40, 40), spatial_dims=3, n_input_channels=1, num_classes=3),
     "monai SEResNet50 2D": of_monai("SEResNet50", PLANE, spatial_dims=2, in_channels=1, num_classes=3),
     "monai EfficientNet-B0 2D": of_monai(
         *("EfficientNetBN", PLANE),
-        **{"model_name": "efficientnet-b0", "pretrained": False, "spatial_dims": 2, "in_channels": 1, "num_classes": 3},
+        model_name="efficientnet-b0",
+        pretrained=False,
+        spatial_dims=2,
+        in_channels=1,
+        num_classes=3,
     ),
     "monai UNet 3D": of_monai("UNet", CUBE, num_res_units=1, **STEPS, **THREE),
     "monai UNet 2D": of_monai("UNet", PLANE, **STEPS, **TWO),
@@ -106,23 +110,31 @@ ARCHITECTURES = {
     ),
     "monai DynUNet 3D": of_monai("DynUNet", CUBE, **KERNELS, **THREE),
     "monai DynUNet 3D, deep supervision": of_monai("DynUNet", CUBE, deep_supervision=True, **KERNELS, **THREE),
-    "monai SegResNet 3D": of_monai("SegResNet", CUBE, init_filters=4, **THREE),
-    "monai SegResNetDS 3D": of_monai("SegResNetDS", CUBE, init_filters=4, blocks_down=(1, 1, 1), **THREE),
-    "monai VNet 3D": of_monai("VNet", CUBE, dropout_prob_down=None, dropout_prob_up=(None, None), **THREE),
-    "monai HighResNet 3D": of_monai("HighResNet", (1, 24, 24, 24), **THREE),
-    "monai AHNet 3D": of_monai("AHNet", (1, 64, 64, 32), upsample_mode="trilinear", **THREE),
-    "monai MedNeXt-S 3D": of_monai("MedNeXtS", CUBE, spatial_dims=3, in_channels=1, out_channels=3, init_filters=4),
+    "monai SegResNet 3D": of_monai("SegResNet", CUBE, init_filters=8, **THREE),
+    "monai SegResNetDS 3D": of_monai("SegResNetDS", CUBE, init_filters=8, blocks_down=(1, 1, 1), **THREE),
+    "monai VNet 3D": of_monai("VNet", CUBE, **THREE),
+    "monai HighResNet 3D": of_monai("HighResNet", (1, 16, 16, 16), **THREE),
+    "monai AHNet 3D": of_monai("AHNet", (1, 128, 128, 32), upsample_mode="trilinear", **THREE),
+    "monai MedNeXt 3D": of_monai("MedNeXt", CUBE, init_filters=8, kernel_size=3, **THREE),
     "monai UNETR 3D": of_monai(
         *("UNETR", CUBE), img_size=(32,) * 3, hidden_size=48, mlp_dim=64, num_heads=4, feature_size=4, **THREE
     ),
-    "monai SwinUNETR 3D": of_monai("SwinUNETR", (1, 64, 64, 64), feature_size=12, depths=(2, 1, 1, 1), **THREE),
+    "monai SwinUNETR 3D": of_monai("SwinUNETR", (1, 64, 32, 32), feature_size=12, depths=(2, 1, 1, 1), **THREE),
     "monai SwinUNETR 2D": of_monai("SwinUNETR", PLANE, feature_size=12, depths=(2, 2, 1, 1), **TWO),
     "monai ViT 3D, class token": of_monai(
         *("ViT", CUBE, 1),
-        **{"in_channels": 1, "img_size": (32,) * 3, "patch_size": (8, 8, 8), "hidden_size": 48, "mlp_dim": 64},
-        **{"num_layers": 2, "num_heads": 4, "classification": True, "num_classes": 3, "post_activation": None},
+        in_channels=1,
+        img_size=(32,) * 3,
+        patch_size=(8, 8, 8),
+        hidden_size=48,
+        mlp_dim=64,
+        num_layers=2,
+        num_heads=4,
+        classification=True,
+        num_classes=3,
+        post_activation=None,
     ),
-    "monai DAF3D": of_monai("DAF3D", (1, 64, 64, 64), in_channels=1, out_channels=3),
+    "monai DAF3D": of_monai("DAF3D", (1, 32, 32, 32), in_channels=1, out_channels=3),
     "monai Classifier 2D": of_monai(
         "Classifier", PLANE, in_shape=PLANE, classes=3, channels=(4, 8, 16), strides=(2, 2, 2), last_act=None
     ),
@@ -196,11 +208,17 @@ ARCHITECTURES = {
     ),
     "transformers Swin": of_hf(
         *("SwinForImageClassification", "SwinConfig", 112),
-        **{"image_size": 112, "embed_dim": 16, "depths": [2, 2, 2], "num_heads": [1, 2, 4], "window_size": 7},
+        image_size=112,
+        embed_dim=16,
+        depths=[2, 2, 2],
+        num_heads=[1, 2, 4],
+        window_size=7,
     ),
     "transformers Hiera": of_hf(
         *("HieraForImageClassification", "HieraConfig", 224),
-        **{"embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 1, 2, 2]},
+        embed_dim=16,
+        depths=[1, 1, 2, 1],
+        num_heads=[1, 1, 2, 2],
     ),
     "transformers ConvNeXt v2": of_hf("ConvNextV2ForImageClassification", "ConvNextV2Config", **STAGES),
     "transformers ResNet": of_hf("ResNetForImageClassification", "ResNetConfig", embedding_size=8, **STAGES),
@@ -209,7 +227,9 @@ ARCHITECTURES = {
         lambda: hf.UperNetForSemanticSegmentation(
             hf.UperNetConfig(
                 backbone_config=hf.ConvNextConfig(**STAGES, out_features=["stage1", "stage2", "stage3", "stage4"]),
-                **{"hidden_size": 32, "num_labels": 5, "auxiliary_in_channels": 40},
+                hidden_size=32,
+                num_labels=5,
+                auxiliary_in_channels=40,
             )
         ),
         (1, 3, 128, 128),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # the library beside the checks is meant, whichever is installed
 
 
 class Results:
@@ -17,7 +19,7 @@ class Results:
     """
 
     def __init__(self, name: str, sources: Sequence[Path]):
-        """:param sources: files, and folders of Python files, that the findings depend on."""
+        """:param sources: files, and folders of Python files, on which the findings depend."""
         self.file = ROOT / "build" / name / "results.jsonl"
         self.source = fingerprint(sources)
         self.known: dict = {}
