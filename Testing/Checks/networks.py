@@ -714,6 +714,8 @@ def draw_grid(rng: random.Random, seed: int) -> Drawn:
         plan.insert(0, "convolution")
     for name in plan:
         if not d.again and name in MIXING:
+            if name == wanted:
+                unsuitable()
             continue
         add(d, name, special.get(name) or TRACEABLE[name], name == wanted)
     channel = finish(d)
