@@ -112,9 +112,8 @@ ARCHITECTURES = {
     "monai DynUNet 3D, deep supervision": of_monai("DynUNet", CUBE, deep_supervision=True, **KERNELS, **THREE),
     "monai SegResNet 3D": of_monai("SegResNet", CUBE, init_filters=8, **THREE),
     "monai SegResNetDS 3D": of_monai("SegResNetDS", CUBE, init_filters=8, blocks_down=(1, 1, 1), **THREE),
-    "monai VNet 3D": of_monai("VNet", CUBE, **THREE),
+    "monai VNet 2D": of_monai("VNet", PLANE, dropout_dim=2, **TWO),
     "monai HighResNet 3D": of_monai("HighResNet", (1, 16, 16, 16), **THREE),
-    "monai AHNet 3D": of_monai("AHNet", (1, 128, 128, 32), upsample_mode="trilinear", **THREE),
     "monai MedNeXt 3D": of_monai("MedNeXt", CUBE, init_filters=8, kernel_size=3, **THREE),
     "monai UNETR 3D": of_monai(
         *("UNETR", CUBE), img_size=(32,) * 3, hidden_size=48, mlp_dim=64, num_heads=4, feature_size=4, **THREE
@@ -134,7 +133,6 @@ ARCHITECTURES = {
         num_classes=3,
         post_activation=None,
     ),
-    "monai DAF3D": of_monai("DAF3D", (1, 32, 32, 32), in_channels=1, out_channels=3),
     "monai Classifier 2D": of_monai(
         "Classifier", PLANE, in_shape=PLANE, classes=3, channels=(4, 8, 16), strides=(2, 2, 2), last_act=None
     ),
@@ -152,7 +150,7 @@ ARCHITECTURES = {
     "torchvision Swin, 112 voxels": of_vision("swin_t", 112),
     "torchvision Swin v2": of_vision("swin_v2_t"),
     "torchvision MaxViT": Architecture(
-        lambda: vision.MaxVit((64, 64), 16, 2, 16, [16, 32], [1, 1], 8, num_classes=5), (1, 3, 64, 64)
+        lambda: vision.MaxVit((64, 64), 16, 4, [16, 32], [1, 1], 8, 0.0, num_classes=5), (1, 3, 64, 64)
     ),
     "torchvision ViT, class token": Architecture(
         lambda: vision.VisionTransformer(64, 16, 2, 2, 32, 64, num_classes=5), (1, 3, 64, 64), 1
@@ -235,6 +233,7 @@ ARCHITECTURES = {
         (1, 3, 128, 128),
     ),
     "transformers PoolFormer": of_hf("PoolFormerForImageClassification", "PoolFormerConfig", **STAGES),
-    "transformers CvT": of_hf("CvtForImageClassification", "CvtConfig", 64, 1, embed_dim=[16, 32, 48], depth=[1, 1, 2]),
+    "transformers CvT": of_hf("CvtForImageClassification", "CvtConfig", 64, 1, embed_dim=[16, 48, 48], depth=[1, 2, 3]),
+    "monai AHNet 3D": of_monai("AHNet", (1, 128, 128, 32), upsample_mode="trilinear", **THREE),
     "Siamese": Architecture(Siamese, (1, 2, 64, 64)),
 }

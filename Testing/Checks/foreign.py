@@ -97,6 +97,7 @@ def condition(network: torch.nn.Module) -> dict:
     return {
         "state": {n: (t.device.type, hash(t.cpu().numpy().tobytes())) for n, t in network.state_dict().items()},
         "names": list(parameters),
+        "attributes": {n: sorted(vars(m)) for n, m in modules.items()},
         "modes": {n: m.training for n, m in modules.items()},
         "requires_grad": {n: p.requires_grad for n, p in parameters.items()},
         "grad": {n: p.grad is not None and hash(p.grad.numpy().tobytes()) for n, p in parameters.items()},
