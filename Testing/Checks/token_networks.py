@@ -24,11 +24,20 @@ def embedded(rng: random.Random, grid: list[int], modules: dict, lines: list, us
     dims = len(grid)
     patch = [rng.choice([2, 3, 4, 6] if dims == 2 else [2, 3, 4]) for _ in grid]
     channels = rng.choice([1, 2])
-    kind = rng.choice(["convolution", "linear", "F.unfold"] if dims == 2 else ["convolution", "linear"])
-    used.append({"convolution": "patches by convolution", "linear": "patches by linear", "F.unfold": "F.unfold"}[kind])
+    kind = rng.choice(["convolution", "overlapping", "linear", "F.unfold"][: 4 if dims == 2 else 3])
+    used.append("F.unfold" if kind == "F.unfold" else f"patches: {kind}")
+    size = [n * p for n, p in zip(grid, patch, strict=True)]
+    first = [(p - 1) / 2 for p in patch]
     inside = channels * int(np.prod(patch))
     if kind == "convolution":
+        size = [n + rng.randrange(p) for n, p in zip(size, patch, strict=True)]  # a rest, which is left out
         modules["embed"] = f"nn.Conv{dims}d({channels}, {WIDTH}, {tuple(patch)}, {tuple(patch)}, bias=False)"
+        lines.append("self.embed(x).movedim(1, -1)")
+    elif kind == "overlapping":
+        k = [p + 1 + p % 2 for p in patch]
+        padding = tuple(n // 2 for n in k)
+        first = [0] * dims
+        modules["embed"] = f"nn.Conv{dims}d({channels}, {WIDTH}, {tuple(k)}, {tuple(patch)}, {padding}, bias=False)"
         lines.append("self.embed(x).movedim(1, -1)")
     elif kind == "linear":
         modules["embed"] = f"nn.Linear({inside}, {WIDTH}, bias=False)"
@@ -40,9 +49,9 @@ def embedded(rng: random.Random, grid: list[int], modules: dict, lines: list, us
         modules["embed"] = f"nn.Linear({inside}, {WIDTH}, bias=False)"
         lines.append(f"F.unfold(x, {tuple(patch)}, stride={tuple(patch)}).transpose(1, 2)")
         lines.append(f"self.embed(x).unflatten(1, {tuple(grid)})")
-    places = np.stack(np.meshgrid(*((np.arange(n) + 0.5) * p - 0.5 for n, p in zip(grid, patch, strict=True)), indexing="ij"), -1)  # fmt: skip
-    shape = (1, channels, *(n * p for n, p in zip(grid, patch, strict=True)))
-    return shape, [float(p) for p in patch], places
+    along = [np.arange(n) * float(p) + start for n, p, start in zip(grid, patch, first, strict=True)]
+    places = np.stack(np.meshgrid(*along, indexing="ij"), -1)
+    return (1, channels, *size), [float(p) for p in patch], places
 
 
 def in_order(rng: random.Random, lines: list, places: np.ndarray, used: list) -> tuple[np.ndarray, tuple | None]:

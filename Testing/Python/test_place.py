@@ -71,7 +71,7 @@ def test_the_oracle_knows_places_that_can_be_told_by_hand(line, true):
     np.testing.assert_allclose(centres(seen)[0], true)
 
 
-@pytest.mark.parametrize("seed", [14, 20, 26, 32, 65, 77])
+@pytest.mark.parametrize("seed", [14, 20, 32, 62, 65, 77])
 def test_the_record_of_tokens_is_what_they_see(seed):
     true = oracle(seed)
     seen = response(true.drawn, true.elements)
