@@ -34,6 +34,7 @@ from MedXAILib.explanation import layers as maps
 METHODS = ("gradcam", "saliency", "hirescam")
 GRADIENTS, BEFORE_CAST, WRITTEN = 1e-9, 1e-9, 1e-6
 """Largest differences, as parts of the largest value."""
+SLOPE = 1e-3
 MOST_REFUSED = 5
 
 
@@ -157,6 +158,7 @@ def compare(network, untouched, x, label: int, gradcam, before_cast: torch.Tenso
             lambda output: output[:, label].flatten(1).sum(1) if output.ndim > 2 else output[:, label]
         )
     found = {
+        "slope": slope(untouched, x, label, ours[INPUT]),
         "gradient of the input": difference(ours[INPUT], of_input),
         "gradient of the layer": difference(ours[layer], of_layer),
     }
@@ -169,6 +171,16 @@ def compare(network, untouched, x, label: int, gradcam, before_cast: torch.Tenso
     written = torch.from_numpy(np.ascontiguousarray(gradcam.volume.array))
     found["written map"] = min(unordered(written, one) for one in expected)
     return found | {"largest": float(expected[0].max())}
+
+
+def slope(network, x: torch.Tensor, label: int, gradient: torch.Tensor) -> float:
+    """How far the score's slope along a random direction is from what the gradient says, as part of what is usual for
+    such directions. It asks no backward pass of torch, which is itself wrong at times (README.md)."""
+    direction = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(1))
+    step = 1e-8 * direction  # small: hardly a ReLU changes sides
+    with torch.no_grad():
+        high, low = (score(first(network(x + sign * step)), label, region=False) for sign in (1, -1))
+    return float(((high - low) / 2e-8 - (gradient * direction).sum()).abs() / gradient.norm().clamp(min=1e-300))
 
 
 def grad_cam(activation: torch.Tensor, gradient: torch.Tensor, axis: int, leading: int) -> torch.Tensor:
@@ -192,6 +204,7 @@ def unordered(ours: torch.Tensor, true: torch.Tensor) -> float:
 
 
 LIMITS = {
+    "slope": SLOPE,
     "gradient of the input": GRADIENTS,
     "gradient of the layer": GRADIENTS,
     "map": BEFORE_CAST,
@@ -212,7 +225,9 @@ def verdict(found: dict) -> str:
 
 def report(rows: dict[str, dict]) -> bool:
     """Print the table; whether all is as it must be."""
-    print(f"\n{'architecture':36} {'layer':34} {'input':>8} {'layer':>8} {'map':>8} {'written':>8}  verdict")
+    print(
+        f"\n{'architecture':36} {'layer':34} {'slope':>8} {'input':>8} {'layer':>8} {'map':>8} {'written':>8}  verdict"
+    )
     for name, found in rows.items():
         figures = " ".join(f"{found[what]:8.0e}" if what in found else " " * 8 for what in LIMITS)
         print(f"{name:36} {found.get('layer', ''):34} {figures}  {verdict(found)[:160]}")
