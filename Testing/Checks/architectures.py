@@ -172,7 +172,7 @@ ARCHITECTURES = {
     "timm DINOv2, registers": of_timm("vit_small_patch14_reg4_dinov2", 70, 5, img_size=70, depth=3),
     "timm EVA-02": of_timm("eva02_tiny_patch14_224", 70, 1, img_size=70, depth=3),
     "timm BEiT": of_timm("beit_base_patch16_224", leading=1, img_size=64, depth=2),
-    "timm CaiT": of_timm("cait_xxs24_224", img_size=64, depth=3),
+    "timm CaiT": of_timm("cait_xxs24_224", leading=1, img_size=64, depth=3),
     "timm Hiera": of_timm("hiera_tiny_224", 224),
     "timm Swin": of_timm("swin_tiny_patch4_window7_224", 112, img_size=112),
     "timm Swin v2": of_timm("swinv2_cr_tiny_ns_224", 224),

@@ -177,10 +177,12 @@ def slope(network, x: torch.Tensor, label: int, gradient: torch.Tensor) -> float
     """How far the score's slope along a random direction is from what the gradient says, as part of what is usual for
     such directions. It asks no backward pass of torch, which is itself wrong at times (README.md)."""
     direction = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(1))
-    step = 1e-8 * direction  # small: hardly a ReLU changes sides
-    with torch.no_grad():
-        high, low = (score(first(network(x + sign * step)), label, region=False) for sign in (1, -1))
-    return float(((high - low) / 2e-8 - (gradient * direction).sum()).abs() / gradient.norm().clamp(min=1e-300))
+    said, found = (gradient * direction).sum(), []
+    for step in (1e-8, 1e-6, 1e-4):  # a short one is rounded, on a long one a ReLU changes sides
+        with torch.no_grad():
+            high, low = (score(first(network(x + sign * step * direction)), label, region=False) for sign in (1, -1))
+        found.append(float(((high - low) / (2 * step) - said).abs() / gradient.norm().clamp(min=1e-300)))
+    return min(found)
 
 
 def grad_cam(activation: torch.Tensor, gradient: torch.Tensor, axis: int, leading: int) -> torch.Tensor:
