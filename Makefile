@@ -7,8 +7,11 @@ CPU_INDEX := https://download.pytorch.org/whl/cpu
 TORCH := torch==2.13.0
 LIGHT := .venv312
 BENCH := .venv-bench
+FOREIGN := .venv-foreign
 PEERS := torchcam==0.5.0 captum==0.9.0 monai==1.6.1 grad-cam==1.5.7 ttach==0.0.3 medcam==0.1.22
 PEER_NEEDS := numpy scipy tqdm matplotlib opencv-python-headless scikit-learn scikit-image nibabel pandas
+FOREIGN_NEEDS := monai==1.6.1 einops huggingface_hub safetensors tokenizers regex pyyaml
+NETWORKS := torchvision==0.29.1 timm==1.0.31 transformers==5.24.0
 WITHOUT_TORCH := test_volume test_formats test_dicom test_card test_trust test_regions test_files test_job test_scene test_methods test_light
 LIGHT_NEEDS := "numpy>=1.26" "scikit-image>=0.22" "SimpleITK>=2.3" "pydantic>=2.7" "typer>=0.12" "rich>=13" "pydicom>=3.0" \
   "psutil>=5.9" "slicer-core>=5.12" "pytest>=8" "pytest-timeout>=2.3" "hypothesis>=6.100" "nibabel>=5" "setuptools>=77"
@@ -48,8 +51,24 @@ $(BENCH)/.peers: $(BENCH)/.torch
 	$(BENCH)/bin/python -m pip install -q --no-deps $(PEERS)
 	@touch $@
 
+# Where MedXAI says that a feature cell lies, against where it lies: random networks. See Testing/Checks/README.md.
+.PHONY: check-place
+check-place: $(VENV)/.test
+	$(BIN)/python Testing/Checks/place.py
+
+# Gradients and maps of published architectures, against autograd done literally; in an environment of its own.
+.PHONY: check-foreign
+check-foreign: $(FOREIGN)/.networks
+	$(FOREIGN)/bin/python Testing/Checks/foreign.py
+
+# Without their needs, which would bring another torch.
+$(FOREIGN)/.networks: $(FOREIGN)/.torch pyproject.toml
+	$(FOREIGN)/bin/python -m pip install -q -e . $(FOREIGN_NEEDS)
+	$(FOREIGN)/bin/python -m pip install -q --no-deps $(NETWORKS)
+	@touch $@
+
 # PyTorch's CPU builds: an extra index, used only where it answers within 3 s, so that nothing stalls without it.
-$(VENV)/.torch $(BENCH)/.torch: Makefile
+$(VENV)/.torch $(BENCH)/.torch $(FOREIGN)/.torch: Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "MedXAI needs Python 3.11 or newer: make PYTHON=python3.11 ..."; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is missing: install it (Debian, Ubuntu: apt-get install python3-venv)."; exit 1; }
 	test -d $(@D) || $(PYTHON) -m venv $(@D)
@@ -66,4 +85,4 @@ $(VENV)/.test: $(VENV)/.torch pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(LIGHT) $(BENCH) build dist *.egg-info
+	rm -rf $(VENV) $(LIGHT) $(BENCH) $(FOREIGN) build dist *.egg-info
