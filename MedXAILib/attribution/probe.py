@@ -1,6 +1,6 @@
 """Are a layer's cells where the trace says? Two forward passes ask the network itself.
 
-A faint texture is added to the input, first where a fixed random code of blocks is on, then where it is off. A cell
+A faint signal (a constant, or noise where a norm would take a constant away) is added to the input, first where a fixed random code of blocks is on, then where it is off. A cell
 answers the more to the first, the more of what it sees is on; the ratio of the two answers cancels its own sensitivity.
 So the answers draw the code again, at the place where the cells really lie. It is compared with the code at the traced
 place, and with what it would be were the grid flipped, its axes exchanged, or shifted by two cells.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..models.layers import Layer
 
 FAINT = 0.05
-"""Deviation of the texture, in parts of the input's own."""
+"""Size of the signal, in parts of the input's own."""
 BLURS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 """How wide a cell may see, in cells: deviations of a Gaussian. Answers and code are compared without what varies more
 slowly than twice as wide, where neighbouring places look alike."""
@@ -34,8 +34,8 @@ LEAST_CELLS = 8
 MOST_CELLS = 32
 """Along an axis, of grids of more than its cube: the middle ones are compared."""
 ROLLS = 24
-FITS = 0.25
-"""A place that correlates less than this with the code says nothing."""
+FITS, BETTER = (0.3, 0.5), (0.1, 0.2)
+"""To confirm, and to contradict: how well a place must correlate with the code at least, and by how much better than others."""
 CLEARLY = 3.0
 """One place has to fit better than another by so many times what places fit that have nothing to do with it."""
 
@@ -44,7 +44,7 @@ CONFIRMED, CONTRADICTED, UNCLEAR = "confirmed", "contradicted", "unclear"
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What layers gave for an input with the texture where the code is on, and where it is off.
+    """What layers gave for an input with the signal where the code is on, and where it is off.
 
     :ivar code: (*spatial) of the input, 0 or 1.
     :ivar on, off: layer name -> activation, as the layer gave it.
@@ -78,12 +78,14 @@ def ask(network: torch.nn.Module, x: torch.Tensor, layers: Sequence[Layer], prog
     random = np.random.default_rng(seed)
     finest = min(layers, key=lambda layer: sum(layer.cells.stride))
     code = draw(tuple(x.shape[2:]), finest.cells.stride, finest.cells.offset, random)
-    texture = torch.from_numpy(random.standard_normal(x.shape, dtype=np.float32))
-    texture *= FAINT * (float(x.float().std()) or float(x.float().abs().max()) or 1.0)
+    signal = torch.ones(x.shape)
+    if any(layer.normed for layer in layers):
+        signal = torch.from_numpy(random.standard_normal(x.shape, dtype=np.float32))
+    signal *= FAINT * (float(x.float().std()) or float(x.float().abs().max()) or 1.0)
     names = [layer.name for layer in layers]
 
     def answer(where: np.ndarray) -> dict[str, torch.Tensor]:
-        changed = x + (texture * torch.from_numpy(where)).to(x)
+        changed = x + (signal * torch.from_numpy(where)).to(x)
         return glimpse(network, changed, names, progress).activations
 
     return Answers(code, answer(code), answer(1 - code))
@@ -180,13 +182,23 @@ def compare(ratio: np.ndarray, code: np.ndarray, any_orientation: bool = False) 
             others = [fit for key, fit in fits.items() if key != best and not (any_orientation and key[2])]
             fit, other = fits[best], max(others, default=0.0)
             apart = (np.arctanh(min(fit, 0.999)) - np.arctanh(min(other, 0.999))) / chance
-            found.append((apart, Verdict(UNCLEAR, *best[:2], fit, other)))
-    most, least = max(found, key=lambda row: row[0]), min(found, key=lambda row: row[0])
-    if most[0] >= CLEARLY and most[1].fit >= FITS and least[0] > -CLEARLY:
-        return most[1]._replace(what=CONFIRMED)
-    if least[0] <= -CLEARLY and least[1].next >= FITS and most[0] < CLEARLY:
-        return least[1]._replace(what=CONTRADICTED)
-    return most[1]
+            found.append((apart, Verdict(_verdict(fit, other, apart), *best[:2], fit, other)))
+    said = {verdict.what for _, verdict in found} - {UNCLEAR}
+    if len(said) != 1:
+        return max(found, key=lambda row: row[0])[1]._replace(what=UNCLEAR)
+    return max((row for row in found if row[1].what in said), key=lambda row: abs(row[0]))[1]
+
+
+def _verdict(fit: float, other: float, apart: float) -> str:
+    """Of one band.
+
+    :param apart: by how many standard errors the first fits better.
+    """
+    if apart >= CLEARLY and fit >= FITS[0] and fit - other >= BETTER[0]:
+        return CONFIRMED
+    if apart <= -CLEARLY and other >= FITS[1] and other - fit >= BETTER[1]:
+        return CONTRADICTED
+    return UNCLEAR
 
 
 def _band(ratio: np.ndarray, code: np.ndarray, blur: float, slow: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -43,6 +43,7 @@ class Layer:
     :ivar arrangement: how the output becomes such a grid.
     :ivar hidden: the operator on the way that hides where the cells lie: ``cells`` are a guess then.
     :ivar mixed: a cell sees more than its receptive field (attention, statistics of the whole).
+    :ivar normed: by a norm's statistics: a constant added to the input is taken away again.
     :ivar pooled: number of the operator that pooled to a grid of its own at once; 0 for none.
     :ivar data: where the cells lie may depend on the values of the input.
     :ivar doubt: what is not known of where the cells lie, in a sentence.
@@ -62,6 +63,7 @@ class Layer:
     joined: bool = False
     hidden: str = ""
     mixed: bool = False
+    normed: bool = False
     pooled: int = 0
     data: bool = False
     doubt: str | None = None
@@ -195,7 +197,8 @@ def _layer(name: str, sight: Sight, grid: tuple[Cells, Arrangement] | None, used
         channels = 1 if arrangement.channel is None else sight.sizes[arrangement.channel]
         fields = {"shape": (channels, *arrangement.sizes), "cells": cells, "arrangement": arrangement}
     if (place := sight.place) is not None:
-        fields |= {"joined": place.joined, "hidden": place.hidden, "mixed": place.mixed, "pooled": place.pooled}
+        fields |= {"joined": place.joined, "hidden": place.hidden, "mixed": place.mixed, "normed": place.normed}
+        fields["pooled"] = place.pooled
     return Layer(
         name,
         type(sight.module).__name__,

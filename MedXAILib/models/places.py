@@ -35,6 +35,7 @@ class Place:
     :ivar field: receptive field along each axis, voxels, through kernels alone.
     :ivar seen: the first and the last voxel along each axis that the network did not crop away.
     :ivar mixed: something on the way sees more than kernels do (attention, statistics of the whole).
+    :ivar normed: one of these is a norm, which takes a constant away that is added to the input.
     :ivar hidden: the operator that hides the place ("" for none): the coordinates are a guess then.
     :ivar pooled: number of the operator that pooled to a grid of its own at once, as a pyramid's branches do; 0 for none.
     :ivar joined: see :class:`MedXAILib.models.layers.Layer`.
@@ -45,6 +46,7 @@ class Place:
     field: tuple[float, ...]
     seen: tuple[tuple[float, float], ...]
     mixed: bool = False
+    normed: bool = False
     hidden: str = ""
     pooled: int = 0
     joined: bool = False
@@ -196,6 +198,7 @@ def merge(places: Sequence[Place]) -> Place:
         tuple(field),
         _seen(counting),
         mixed=any(p.mixed for p in places),
+        normed=any(p.normed for p in places),
         hidden=_hidden([p for p in places if p in counting or not p.nowhere]),
         pooled=_pooled(counting),
     )
@@ -271,7 +274,8 @@ def normalised(call: Call) -> list[Place]:
         own = call.given.get("training", "momentum" not in call.given)
         axes = range(2, place.at[0].ndim) if own else []
     mixed = any(t.shape[a] > 1 for t in place.at[1:] for a in axes)
-    first = replace(place, mixed=place.mixed or mixed)
+    normed = mixed and "norm" in call.name
+    first = replace(place, mixed=place.mixed or mixed, normed=place.normed or normed)
     return [first, *[nowhere(len(s), len(place.at)) for s in call.sizes[1:]]]
 
 
@@ -313,7 +317,8 @@ def product(call: Call) -> list[Place]:
         line = [a if varies(a) or not varies(b) else b for a, b in zip(parts[0].at, parts[1].at, strict=True)]
         field = tuple(map(float, call.voxels))
         seen = _seen(parts)
-        return [Place(tuple(line), tuple(line), field, seen, True, _hidden(parts), _pooled(parts))]
+        normed = any(p.normed for p in parts)
+        return [Place(tuple(line), tuple(line), field, seen, True, normed, _hidden(parts), _pooled(parts))]
     (part,) = parts
     everything = [n if varies(a) and not varies(b) else f for n, a, b, f in _lost(call, found, part)]
     ndim = len(call.sizes[0])
@@ -374,9 +379,10 @@ def _replayed(call: Call, prepared: Callable) -> list[Place]:
     ]
     field = tuple(max(p.field[axis] for p in places.values()) for axis in range(count))
     more = {"pooled": _pooled(list(places.values())), "hidden": _hidden(list(places.values()))}
-    seen, mixed = _seen(list(places.values())), any(p.mixed for p in places.values())
+    seen = _seen(list(places.values()))
+    more |= {name: any(getattr(p, name) for p in places.values()) for name in ("mixed", "normed")}
     return [
-        _cropped(Place(tuple(a[n] for a in at), tuple(g[n] for g in grid), field, seen, mixed, **more))
+        _cropped(Place(tuple(a[n] for a in at), tuple(g[n] for g in grid), field, seen, **more))
         for n in range(len(call.sizes))
     ]
 
@@ -476,6 +482,7 @@ def concatenated(call: Call) -> list[Place]:
             field,
             _seen(known),
             any(p.mixed for p in known),
+            any(p.normed for p in known),
             _hidden(known),
             _pooled(known),
             joined=axis == 1 and _joins_skip(call.sizes[0], placed),
