@@ -126,6 +126,7 @@ def choose_slices(spec: str, score: Score, prediction: Prediction) -> list[int]:
 def common_limits(case: Case, m: Method, score: Score, values: np.ndarray, kept: Sequence[int] | None) -> Iterator[str]:
     """What limits belief in any map of this kind."""
     yield from score.remarks
+    yield from case.prediction.remarks
     if m.randomisation == FAILS:
         yield (
             f"{m.title} fails the randomisation check (Adebayo et al. 2018): it shows edges of the input, even where the "
@@ -167,7 +168,7 @@ def provenance(case: Case, m: Method, score: Score, kept: Sequence[int] | None) 
         "randomisation_check": m.randomisation,
         "target": score.name,
         "class": score.label,
-        "score": "probability" if score.probabilities else "logit",
+        "score": "probability" if score.probabilities else "value" if card.output.kind == "value" else "logit",
         "signed": m.signed,
         "normalisation": "none: raw values",
         "input": case.prepared.reference.source.name,
@@ -177,7 +178,7 @@ def provenance(case: Case, m: Method, score: Score, kept: Sequence[int] | None) 
 
 
 def fact(case: Case, score: Score, kept: Sequence[int] | None) -> str:
-    """What the model says of the very thing that is explained: a probability, or the size of a region."""
+    """What the model says of the very thing that is explained: a probability, a value, or the size of a region."""
     prediction = case.prediction
     if score.point is not None:
         where = tuple(slice(n, n + 1) for n in score.point)
@@ -187,7 +188,8 @@ def fact(case: Case, score: Score, kept: Sequence[int] | None) -> str:
         own = score.name == score.label and any(row.name == score.label for row in prediction.labels.rows)
         ml = prediction.labels.ml()[score.label] if own else score.planes.sum() * grid.voxel_ml
         return f"{ml:.1f} mL"
+    output = prediction.card.output
     if kept is None or len(prediction.pieces) == 1:
-        return f"p {prediction.probabilities[score.label]:.3f}"
-    strongest = max(prediction.pieces[n, score.index] for n in kept)
-    return f"slice {ranges(kept)}: p {strongest:.3f}" if len(kept) == 1 else f"highest p {strongest:.3f}"
+        return output.text(prediction.probabilities[score.label])
+    strongest = output.text(max(prediction.pieces[n, score.index] for n in kept))
+    return f"slice {ranges(kept)}: {strongest}" if len(kept) == 1 else f"highest {strongest}"

@@ -101,7 +101,8 @@ class Input(Strict):
     ``axis_order``: order of the tensor's spatial axes. ``spacing``: mm along i, j, k, or null for the file's own.
     ``size``: voxels along i, j, k (two numbers, columns and rows, for slices) or null; ``fit``: how it is reached.
     ``resampler``: ``linear`` (MONAI) or ``pil_bilinear`` (slices only; PIL's, which smooths when it shrinks).
-    ``color``: ``grey`` refuses RGB, ``luminance`` turns it to grey (ITU-R 601), ``rgb`` wants it.
+    ``color``: ``grey`` refuses RGB, ``luminance`` turns it to grey (ITU-R 601), ``rgb`` wants it
+    and gets a grey channel three times.
     ``transforms``: further MONAI array transforms, run last: [{"name": "GaussianSmooth", "arguments": {...}}].
     """
 
@@ -149,6 +150,15 @@ class Output(Strict):
     @property
     def exclusive(self) -> bool:
         return self.activation == "softmax" and self.kind != "value"
+
+    def text(self, number: float) -> str:
+        """What the network says of a label, in words: ``p 0.734``, ``58.3 years``."""
+        return quantity(number, self.unit) if self.kind == "value" else f"p {number:.3f}"
+
+
+def quantity(value: float, unit: str) -> str:
+    """A measurement in three digits, or as many as stand before the point."""
+    return f"{value:.3g} {unit}".rstrip() if abs(value) < 1000 else f"{value:.0f} {unit}".rstrip()
 
 
 class ModelCard(Strict):

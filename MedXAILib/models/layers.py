@@ -70,7 +70,7 @@ def inspect(network: torch.nn.Module, shape: Sequence[int]) -> list[Layer]:
     """
     import torch
 
-    if isinstance(network, torch.jit.ScriptModule):
+    if isinstance(getattr(network, "whole", network), torch.jit.ScriptModule):
         return []
     state, answers = _inspected.get(network, (None, {}))
     if state != (now := _state(network)):
