@@ -59,6 +59,15 @@ class Prediction:
         return {label.name: float(p) for label, p in zip(self.card.output.labels, whole, strict=True)}
 
     @property
+    def facts(self) -> dict:
+        """Classification: as it is written down: class -> ``probabilities``, or ``values`` and their ``unit``."""
+        if self.card.output.kind == "value":
+            said = {"values": self.probabilities, "unit": self.card.output.unit}
+        else:
+            said = {"probabilities": self.probabilities}
+        return said | {"aggregation": self.aggregation}
+
+    @property
     def aggregation(self) -> str:
         """How pieces became one: max or mean over slices or windows; none for the whole."""
         return getattr(self.card.spatial, "aggregate", "none") if len(self.logits) > 1 else "none"

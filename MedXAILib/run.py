@@ -125,6 +125,8 @@ def carry_out(
         opened.prediction = predict(
             model, opened.prepared, tapes=opened.tapes, progress=portion(progress, 0, 2) if both else progress
         )
+        for remark in opened.prediction.remarks:
+            say(remark)
         opened.pass_seconds = pass_seconds(model, opened)
         if both:
             progress = portion(progress, 1, 2)
@@ -428,10 +430,8 @@ def _case_summary(case: Case, result: Result) -> dict:
     prediction = result.prediction
     facts: dict = {"input": case.name, "seconds": round(result.seconds, 3)}
     if prediction.card.task == "classification":
-        facts |= {
-            "probabilities": {c: round(p, 6) for c, p in prediction.probabilities.items()},
-            "aggregation": prediction.aggregation,
-        }
+        said = prediction.facts.items()
+        facts |= {key: {c: round(p, 6) for c, p in v.items()} if isinstance(v, dict) else v for key, v in said}
     else:
         facts["volume_ml"] = {c: round(v, 6) for c, v in prediction.labels.ml().items()}
     facts["maps"] = [
@@ -486,7 +486,9 @@ def check_card(job: Job, picture: Path, progress: Progress = silent) -> list[str
         f"input: {' x '.join(map(str, x.shape))} (channel, then the network's axes), values {x.min():.3g} to {x.max():.3g}, mean {x.mean():.3g}, spacing {' x '.join(f'{s:.3g}' for s in spacing(prepared.affine))} mm",
     ]
     if model.card.task == "classification":
-        lines += [f"{name}: {p:.4f}" for name, p in prediction.probabilities.items()]
+        output = model.card.output
+        words = output.text if output.kind == "value" else "{:.4f}".format
+        lines += [f"{name}: {words(p)}" for name, p in prediction.probabilities.items()]
     else:
         lines += [f"{name}: {ml:.1f} mL" for name, ml in prediction.labels.ml().items()]
     return lines + say.lines

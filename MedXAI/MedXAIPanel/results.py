@@ -39,8 +39,8 @@ def addPrediction(volumeNode, event: dict, files: Path, *, labelVolume: bool = F
     """
     found = event["prediction"]
     name = f"{volumeNode.GetName()} {found['model']}"
-    values = found.get("probabilities") or found["volume_ml"]
-    column = "probability" if "probabilities" in found else "mL"
+    values = found.get("probabilities") or found.get("values") or found["volume_ml"]
+    column = "probability" if "probabilities" in found else found.get("unit", "mL") or "value"
     table = addTable(f"{name} prediction", {"class": list(values), column: list(values.values())})
     keep(
         table,
@@ -54,7 +54,7 @@ def addPrediction(volumeNode, event: dict, files: Path, *, labelVolume: bool = F
         slices = addTable(f"{name} by slice", {"slice": list(range(len(found["slices"])))} | columns)
         keep(slices, "slices", volumeNode, {})
         table.SetNodeReferenceID(SLICES, slices.GetID())
-        made += [slices, *addPlot(slices, list(columns), f"{name} by slice")]
+        made += [slices, *addPlot(slices, list(columns), f"{name} by slice", column)]
     if "labels" in found:
         labels = readLabels(found["labels"], files)
         if labelVolume:
@@ -142,7 +142,7 @@ def addTable(name: str, columns: dict[str, Sequence]):
     return node
 
 
-def addPlot(table, columns: list[str], title: str) -> list:
+def addPlot(table, columns: list[str], title: str, unit: str) -> list:
     """A chart of columns over the table's first one."""
     chart = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotChartNode", title)
     series = []
@@ -159,7 +159,7 @@ def addPlot(table, columns: list[str], title: str) -> list:
     chart.SetTitle("")
     chart.SetLegendVisibility(False)  # it covers the curves; the table beside has the colours
     chart.SetXAxisTitle("slice")
-    chart.SetYAxisTitle("probability")
+    chart.SetYAxisTitle(unit)
     table.SetNodeReferenceID("MedXAI.Chart", chart.GetID())
     return [chart, *series]
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import InputError
-from .listing import SCHEMA_VERSION, refuse_newer
+from .listing import SCHEMA_VERSION, quantity, refuse_newer
 
 TO_FILL = "FILL IN"
 """How a text begins in a drafted card where its owner has to put something."""
@@ -154,11 +154,6 @@ class Output(Strict):
     def text(self, number: float) -> str:
         """What the network says of a label, in words: ``p 0.734``, ``58.3 years``."""
         return quantity(number, self.unit) if self.kind == "value" else f"p {number:.3f}"
-
-
-def quantity(value: float, unit: str) -> str:
-    """A measurement in three digits, or as many as stand before the point."""
-    return f"{value:.3g} {unit}".rstrip() if abs(value) < 1000 else f"{value:.0f} {unit}".rstrip()
 
 
 class ModelCard(Strict):

@@ -115,6 +115,11 @@ def refuse_newer(card, path: Path) -> None:
         )
 
 
+def quantity(value: float, unit: str) -> str:
+    """A measurement in three digits, or as many as stand before the point."""
+    return f"{value:.3g} {unit}".rstrip() if abs(value) < 1000 else f"{value:.0f} {unit}".rstrip()
+
+
 def background(card: dict) -> str | None:
     exclusive = card["output"].get("activation", "softmax") == "softmax"
     return card["output"]["labels"][0]["name"] if card["task"] == "segmentation" and exclusive else None

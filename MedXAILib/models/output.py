@@ -56,10 +56,13 @@ MOVES = COPIES | frozenset((
 ))
 """Operators that leave values as they are: what holds for a sigmoid's result holds for its input."""
 DOUBTFUL = frozenset((
-    "div", "truediv", "true_divide", "reciprocal", "exp", "clamp", "clip", "clamp_min", "clamp_max", "hardsigmoid", "hardtanh",
+    "tanh", "rdiv", "rtruediv", "div", "truediv", "true_divide", "reciprocal", "exp", "clamp", "clip", "clamp_min",
+    "clamp_max", "hardsigmoid", "hardtanh",
 ))
 # fmt: on
 """Last operators that may have made probabilities: their values tell."""
+SCALES = frozenset(("mul", "add", "rsub"))
+"""By a number; behind a doubtful one they leave the doubt."""
 BY_VALUE = "by its values"
 OTHERS = 2
 """Further inputs whose values must say the same."""
@@ -217,7 +220,8 @@ def watching(keep: int | None = None):
                 return [End(ENDS[name], received, sure)]
             made = all(end is not None and (end.name in MEANINGS or end.name == BY_VALUE) for end in ends)
             if not made:
-                return [End(name)] * len(results)
+                alone = len(ends) == 1 and ends[0] is not None and ends[0].name in DOUBTFUL
+                return [ends[0] if alone and name in MOVES | SCALES else End(name)] * len(results)
             if name not in MOVES or len({end.name for end in ends}) > 1 or ends[0].name == BY_VALUE:
                 return [End(BY_VALUE, None, False)] * len(results)
             sure = all(end.sure for end in ends) and (name in COPIES or not ends[0].name.endswith("softmax"))
@@ -303,7 +307,8 @@ def parts_of(network: torch.nn.Module, output) -> list[Part]:
         known = (needs.bit_count(), end.name, end.sure) if end else ()
         found.append(Part(path, tuple(tensor.shape), tensor.is_floating_point(), *known))
     if isinstance(network, torch.jit.ScriptModule):
-        values = [v for value in network.inlined_graph.outputs() for v in _unpacked(value)]
+        graph = network.inlined_graph  # its values go with it
+        values = [v for value in graph.outputs() for v in _unpacked(value)]
         if len(values) == len(found):
             ends = [_script_end(value) for value in values]
             found = [
@@ -335,7 +340,7 @@ def _count(value) -> int:
         if str(node) not in seen:
             seen.add(str(node))
             waiting += [*node.inputs(), *(o for block in node.blocks() for o in block.outputs())]
-    return len(seen)
+    return sum(text.find("aten::") >= 0 for text in seen)
 
 
 def _script_end(value) -> str:
@@ -347,6 +352,8 @@ def _script_end(value) -> str:
         ends = [_script_end(list(block.outputs())[place]) for block in node.blocks()]
         return next((end for end in ends if end in MEANINGS), ends[0])
     inputs = list(node.inputs())
+    if kind in SCALES and inputs[1].type().kind() != "TensorType" and (end := _script_end(inputs[0])) in DOUBTFUL:
+        return end
     return _script_end(inputs[0]) if kind in MOVES and inputs else ENDS.get(kind, kind)
 
 
@@ -369,7 +376,8 @@ def meaning(part: Part, ask: Callable[[int], torch.Tensor]) -> str | None:
         return part.end
     found = by_values(ask(0))
     others = 0 if found is None or (found == "sigmoid" and part.end == "") else OTHERS
-    return found if others and all(by_values(ask(n)) == found for n in range(1, others + 1)) else None
+    alike = {found, "softmax"}  # far beyond its range a sigmoid gives ones and zeros
+    return found if others and all(by_values(ask(n)) in alike for n in range(1, others + 1)) else None
 
 
 def by_values(value: torch.Tensor) -> str | None:
