@@ -93,6 +93,8 @@ def explain(
             model = runnable(model)
             stack.enter_context(eval_mode(model))
             model, inputs, references = bare(model, inputs, windows, references, output)
+            for remark in inputs.remarks:
+                say(remark)
         elif output is not None:
             raise InputError(
                 f"output={output!r} is for a network without a card: {model.card.name}'s says it in output.which."

@@ -166,6 +166,7 @@ def provenance(case: Case, m: Method, score: Score, kept: Sequence[int] | None) 
         "method": m.name,
         "method_reference": m.reference,
         "randomisation_check": m.randomisation,
+        "output": {"kind": card.output.kind, "which": card.output.which},
         "target": score.name,
         "class": score.label,
         "score": "probability" if score.probabilities else "value" if card.output.kind == "value" else "logit",

@@ -13,7 +13,7 @@ from ..preparation import REPEATED, Prepared
 from ..volume import Source, Volume
 from .card import FROM_FILE, ModelCard
 from .loading import Model
-from .output import MEANINGS, Part, agree, another, choose, find, look, meaning, pick, plainly, read_as, tells
+from .output import MEANINGS, Part, agree, another, choose, look, meaning, named, pick, plainly, read_as, tells
 
 if TYPE_CHECKING:
     import torch
@@ -175,11 +175,7 @@ def chosen(parts: Sequence[Part], dimensions: int, output: int | str | None) -> 
 
     :raises InputError: for an ``output`` that there is not.
     """
-    if output is None:
-        part = choose(parts, dimensions)
-    else:
-        paths = [p.path for p in parts]
-        part = parts[paths.index(find([p for p in paths if p], output))]
+    part = named(parts, output) or choose(parts, dimensions)
     if len(parts) == 1:
         return part, ()
     others = ", ".join(str(p) for p in parts if p is not part)

@@ -72,16 +72,18 @@ def inspect(network: torch.nn.Module, shape: Sequence[int]) -> list[Layer]:
 
     if isinstance(getattr(network, "whole", network), torch.jit.ScriptModule):
         return []
-    state, answers = _inspected.get(network, (None, {}))
+    whole = getattr(network, "whole", network)  # what a network is read through comes and goes
+    state, answers = _inspected.get(whole, (None, {}))
     if state != (now := _state(network)):
         answers = {}
-        _inspected[network] = now, answers
+        _inspected[whole] = now, answers
     shape = tuple(shape)
-    if shape not in answers:
-        answers[shape] = _inspect(network, shape)
+    key = shape, getattr(network, "which", None)
+    if key not in answers:
+        answers[key] = _inspect(network, shape)
         for oldest in list(answers)[:-REMEMBERED]:
             del answers[oldest]
-    return list(answers[shape])
+    return list(answers[key])
 
 
 _inspected: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()

@@ -64,6 +64,10 @@ DOUBTFUL = frozenset((
 SCALES = frozenset(("mul", "add", "rsub"))
 """By a number; behind a doubtful one they leave the doubt."""
 BY_VALUE = "by its values"
+IN_DOUBT = (
+    "All values of the network's output lie in 0 to 1 and are taken as logits: if they are probabilities, its figures and "
+    "maps are wrong."
+)
 OTHERS = 2
 """Further inputs whose values must say the same."""
 NAMED = ("logits", "out", "output", "pred", "prediction", "predictions")
@@ -158,8 +162,19 @@ def find(paths: Sequence[str], which: int | str) -> str:
         path = before + step
     if path not in paths:
         known = ", ".join(paths) or "a single tensor, for which none is to be named"
-        raise InputError(f"The network has no output {which!r}: it gives {known}.")
+        raise InputError(f"The network has no output {which!r}: it gives {known}; correct output.which of the card.")
     return path
+
+
+def named(parts: Sequence[Part], which: int | str | None) -> Part | None:
+    """The part that ``which`` means, as in :func:`pick`; None where it says nothing.
+
+    :raises InputError: listing what there is.
+    """
+    if which is None:
+        return None
+    paths = [part.path for part in parts if part.path]
+    return parts[paths.index(find(paths, which))]
 
 
 def choose(parts: Sequence[Part], dimensions: int) -> Part:
@@ -169,7 +184,7 @@ def choose(parts: Sequence[Part], dimensions: int) -> Part:
     """
     fit = [p for p in parts if p.floating and p.shape[:1] == parts[0].shape[:1] and len(p.shape) in (2, dimensions + 2)]
     for name in NAMED:
-        called = [p for p in fit if p.path.split(".")[-1] == name]
+        called = [p for p in fit or parts if p.path.split(".")[-1] == name]
         if len(called) == 1:
             return called[0]
     deepest = max(reversed(fit or parts), key=lambda p: p.depth)
@@ -306,30 +321,51 @@ def parts_of(network: torch.nn.Module, output) -> list[Part]:
         end, needs = getattr(tensor, "_end", None), getattr(tensor, "_needs", 0)
         known = (needs.bit_count(), end.name, end.sure) if end else ()
         found.append(Part(path, tuple(tensor.shape), tensor.is_floating_point(), *known))
-    if isinstance(network, torch.jit.ScriptModule):
-        graph = network.inlined_graph  # its values go with it
-        values = [v for value in graph.outputs() for v in _unpacked(value)]
-        if len(values) == len(found):
-            ends = [_script_end(value) for value in values]
-            found = [
-                dataclasses.replace(part, depth=_count(value), end=end, sure=end in ("sigmoid", "logsigmoid"))
-                for part, value, end in zip(found, values, ends, strict=True)
-            ]
+    if isinstance(network, torch.jit.ScriptModule) and len(known := script_parts(network)) == len(found):
+        found = [
+            dataclasses.replace(p, depth=k.depth, end=k.end, sure=k.sure) for p, k in zip(found, known, strict=True)
+        ]
     return found
 
 
-def _unpacked(value) -> Iterator:
-    """The tensors of a TorchScript value; of a dict, every second input is a key."""
+def program_parts(network: torch.nn.Module) -> list[Part]:
+    """The tensors of the output of a TorchScript or exported program, found without an input; empty where they are not."""
+    import torch
+
+    if isinstance(network, torch.jit.ScriptModule):
+        return script_parts(network)
+    graph = getattr(network, "graph", None)
+    inputs = [node.meta.get("val") for node in graph.nodes if node.op == "placeholder"] if graph else []
+    try:
+        return look(network, tuple(map(int, inputs[0].shape))) if len(inputs) == 1 else []
+    except Exception:  # it wants another input than the one that was noted
+        return []
+
+
+def script_parts(network: torch.jit.ScriptModule) -> list[Part]:
+    """The tensors of a TorchScript network's output by its graph, which knows no shapes."""
+    graph = network.inlined_graph  # its values go with it
+    found = []
+    for value in graph.outputs():
+        for path, tensor in _unpacked(value):
+            end = _script_end(tensor)
+            found.append(Part(path, (), True, _count(tensor), end, end in ("sigmoid", "logsigmoid")))
+    return found
+
+
+def _unpacked(value, path: str = "") -> Iterator[tuple]:
+    """(path, tensor) of a TorchScript value; of a dict, every second input is a key."""
     node = value.node()
     inputs = list(node.inputs())
+    parts = []
     if node.kind() in ("prim::TupleConstruct", "prim::ListConstruct"):
-        for one in inputs:
-            yield from _unpacked(one)
+        parts = list(enumerate(inputs))
     elif node.kind() == "prim::DictConstruct":
-        for one in inputs[1::2]:
-            yield from _unpacked(one)
+        parts = list(zip((key.toIValue() for key in inputs[::2]), inputs[1::2], strict=True))
     else:
-        yield value
+        yield path, value
+    for name, one in parts:
+        yield from _unpacked(one, f"{path}.{name}" if path else str(name))
 
 
 def _count(value) -> int:
@@ -427,7 +463,7 @@ def _reader() -> type:
         def __init__(self, network, card: ModelCard, remarks: Sequence[str]):
             super().__init__()
             # beside the registry, or all layers would be renamed
-            self.__dict__.update(whole=network, card=card, given=tuple(remarks), unseen=False)
+            self.__dict__.update(whole=network, card=card, which=card.output.which, given=tuple(remarks), unseen=False)
             self._modules, self._parameters, self._buffers = network._modules, network._parameters, network._buffers
             self.training = network.training
 
@@ -457,6 +493,7 @@ def _reader() -> type:
             with watching(x.shape[0] * len(wanted.labels) * voxels):
                 value = pick(self.whole(*args, **kwargs), wanted.which)
                 if not value.is_meta:
+                    check_end(self.card, value)
                     check_values(self.card, value)
             received = _received(value, wanted)
             self.__dict__["unseen"] = received is None
@@ -501,6 +538,22 @@ def _logits(value: torch.Tensor, wanted) -> torch.Tensor:
     return torch.logit(value.clamp(limits.tiny, 1 - limits.eps / 2))
 
 
+def check_end(card: ModelCard, value: torch.Tensor) -> None:
+    """:raises InputError: where the last operator that was seen is another one than the card says."""
+    end = getattr(value, "_end", None)
+    if end is None or not end.sure or MEANINGS.get(end.name) in (None, (card.output.kind, card.output.activation)):
+        return
+    raise InputError(
+        f"{card.name}: the card's output says {card.output.kind} of a {card.output.activation}, and the network ends in a "
+        f"{end.name}; {to_write(end.name)}."
+    )
+
+
+def to_write(end: str) -> str:
+    kind, activation = MEANINGS[end]
+    return f'write "kind": "{kind}", "activation": "{activation}" in output'
+
+
 def check_values(card: ModelCard, value: torch.Tensor) -> None:
     """:raises InputError: where what the card calls probabilities (or their logarithms) cannot be such."""
     near = _tolerance(value)
@@ -529,12 +582,13 @@ def check_values(card: ModelCard, value: torch.Tensor) -> None:
 # -- card and network --------------------------------------------------------------------------------------------------
 
 _compared: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-"""Network to the ``output`` of the card that it was found to agree with."""
+"""Network to the ``output`` of the card that it was found to agree with, and what was odd about it."""
 
 
-def agree(network: torch.nn.Module, card: ModelCard) -> None:
-    """From now on the network is what the card says."""
-    _compared[network] = card.output
+def agree(network: torch.nn.Module, card: ModelCard, remarks: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """From now on the network is what the card says; gives ``remarks``."""
+    _compared[network] = card.output, remarks
+    return remarks
 
 
 def compared(model: Model, x: torch.Tensor, run: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, tuple[str, ...]]:
@@ -545,8 +599,13 @@ def compared(model: Model, x: torch.Tensor, run: Callable[[], torch.Tensor]) -> 
     import torch
 
     network, card = model.network, model.card
-    if isinstance(network, _reader()) or _compared.get(network) == card.output:
-        return run(), ()
+    if isinstance(network, _reader()):
+        if card.output.kind not in ("logits", "value"):  # every pass is looked at
+            return run(), ()
+        network = network.whole
+    agreed, remarks = _compared.get(network, (None, ()))
+    if agreed == card.output:
+        return run(), remarks
     if isinstance(network, torch.jit.ScriptModule):
         output, seen = run(), [plainly(network, x)]
     else:
@@ -555,25 +614,19 @@ def compared(model: Model, x: torch.Tensor, run: Callable[[], torch.Tensor]) -> 
     if not seen:  # it ran before
         return output, ()
     parts = parts_of(network, seen[-1])
-    part = check_which(card, parts, x.ndim - 2)
+    part = named(parts, card.output.which) or check_which(card, parts, x.ndim - 2)
 
     def ask(number: int) -> torch.Tensor:
-        return first_tensor(plainly(network, another(x, number))) if number else output.detach()
+        return pick(plainly(network, another(x, number)), card.output.which) if number else output.detach()
 
     found = meaning(part, ask) if card.output.kind == "logits" else None
     if found in ("sigmoid", "softmax") and (found == "softmax" or part.end not in DOUBTFUL):
         last = "ends in" if part.end == found else "gives the values of"
         raise InputError(
-            f"{card.name}: the card's output.kind says logits, and the network {last} a {found}; write "
-            f'"kind": "probabilities", "activation": "{found}" in output.'
+            f"{card.name}: the card's output.kind says logits, and the network {last} a {found}; {to_write(found)}."
         )
-    agree(network, card)
-    if card.output.kind == "logits" and not tells(part) and by_values(ask(0)):
-        return output, (
-            "All values of the network's output lie in 0 to 1 and are taken as logits: if they are probabilities, its "
-            "figures and maps are wrong.",
-        )
-    return output, ()
+    doubtful = card.output.kind == "logits" and not tells(part) and by_values(ask(0))
+    return output, agree(network, card, (IN_DOUBT,) if doubtful else ())
 
 
 def check_which(card: ModelCard, parts: Sequence[Part], dimensions: int) -> Part:
