@@ -55,9 +55,10 @@ MOVES = COPIES | frozenset((
     "expand_as", "cat", "concat", "concatenate", "stack", "chunk", "split", "unbind",
 ))
 """Operators that leave values as they are: what holds for a sigmoid's result holds for its input."""
+DIVISIONS = ("div", "truediv", "true_divide")
 DOUBTFUL = frozenset((
-    "tanh", "rdiv", "rtruediv", "div", "truediv", "true_divide", "reciprocal", "exp", "clamp", "clip", "clamp_min",
-    "clamp_max", "hardsigmoid", "hardtanh",
+    *DIVISIONS, "rdiv", "rtruediv", "reciprocal", "exp", "tanh", "clamp", "clip", "clamp_min", "clamp_max", "hardsigmoid",
+    "hardtanh",
 ))
 # fmt: on
 """Last operators that may have made probabilities: their values tell."""
@@ -233,6 +234,8 @@ def watching(keep: int | None = None):
             if name in ENDS:
                 sure = not name.endswith("softmax") or _axis(args, kwargs) % results[0].ndim == 1
                 return [End(ENDS[name], received, sure)]
+            if name in DIVISIONS and not any(True for _ in tensors(args[1:])):
+                name = "mul"  # by a number
             made = all(end is not None and (end.name in MEANINGS or end.name == BY_VALUE) for end in ends)
             if not made:
                 alone = len(ends) == 1 and ends[0] is not None and ends[0].name in DOUBTFUL
@@ -388,7 +391,9 @@ def _script_end(value) -> str:
         ends = [_script_end(list(block.outputs())[place]) for block in node.blocks()]
         return next((end for end in ends if end in MEANINGS), ends[0])
     inputs = list(node.inputs())
-    if kind in SCALES and inputs[1].type().kind() != "TensorType" and (end := _script_end(inputs[0])) in DOUBTFUL:
+    by_number = len(inputs) > 1 and inputs[1].type().kind() != "TensorType"
+    kind = "mul" if by_number and kind in DIVISIONS else kind
+    if kind in SCALES and by_number and (end := _script_end(inputs[0])) in DOUBTFUL:
         return end
     return _script_end(inputs[0]) if kind in MOVES and inputs else ENDS.get(kind, kind)
 
