@@ -183,7 +183,7 @@ def choose(parts: Sequence[Part], dimensions: int) -> Part:
 
     :param dimensions: spatial axes of the input.
     """
-    fit = [p for p in parts if p.floating and p.shape[:1] == parts[0].shape[:1] and len(p.shape) in (2, dimensions + 2)]
+    fit = [p for p in parts if p.floating and len(p.shape) in (2, dimensions + 2)]
     for name in NAMED:
         called = [p for p in fit or parts if p.path.split(".")[-1] == name]
         if len(called) == 1:
@@ -317,26 +317,32 @@ def outputs_of(network: torch.nn.Module) -> Iterator[list]:
 
 def parts_of(network: torch.nn.Module, output) -> list[Part]:
     """The tensors of an output that came about under :func:`watching`; of TorchScript by its graph."""
-    import torch
 
     found = []
     for path, tensor in leaves(output):
         end, needs = getattr(tensor, "_end", None), getattr(tensor, "_needs", 0)
         known = (needs.bit_count(), end.name, end.sure) if end else ()
         found.append(Part(path, tuple(tensor.shape), tensor.is_floating_point(), *known))
-    if isinstance(network, torch.jit.ScriptModule) and len(known := script_parts(network)) == len(found):
-        found = [
-            dataclasses.replace(p, depth=k.depth, end=k.end, sure=k.sure) for p, k in zip(found, known, strict=True)
-        ]
-    return found
+    program = script(network)
+    known = script_parts(program) if program is not None else []
+    if len(known) != len(found) or any(part.end for part in found):
+        return found
+    return [dataclasses.replace(k, shape=p.shape, floating=p.floating) for p, k in zip(found, known, strict=True)]
+
+
+def script(network: torch.nn.Module) -> torch.jit.ScriptModule | None:
+    """The TorchScript that a network is, or that is all there is in it."""
+    import torch
+
+    found = next(network.children(), None) if len(list(network.children())) == 1 else None
+    return next((m for m in (network, found) if isinstance(m, torch.jit.ScriptModule)), None)
 
 
 def program_parts(network: torch.nn.Module) -> list[Part]:
     """The tensors of the output of a TorchScript or exported program, found without an input; empty where they are not."""
-    import torch
 
-    if isinstance(network, torch.jit.ScriptModule):
-        return script_parts(network)
+    if (program := script(network)) is not None:
+        return script_parts(program)
     graph = getattr(network, "graph", None)
     inputs = [node.meta.get("val") for node in graph.nodes if node.op == "placeholder"] if graph else []
     try:
@@ -468,7 +474,9 @@ def _reader() -> type:
         def __init__(self, network, card: ModelCard, remarks: Sequence[str]):
             super().__init__()
             # beside the registry, or all layers would be renamed
-            self.__dict__.update(whole=network, card=card, which=card.output.which, given=tuple(remarks), unseen=False)
+            self.__dict__.update(
+                whole=network, read_by=card, which=card.output.which, given=tuple(remarks), unseen=False
+            )
             self._modules, self._parameters, self._buffers = network._modules, network._parameters, network._buffers
             self.training = network.training
 
@@ -482,7 +490,7 @@ def _reader() -> type:
 
         @property
         def remarks(self) -> tuple[str, ...]:
-            wanted = self.card.output
+            wanted = self.read_by.output
             sentence = (
                 f"The network's last step is no {wanted.activation} that can be seen: its scores are the "
                 f"{'logarithms' if wanted.exclusive or wanted.kind != 'probabilities' else 'logits'} of its probabilities."
@@ -490,16 +498,16 @@ def _reader() -> type:
             return (*self.given, sentence) if self.unseen else self.given
 
         def forward(self, *args, **kwargs):
-            wanted = self.card.output
+            wanted = self.read_by.output
             if wanted.kind in ("logits", "value"):
                 return pick(self.whole(*args, **kwargs), wanted.which)
             x = first_tensor([args, kwargs])
-            voxels = math.prod(x.shape[2:]) if self.card.task == "segmentation" else 1
+            voxels = math.prod(x.shape[2:]) if self.read_by.task == "segmentation" else 1
             with watching(x.shape[0] * len(wanted.labels) * voxels):
                 value = pick(self.whole(*args, **kwargs), wanted.which)
                 if not value.is_meta:
-                    check_end(self.card, value)
-                    check_values(self.card, value)
+                    check_end(self.read_by, value)
+                    check_values(self.read_by, value)
             received = _received(value, wanted)
             self.__dict__["unseen"] = received is None
             return _logits(value, wanted) if received is None else received

@@ -185,12 +185,13 @@ def test_every_method_sees_the_logits(method):
     assert expected.any() and np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("kind", ["script", "trace", "export"])
+@pytest.mark.parametrize("kind", ["script", "in a module", "trace", "export"])
 @pytest.mark.parametrize("end", [nn.Sigmoid(), nn.Softmax(1), nn.Identity()], ids=["sigmoid", "softmax", "logits"])
 def test_a_program_that_ends_in_probabilities(kind, end):
     network = Net(end)
     program = {
         "script": torch.jit.script,
+        "in a module": lambda n: nn.Sequential(torch.jit.script(n)),
         "trace": lambda n: torch.jit.trace(n, X),
         "export": lambda n: torch.export.export(n, (X,)),
     }[kind](network)
@@ -235,6 +236,7 @@ PACKS = {
     "with a place left empty": lambda f, z: (None, f, z),
     "with its classes": lambda f, z: (f, z, z.argmax(1)),
     "a loss beside": lambda f, z: {"loss": z.sum(), "logits": z},
+    "a loss in front": lambda f, z: (z.sum(), z),
     "a reconstruction beside": lambda f, z: {"logits": z, "image": (z @ z.T).relu().reshape(1, 1, 1, 1, 1)},
 }
 
