@@ -96,6 +96,8 @@ def brief(model: str) -> Brief:
             weights_beside(path.parent, card["weights"]["file"]),
             card["weights"]["file"],
         )
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such model card; choose another one.") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
