@@ -268,7 +268,25 @@ def _swapped(value):
 
 
 _looked: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-"""Network to the parts of its output, by input shape and parameters' shapes."""
+"""Network to its settings, and to the parts of its output by input shape and parameters' shapes."""
+
+
+def settings(network: torch.nn.Module) -> list:
+    """What the meaning of a network's output may hang on: its modules, their numbers, texts, switches and functions."""
+
+    import torch
+
+    def noted(value):
+        with suppress(TypeError):  # a reference keeps nothing alive
+            return weakref.ref(value) if callable(value) else value
+
+    torchs_own = vars(torch.nn.Module()).keys()
+    found = []
+    for module in network.modules():
+        own = [(name, value) for name, value in vars(module).items() if name not in torchs_own]
+        plain = [(n, noted(v)) for n, v in own if isinstance(v, bool | int | float | str | None) or callable(v)]
+        found.append((weakref.ref(module), plain))
+    return found
 
 
 def look(network: torch.nn.Module, shape: tuple[int, ...]) -> list[Part]:
@@ -276,7 +294,10 @@ def look(network: torch.nn.Module, shape: tuple[int, ...]) -> list[Part]:
 
     :param shape: (batch, channel, *spatial) of the input.
     """
-    known = _looked.setdefault(network, {})
+    before, known = _looked.get(network, (None, {}))
+    if before != (now := settings(network)):
+        known = {}
+        _looked[network] = now, known
     key = shape, tuple(p.shape for p in network.parameters())
     if key not in known:
         try:
@@ -595,12 +616,12 @@ def check_values(card: ModelCard, value: torch.Tensor) -> None:
 # -- card and network --------------------------------------------------------------------------------------------------
 
 _compared: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-"""Network to the ``output`` of the card that it was found to agree with, and what was odd about it."""
+"""Network to its settings, the ``output`` of the card that it was found to agree with, and what was odd about it."""
 
 
 def agree(network: torch.nn.Module, card: ModelCard, remarks: tuple[str, ...] = ()) -> tuple[str, ...]:
     """From now on the network is what the card says; gives ``remarks``."""
-    _compared[network] = card.output, remarks
+    _compared[network] = settings(network), card.output, remarks
     return remarks
 
 
@@ -616,8 +637,8 @@ def compared(model: Model, x: torch.Tensor, run: Callable[[], torch.Tensor]) -> 
         if card.output.kind not in ("logits", "value"):  # every pass is looked at
             return run(), ()
         network = network.whole
-    agreed, remarks = _compared.get(network, (None, ()))
-    if agreed == card.output:
+    before, agreed, remarks = _compared.get(network, (None, None, ()))
+    if agreed == card.output and before == settings(network):
         return run(), remarks
     if isinstance(network, torch.jit.ScriptModule):
         output, seen = run(), [plainly(network, x)]

@@ -290,6 +290,19 @@ def test_one_number_is_no_probability():
     assert said(network)[1] == "58.3" and explain(network, X)[0].provenance["score"] == "value"
 
 
+@pytest.mark.parametrize("back", [False, True], ids=["to probabilities", "to logits"])
+def test_a_network_whose_end_is_changed_is_looked_at_anew(back):
+    ends = [nn.Identity(), nn.Softmax(1)][:: -1 if back else 1]
+    network = Net(ends[0])
+    first = said(network)[1]
+    network.end = ends[1]
+    assert said(network)[1] == first
+    other = Net(lambda z: z)
+    assert said(other)[1] == first
+    other.end = lambda z: z.softmax(1)
+    assert said(other)[1] == first
+
+
 def test_the_network_is_as_it_was_and_its_layers_keep_their_names():
     network = Net(nn.Softmax(1))
     before, parts = {k: v.clone() for k, v in network.state_dict().items()}, dict(vars(network))
