@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from .card import ModelCard
-from .tracing import dry_pass, first_tensor, tensors
+from .tracing import dry_pass, first_tensor, tensors, tracing
 
 if TYPE_CHECKING:
     import torch
@@ -312,7 +312,7 @@ def _looked_at(network: torch.nn.Module, shape: tuple[int, ...], device: str | N
 
     if isinstance(network, torch.jit.ScriptModule):  # it takes no hooks, and does not run on the meta device
         return parts_of(network, plainly(network, torch.zeros(shape)))
-    with outputs_of(network) as seen:
+    with outputs_of(network) as seen, tracing(shape):  # which knows shapes without torch's slow rules
         dry_pass(network, shape, watching(), device)
     return parts_of(network, seen[-1])
 
