@@ -62,6 +62,8 @@ DOUBTFUL = frozenset((
 ))
 # fmt: on
 """Last operators that may have made probabilities: their values tell."""
+MIXES = frozenset(("mul", "where", "cat", "concat", "concatenate", "stack", "maximum", "minimum"))
+"""Operators by which probabilities may be masked, or joined with a constant."""
 SCALES = frozenset(("mul", "add", "rsub"))
 """By a number; behind a doubtful one they leave the doubt."""
 BY_VALUE = "by its values"
@@ -233,11 +235,13 @@ def watching(keep: int | None = None):
         def ends(self, name, function, args, kwargs, received, ends, results) -> list[End]:
             if name in ENDS:
                 sure = not name.endswith("softmax") or _axis(args, kwargs) % results[0].ndim == 1
-                return [End(ENDS[name], received, sure)]
+                return [End(ENDS[name], received, sure)] * len(results)
             if name in DIVISIONS and not any(True for _ in tensors(args[1:])):
                 name = "mul"  # by a number
-            made = all(end is not None and (end.name in MEANINGS or end.name == BY_VALUE) for end in ends)
-            if not made:
+            made = [end is not None and (end.name in MEANINGS or end.name == BY_VALUE) for end in ends]
+            if any(made) and not all(made) and name in MIXES:
+                return [End(BY_VALUE, None, False)] * len(results)
+            if not all(made):
                 alone = len(ends) == 1 and ends[0] is not None and ends[0].name in DOUBTFUL
                 return [ends[0] if alone and name in MOVES | SCALES else End(name)] * len(results)
             if name not in MOVES or len({end.name for end in ends}) > 1 or ends[0].name == BY_VALUE:
@@ -246,7 +250,7 @@ def watching(keep: int | None = None):
             moved = [None] * len(results)
             if all(end.received is not None for end in ends):
                 with suppress(Exception):  # a move that does not fit what was received: its values are enough
-                    moved = list(tensors([function(*_swapped(args), **_swapped(kwargs))]))
+                    moved = [*tensors([function(*_swapped(args), **_swapped(kwargs))]), *moved][: len(results)]
             return [End(ends[0].name, z, sure) for z in moved]
 
     return Watch()
@@ -255,7 +259,7 @@ def watching(keep: int | None = None):
 def _axis(args, kwargs) -> int:
     """Of a softmax; its own rule where none is given."""
     axis = args[1] if len(args) > 1 else kwargs.get("dim")
-    return axis if axis is not None else 0 if first_tensor([args, kwargs]).ndim in (0, 1, 3) else 1
+    return axis if isinstance(axis, int) else 0 if first_tensor([args, kwargs]).ndim in (0, 1, 3) else 1
 
 
 def _swapped(value):

@@ -110,6 +110,9 @@ UNDONE = {
     "hard sigmoid": F.hardsigmoid,
     "clamped sigmoid": lambda z: z.sigmoid().clamp(0.001, 0.9),
     "one class and its complement": lambda z: torch.cat([1 - z[:, :1].sigmoid(), z[:, :1].sigmoid()], 1),
+    "sigmoids under a mask": lambda z: z.sigmoid() * torch.tensor([1.0, 0.0, 1.0]),
+    "sigmoids where they count": lambda z: torch.where(torch.tensor([True, False, True]), z.sigmoid(), torch.zeros(3)),
+    "beside a class of its own": lambda z: torch.cat([z.sigmoid(), torch.full((1, 1), 0.1)], 1),
     "softmax without its first class": lambda z: z.softmax(1)[:, 1:],
 }
 
@@ -140,6 +143,8 @@ LOGITS = {
     "rectified": lambda z: F.relu(z) / 100,
     "scaled by a temperature": lambda z: 0.4 + z / 1000,
     "gated": lambda z: z * z.sigmoid(),
+    "gated by a number": lambda z: z * z.mean().sigmoid(),
+    "with a probability beside": lambda z: torch.cat([z[:, :2], z[:, 2:].sigmoid()], 1),
 }
 
 
