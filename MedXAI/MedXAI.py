@@ -232,7 +232,7 @@ def known(source, event: dict) -> bool:
     """Whether an explanation's prediction is in the scene already."""
     if event["job"]["task"] == "predict":
         return False
-    said = ("model", "probabilities", "volume_ml", "voxels")
+    said = ("model", "probabilities", "values", "volume_ml", "voxels")
     new = [event["prediction"].get(key) for key in said]
     return any([results.facts(node).get(key) for key in said] == new for node in results.predictionsOf(source))
 

@@ -19,6 +19,7 @@ from . import NOTICE, __version__, interrupt
 from .attribution.methods import ALL, METHODS
 from .errors import InputError, missing_package
 from .job import Job
+from .models.listing import quantity
 from .progress import Cancelled
 
 app = typer.Typer(
@@ -519,6 +520,9 @@ def report(summary: dict, output: Path, shown: list[Path]) -> None:
         if "probabilities" in case:
             ranked = sorted(case["probabilities"].items(), key=lambda pair: -pair[1])
             print(f"{case['input']}: " + ", ".join(f"{name} {p:.3f}" for name, p in ranked))
+        elif "values" in case:
+            said = (f"{name} {quantity(value, case['unit'])}" for name, value in case["values"].items())
+            print(f"{case['input']}: " + ", ".join(said))
         else:
             sizes = (
                 [f"{name} {ml:.1f} mL" for name, ml in case["volume_ml"].items()]

@@ -12,6 +12,7 @@ import numpy as np
 from .errors import Caveat, InputError
 from .models.card import FROM_FILE, ModelCard
 from .models.layers import Layer, coarsest_stride, inspect
+from .models.output import compared
 from .preparation import Prepared, prepare
 from .progress import Progress, portion, silent
 from .tiling import AT_ONCE, Stitcher, Tiling, tile
@@ -32,9 +33,10 @@ NEARLY_ALL = 0.9
 class Prediction:
     """What the network said.
 
-    :ivar logits: classification: float32 (pieces, class), a piece being a slice, a window, or the whole;
-        segmentation: float32 (class, d0, d1, d2), stitched, on the network's grid.
+    :ivar logits: classification: float32 (pieces, class), a piece being a slice, a window, or the whole; values where the
+        card's output is such. Segmentation: float32 (class, d0, d1, d2), stitched, on the network's grid.
     :ivar labels: segmentation: on the reference volume's own grid.
+    :ivar remarks: what is to be known of how the network's output was taken.
     """
 
     card: ModelCard
@@ -42,6 +44,7 @@ class Prediction:
     tiling: Tiling
     logits: np.ndarray
     labels: Labels | None = None
+    remarks: tuple[str, ...] = ()
 
     @cached_property
     def voxels(self) -> Stitcher:
@@ -50,14 +53,23 @@ class Prediction:
 
     @cached_property
     def pieces(self) -> np.ndarray:
-        """Classification: probabilities (pieces, class)."""
+        """Classification: probabilities, or values, (pieces, class)."""
         return activate(self.logits, self.card, axis=1)
 
     @property
     def probabilities(self) -> dict[str, float]:
-        """Classification: class -> probability of the whole, by the card's aggregation."""
+        """Classification: class -> probability (or value) of the whole, by the card's aggregation."""
         whole = self.pieces.mean(0) if self.aggregation == "mean" else self.pieces.max(0)
         return {label.name: float(p) for label, p in zip(self.card.output.labels, whole, strict=True)}
+
+    @property
+    def facts(self) -> dict:
+        """Classification: as it is written down: class -> ``probabilities``, or ``values`` and their ``unit``."""
+        if self.card.output.kind == "value":
+            said = {"values": self.probabilities, "unit": self.card.output.unit}
+        else:
+            said = {"probabilities": self.probabilities}
+        return said | {"aggregation": self.aggregation}
 
     @property
     def aggregation(self) -> str:
@@ -66,7 +78,9 @@ class Prediction:
 
     @property
     def top(self) -> str:
-        """The predicted class; in a segmentation the largest one beside the background."""
+        """The predicted class; the first of values; in a segmentation the largest class beside the background."""
+        if self.card.output.kind == "value":
+            return self.card.output.labels[0].name
         if self.card.task == "classification":
             probabilities = self.probabilities
             return max(probabilities, key=probabilities.get)
@@ -121,9 +135,11 @@ def best_class(logits: np.ndarray, exclusive: bool) -> np.ndarray:
 
 
 def activate(logits: np.ndarray, card: ModelCard, axis: int) -> np.ndarray:
-    """Probabilities from logits, by the card's activation."""
+    """Probabilities from logits, by the card's activation; values as they are."""
     from scipy.special import expit, softmax
 
+    if card.output.kind == "value":
+        return logits
     return softmax(logits, axis=axis) if card.output.exclusive else expit(logits)
 
 
@@ -133,6 +149,8 @@ def lay_out(model: Model, prepared: Prepared) -> tuple[Tiling, list[Layer]]:
     size = {"slices": shape[1:], "whole": shape, "windows": getattr(spatial, "size", None)}[spatial.mode]
     try:
         layers = inspect(model.network, (1, len(prepared.tensor), *size), lambda: feed(model, _first(prepared, size)))
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(
             f"{model.card.name}: the network does not take an input of {len(prepared.tensor)} channel(s) and the size "
@@ -175,10 +193,13 @@ def predict(
     if tapes is None or (tapes.limit == 0 and len(tiling.tiles) > 1):
         # nothing would be kept of these passes: without layers a tape is a bare forward pass
         tapes = TapeCache(model.network, (), limit=0)
-    results, stitcher = [], None
+    results, stitcher, remarks = [], None, {}
     for number, (t, x) in enumerate(tiling.pieces(prepared.tensor[None])):
         tapes.progress = portion(progress, number, len(tiling.tiles))
-        output = tapes.tape(t, feed(model, x)).output.detach().float().cpu().numpy()
+        x = feed(model, x)
+        output, odd = compared(model, x, lambda t=t, x=x: tapes.tape(t, x).output)
+        remarks |= dict.fromkeys((*odd, *getattr(model.network, "remarks", ())))
+        output = output.detach().float().cpu().numpy()
         check_output(model.card, output, x.shape[2:])
         if model.card.task == "classification":
             results.append(output)
@@ -186,10 +207,10 @@ def predict(
             stitcher = stitcher or voxel_stitcher(tiling)
             stitcher.add(t, output)
     if model.card.task == "classification":
-        return Prediction(model.card, prepared, tiling, np.concatenate(results))
+        return Prediction(model.card, prepared, tiling, np.concatenate(results), None, tuple(remarks))
     logits = stitcher.sum[(slice(None), *(slice(0, n) for n in tiling.shape))]
     labels = to_labels(model.card, prepared, logits, portion(progress, len(tiling.tiles) - 1, len(tiling.tiles)))
-    return Prediction(model.card, prepared, tiling, logits, labels)
+    return Prediction(model.card, prepared, tiling, logits, labels, tuple(remarks))
 
 
 def feed(model: Model, x: torch.Tensor) -> torch.Tensor:

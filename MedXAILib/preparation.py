@@ -31,6 +31,7 @@ ALLOWED_TRANSFORMS = (
     "ShiftIntensity",
 )
 """MONAI array transforms a card may name: they change intensities only, so the geometry stays known."""
+REPEATED = "The picture is grey and the network takes colour: its one channel was given three times."
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +106,7 @@ def prepare(card: ModelCard, inputs: Volume | dict[str, Volume]) -> Prepared:
             volume = resample(volume, reference.affine, reference.shape, outside=float(volume.array.min()))
             remarks.append(f"The input '{name}' lies on another grid and was resampled onto the first one's.")
         array = color(card, volume)
+        remarks += [REPEATED] if array.shape[3] > volume.channels else []
         array, remark = intensity(card.input.intensity, array)
         remarks += remark
         channels += [array[..., c].transpose(2, 1, 0) for c in range(array.shape[3])]
@@ -132,6 +134,8 @@ def color(card: ModelCard, volume: Volume) -> np.ndarray:
     Luminance is ITU-R 601 in PIL's fixed-point form for 8-bit data, so that a network trained on PIL's "L" sees the same.
     """
     array, wanted, name = volume.array, card.input.color, volume.source.name or "the input"
+    if wanted == "rgb" and volume.channels == 1:
+        return np.repeat(array.reshape(*array.shape[:3], 1), 3, axis=3)
     if wanted == "rgb":
         if volume.channels != 3:
             raise InputError(

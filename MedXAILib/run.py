@@ -129,6 +129,8 @@ def carry_out(
         opened.prediction = predict(
             model, opened.prepared, tapes=opened.tapes, progress=portion(progress, 0, 2) if both else progress
         )
+        for remark in opened.prediction.remarks:
+            say(remark)
         opened.pass_seconds = pass_seconds(model, opened)
         for remark in opened.prediction.remarks:
             say(remark)
@@ -434,10 +436,8 @@ def _case_summary(case: Case, result: Result) -> dict:
     prediction = result.prediction
     facts: dict = {"input": case.name, "seconds": round(result.seconds, 3)}
     if prediction.card.task == "classification":
-        facts |= {
-            "probabilities": {c: round(p, 6) for c, p in prediction.probabilities.items()},
-            "aggregation": prediction.aggregation,
-        }
+        said = prediction.facts.items()
+        facts |= {key: {c: round(p, 6) for c, p in v.items()} if isinstance(v, dict) else v for key, v in said}
     else:
         labels = prediction.labels
         size = "volume_ml" if labels.volume.size_unit == "mL" else "voxels"
@@ -495,7 +495,9 @@ def check_card(job: Job, picture: Path, progress: Progress = silent) -> list[str
         f"input: {' x '.join(map(str, x.shape))} (channel, then the network's axes), values {x.min():.3g} to {x.max():.3g}, mean {x.mean():.3g}{told}",
     ]
     if model.card.task == "classification":
-        lines += [f"{name}: {p:.4f}" for name, p in prediction.probabilities.items()]
+        output = model.card.output
+        words = output.text if output.kind == "value" else "{:.4f}".format
+        lines += [f"{name}: {words(p)}" for name, p in prediction.probabilities.items()]
     else:
         labels = prediction.labels
         lines += [f"{name}: {size_words(n, labels.volume)}" for name, n in labels.counts().items()]

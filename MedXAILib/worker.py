@@ -217,7 +217,7 @@ def prediction_facts(prediction, folder: Path) -> dict:
             "volume_ml" if prediction.labels.volume.size_unit == "mL" else "voxels": prediction.labels.sizes(),
             "labels": labels_facts(prediction.labels, folder, "labels"),
         }
-    facts |= {"probabilities": prediction.probabilities, "aggregation": prediction.aggregation}
+    facts |= prediction.facts
     if prediction.tiling.mode == "slices" and len(prediction.logits) > 1:
         depth, *size = prediction.prepared.shape
         middle = [(n - 1) / 2 for n in size]

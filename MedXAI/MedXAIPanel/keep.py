@@ -152,8 +152,10 @@ def export(volumeNode, folder: str | Path, overwrite: bool = False, anatomy=None
         for node in predictions:
             name, facts = cases[node.GetID()], results.facts(node)
             if facts["task"] == "classification":
-                out.classification(name, facts["probabilities"], piecesInFile(facts, volumeNode))
-                summary[name] |= {key: facts[key] for key in ("model", "probabilities", "aggregation")}
+                said = facts.get("probabilities") or facts["values"]
+                out.classification(name, said, piecesInFile(facts, volumeNode), facts.get("unit"))
+                keys = ("model", "probabilities", "values", "unit", "aggregation")
+                summary[name] |= {key: facts[key] for key in keys if key in facts}
             elif (found := segmentationOf(node)) is not None:
                 segmentation = found
                 out.segmentation(

@@ -6,6 +6,7 @@ import qt
 import slicer
 
 from MedXAILib.job import Job
+from MedXAILib.models.listing import quantity
 from MedXAILib.outputs.nodes import volume_of
 from MedXAILib.regions import inner_points
 from MedXAILib.volume import label_colors
@@ -68,11 +69,12 @@ class PredictSection:
                 self.panel.look.showLabels(node)
 
     def show(self, table) -> None:
-        """Classes by falling probability, or structures by falling volume, with bars; the plot of a slice-wise model."""
+        """Classes by falling probability, values, or structures by falling volume, with bars; the plot of a slice-wise
+        model."""
         self.shown = table
         facts = results.facts(table) if table else {}
         values = next((facts[key] for key in results.VALUES if key in facts), {})
-        whole = 1.0 if "probabilities" in facts else max(values.values(), default=0) or 1.0
+        whole = 1.0 if "probabilities" in facts else max(map(abs, values.values()), default=0) or 1.0
         grid = self.ui.probabilities
         grid.setRowCount(len(values))
         grid.setColumnCount(2)
@@ -85,8 +87,8 @@ class PredictSection:
             grid.setItem(row, 0, item)
             bar = qt.QProgressBar()
             bar.maximum = 1000
-            bar.value = round(1000 * value / whole)
-            bar.format = f"{value:.1f} mL" if "volume_ml" in facts else f"{value} voxels" if "voxels" in facts else f"{value:.3f}"  # fmt: skip
+            bar.value = round(1000 * max(value, 0) / whole)
+            bar.format = words(value, facts)
             grid.setCellWidget(row, 1, bar)
         grid.visible = bool(values)
         fitHeight(grid)
@@ -114,20 +116,29 @@ class PredictSection:
             self.panel.look.jump(place)
 
 
+def words(value: float, facts: dict) -> str:
+    """A number of a prediction."""
+    if "values" in facts:
+        return quantity(value, facts["unit"])
+    if "voxels" in facts:
+        return f"{value} voxels"
+    return f"{value:.3f}" if "probabilities" in facts else f"{value:.1f} mL"
+
+
 def heading(facts: dict) -> str:
     """What the numbers of a prediction are."""
     if "volume_ml" in facts or "voxels" in facts:
         return "volume"
     if "slices" in facts:
         return {"max": "highest", "mean": "mean"}[facts["aggregation"]] + f" of {len(facts['slices'])} slices"
-    return "probability"
+    return "value" if "values" in facts else "probability"
 
 
 def whereOf(table, name: str):
     """World RAS of the slice where a class is most probable, or of a segment's middle; None where there is no such place."""
     facts = results.facts(table)
     if "slices" in facts:
-        column = list(facts["probabilities"]).index(name)
+        column = list(facts.get("probabilities") or facts["values"]).index(name)
         strongest = max(range(len(facts["slices"])), key=lambda n: facts["slices"][n][column])
         return results.toWorld(results.sourceOf(table), facts["centres"][strongest])
     node = table.GetNodeReference(results.SEGMENTATION)

@@ -27,7 +27,7 @@ SOURCE, SEGMENTATION, REGIONS, SUPERPIXELS = (
     "MedXAI.Superpixels",
 )
 SLICES = "MedXAI.Slices"
-VALUES = {"probabilities": "probability", "volume_ml": "mL", "voxels": "voxels"}
+VALUES = {"probabilities": "probability", "values": "value", "volume_ml": "mL", "voxels": "voxels"}
 """What a prediction may tell of each class, and what its column is called."""
 FOLDER = "MedXAI"
 
@@ -41,7 +41,8 @@ def addPrediction(volumeNode, event: dict, files: Path, *, labelVolume: bool = F
     """
     found = event["prediction"]
     name = f"{volumeNode.GetName()} {found['model']}"
-    column, values = next((name, found[key]) for key, name in VALUES.items() if key in found)
+    key = next(key for key in VALUES if key in found)
+    column, values = found.get("unit") or VALUES[key], found[key]
     table = addTable(f"{name} prediction", {"class": list(values), column: list(values.values())})
     keep(
         table,
@@ -55,7 +56,7 @@ def addPrediction(volumeNode, event: dict, files: Path, *, labelVolume: bool = F
         slices = addTable(f"{name} by slice", {"slice": list(range(len(found["slices"])))} | columns)
         keep(slices, "slices", volumeNode, {})
         table.SetNodeReferenceID(SLICES, slices.GetID())
-        made += [slices, *addPlot(slices, list(columns), f"{name} by slice")]
+        made += [slices, *addPlot(slices, list(columns), f"{name} by slice", column)]
     if "labels" in found:
         labels = readLabels(found["labels"], files)
         if labelVolume:
@@ -143,7 +144,7 @@ def addTable(name: str, columns: dict[str, Sequence]):
     return node
 
 
-def addPlot(table, columns: list[str], title: str) -> list:
+def addPlot(table, columns: list[str], title: str, unit: str) -> list:
     """A chart of columns over the table's first one."""
     chart = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotChartNode", title)
     series = []
@@ -160,7 +161,7 @@ def addPlot(table, columns: list[str], title: str) -> list:
     chart.SetTitle("")
     chart.SetLegendVisibility(False)  # it covers the curves; the table beside has the colours
     chart.SetXAxisTitle("slice")
-    chart.SetYAxisTitle("probability")
+    chart.SetYAxisTitle(unit)
     table.SetNodeReferenceID("MedXAI.Chart", chart.GetID())
     return [chart, *series]
 

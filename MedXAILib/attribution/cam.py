@@ -233,7 +233,9 @@ def _upsampled(f: Feature, some: slice) -> torch.Tensor:
 
     shape = f.input.shape[2:]
     mode = ("bilinear", "trilinear")[len(shape) - 2]
-    return torch.nn.functional.interpolate(f.lay(f.activation[:, some]).to(f.input), shape, mode=mode, align_corners=False)
+    return torch.nn.functional.interpolate(
+        f.lay(f.activation[:, some]).to(f.input), shape, mode=mode, align_corners=False
+    )
 
 
 def _batches(f: Feature) -> list[slice]:

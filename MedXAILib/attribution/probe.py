@@ -68,7 +68,9 @@ class Verdict(NamedTuple):
     next: float
 
 
-def ask(network: torch.nn.Module, x: torch.Tensor, layers: Sequence[Layer], progress: Progress, seed: int = 0) -> Answers:
+def ask(
+    network: torch.nn.Module, x: torch.Tensor, layers: Sequence[Layer], progress: Progress, seed: int = 0
+) -> Answers:
     """Two passes, which end at the last of the layers.
 
     :param x: (1, channel, *spatial), as the network takes it.

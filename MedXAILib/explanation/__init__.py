@@ -52,6 +52,7 @@ def explain(
     budget: int | None = None,
     seed: int = 0,
     windows: int | Sequence[int] | None = None,
+    output: int | str | None = None,
     prediction: Prediction | None = None,
     tapes: TapeCache | None = None,
     probe: bool = True,
@@ -78,6 +79,8 @@ def explain(
         baselines of the input itself.
     :param budget: leave out, with a sentence, methods that need more evaluations than this.
     :param windows: a bare 3D network: the size of the windows in which it sees the volume.
+    :param output: a bare network that gives several tensors: which one, by place or name (``1``, ``"logits"``). By default
+        one called ``logits`` or the like, else the one that depends on most of the network; the maps' limits say which.
     :param prediction, tapes: of this case, where they are at hand.
     :param probe: ask the network itself, by two more passes when a layer is explained for the first time, whether its cells
         lie where its operators say.
@@ -94,7 +97,13 @@ def explain(
 
             model = runnable(model)
             stack.enter_context(eval_mode(model))
-            model, inputs, references = bare(model, inputs, windows, references)
+            model, inputs, references = bare(model, inputs, windows, references, output)
+            for remark in inputs.remarks:
+                say(remark)
+        elif output is not None:
+            raise InputError(
+                f"output={output!r} is for a network without a card: {model.card.name}'s says it in output.which."
+            )
         stack.enter_context(torch.autocast(model.device, enabled=False))
         prepared = inputs if isinstance(inputs, Prepared) else prepare(model.card, inputs)
         others = tuple(r if isinstance(r, Prepared) else prepare(model.card, r) for r in references)

@@ -186,9 +186,10 @@ def provenance(case: Case, m: Method, score: Score, kept: Sequence[int] | None) 
         "method": m.name,
         "method_reference": m.reference,
         "published_randomisation_check": f"{m.randomisation}; not run on this network",
+        "output": {"kind": card.output.kind, "which": card.output.which},
         "target": score.name,
         "class": score.label,
-        "score": "probability" if score.probabilities else "logit",
+        "score": "probability" if score.probabilities else "value" if card.output.kind == "value" else "logit",
         "signed": m.signed,
         "normalisation": "none: raw values",
         "input": case.prepared.reference.source.name,
@@ -199,7 +200,7 @@ def provenance(case: Case, m: Method, score: Score, kept: Sequence[int] | None) 
 
 
 def fact(case: Case, score: Score, kept: Sequence[int] | None) -> str:
-    """What the model says of the very thing that is explained: a probability, or the size of a region."""
+    """What the model says of the very thing that is explained: a probability, a value, or the size of a region."""
     prediction = case.prediction
     if score.point is not None:
         where = tuple(slice(n, n + 1) for n in score.point)
@@ -210,7 +211,8 @@ def fact(case: Case, score: Score, kept: Sequence[int] | None) -> str:
         volume = prediction.labels.volume if own else grid
         count = prediction.labels.counts()[score.label] if own else int(score.planes.sum())
         return size_words(count, volume)
+    output = prediction.card.output
     if kept is None or len(prediction.pieces) == 1:
-        return f"p {prediction.probabilities[score.label]:.3f}"
-    strongest = max(prediction.pieces[n, score.index] for n in kept)
-    return f"slice {ranges(kept)}: p {strongest:.3f}" if len(kept) == 1 else f"highest p {strongest:.3f}"
+        return output.text(prediction.probabilities[score.label])
+    strongest = output.text(max(prediction.pieces[n, score.index] for n in kept))
+    return f"slice {ranges(kept)}: {strongest}" if len(kept) == 1 else f"highest {strongest}"

@@ -109,7 +109,9 @@ def check_layers(case: Case, m: LayerMethod, layers: Sequence[Layer]) -> None:
     in rows and columns, and they are not."""
     for layer in layers:
         if m.rows and layer.arrangement.cell is not None:
-            raise InputError(f"{m.title} pools neighbouring cells, and those of {layer.name} do not stand side by side.")
+            raise InputError(
+                f"{m.title} pools neighbouring cells, and those of {layer.name} do not stand side by side."
+            )
     if not m.pooled:
         return
     t, x = next(iter(case.tiling.pieces(case.prepared.tensor[None])))
@@ -246,7 +248,9 @@ def _count(case: Case, one: _Map) -> int:
     elements = one.here.arrangement.used
     if case.tiling.mode != "windows":
         return elements
-    whole = np.prod(one.stitcher.shape) / np.prod(one.stitcher.cells) if one.here is one.layer else len(case.tiling.tiles)
+    whole = (
+        np.prod(one.stitcher.shape) / np.prod(one.stitcher.cells) if one.here is one.layer else len(case.tiling.tiles)
+    )
     return round(elements * whole)
 
 

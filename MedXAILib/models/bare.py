@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError
-from ..preparation import Prepared
+from ..preparation import REPEATED, Prepared
 from ..volume import GEOMETRY, Source, Volume
 from .card import FROM_FILE, ModelCard
 from .loading import Model
-from .layers import examine
+from .output import MEANINGS, Part, agree, another, choose, look, meaning, named, pick, plainly, read_as, tells
 
 if TYPE_CHECKING:
     import torch
@@ -23,27 +23,35 @@ ARRAY = "array"
 
 
 def bare(
-    network: torch.nn.Module, inputs, windows: int | Sequence[int] | None = None, references: Sequence = ()
+    network: torch.nn.Module,
+    inputs,
+    windows: int | Sequence[int] | None = None,
+    references: Sequence = (),
+    output: int | str | None = None,
 ) -> tuple[Model, Prepared, list[Prepared]]:
     """A model and its inputs, for a network of any make: see :func:`MedXAILib.explanation.explain`.
 
-    Classes are named by their numbers; an output of one number for each voxel is a segmentation. Several classes are taken
-    as exclusive (softmax), a single one as a sigmoid. Only predictions and regions depend on this, scores are logits.
+    Classes are named by their numbers; an output of one number for each voxel is a segmentation. Where the network ends in
+    a sigmoid or softmax, its output is probabilities. Else it is logits: several classes are taken as exclusive (softmax),
+    a single one of a segmentation as a sigmoid; a single number for the whole is a value, of whatever kind. Only
+    predictions and regions depend on this, scores are logits. Of several tensors see :mod:`.output`.
 
+    :param output: which of several tensors of the output, by place or name.
     :raises InputError: for an input that is neither a volume, an array, a tensor, nor a dict of them, or has another rank.
     """
     dimensions = 2 if isinstance(inputs, Volume) and is_flat(network) else 3
     tensor, reference, names = as_tensor(inputs, dimensions)
     if isinstance(inputs, Mapping) and set(names) <= set(python.signature(network.forward).parameters):
         network = by_name(network, names)
-    card = draft(network, tensor, names, windows)
-    prepared = Prepared(_planes(tensor), _affine(reference), reference)
+    tensor, remarks = as_colour(network, tensor)
+    card, said = draft(network, tensor, names, windows, output)
+    prepared = Prepared(_planes(tensor), _affine(reference), reference, remarks)
     others = [as_tensor(other, dimensions) for other in references]
     parameter = next(network.parameters(), tensor)
     return (
-        Model(card, network, parameter.device.type, "", ""),
+        Model(card, read_as(network, card, said), parameter.device.type, "", ""),
         prepared,
-        [Prepared(_planes(t), _affine(r), r) for t, r, _ in others],
+        [Prepared(_planes(as_colour(network, t)[0]), _affine(r), r) for t, r, _ in others],
     )
 
 
@@ -101,6 +109,14 @@ def as_tensor(inputs, dimensions: int) -> tuple[torch.Tensor, Volume, list[str]]
     return tensor, Volume(planes.numpy(), np.eye(4), Source("array", ARRAY, assumed=GEOMETRY)), ["image"]
 
 
+def as_colour(network: torch.nn.Module, tensor: torch.Tensor) -> tuple[torch.Tensor, tuple[str, ...]]:
+    """A grey input with its channel repeated where the network's first convolution takes colours, and a remark on it."""
+    first = next((p for p in network.parameters() if p.ndim == tensor.ndim), None)
+    if tensor.shape[1] != 1 or first is None or first.shape[1] != 3:
+        return tensor, ()
+    return tensor.expand(-1, 3, *[-1] * (tensor.ndim - 2)), (REPEATED,)
+
+
 def _planes(tensor: torch.Tensor) -> torch.Tensor:
     """(channel, d0, d1, d2)."""
     return tensor.transpose(0, 1) if tensor.ndim == 4 else tensor[0]
@@ -110,40 +126,74 @@ def _affine(reference: Volume) -> np.ndarray:
     return reference.affine[:, [2, 1, 0, 3]]
 
 
-def draft(network: torch.nn.Module, tensor: torch.Tensor, names: Sequence[str], windows) -> ModelCard:
-    """The card that a network and one input imply."""
+def draft(
+    network: torch.nn.Module, tensor: torch.Tensor, names: Sequence[str], windows, output: int | str | None
+) -> tuple[ModelCard, tuple[str, ...]]:
+    """The card that a network and one input imply, and what was chosen on the way."""
     spatial: dict = {"mode": "slices", "axis": "k"} if tensor.ndim == 4 else {"mode": "whole"}
     size = tuple(tensor.shape[2:])
     if windows is not None and tensor.ndim == 5:
         size = (windows,) * 3 if isinstance(windows, int) else tuple(windows)
         spatial = {"mode": "windows", "size": size}
     try:
-        shape = examine(network, (1, tensor.shape[1], *size)).outputs[0]
+        parts = look(network, (1, tensor.shape[1], *size))
     except Exception as error:
         raise InputError(
             f"{type(network).__name__} does not take an input of the shape (1, {tensor.shape[1]}, "
             f"{', '.join(map(str, size))}): {str(error).splitlines()[0][:200]}."
         ) from error
-    if len(shape) not in (2, len(size) + 2):
+    part, remarks = chosen(parts, len(size), output)
+    if len(part.shape) not in (2, len(size) + 2):
         raise InputError(
-            f"{type(network).__name__} gives an output of the shape {shape}, which is neither (batch, class) nor (batch, "
+            f"{type(network).__name__} gives an output of the shape {part.shape}, which is neither (batch, class) nor (batch, "
             "class, *spatial): wrap it in a module that gives its logits so."
         )
     exported = type(network).__name__ in ("UnflattenedModule", "InterpreterModule")
-    return ModelCard.model_validate(
+    task = "classification" if len(part.shape) == 2 else "segmentation"
+    card = ModelCard.model_validate(
         {
             "name": type(network).__name__,
-            "task": "classification" if len(shape) == 2 else "segmentation",
+            "task": task,
             "network": {"architecture": FROM_FILE if exported else type(network).__name__},
             "weights": {"file": "none"},
             "spatial": spatial,
             "input": {"channels": [{"name": name} for name in names]},
             "output": {
-                "labels": [{"name": str(n)} for n in range(shape[1])],
-                "activation": "softmax" if shape[1] > 1 else "sigmoid",
+                "labels": [{"name": str(n)} for n in range(part.shape[1])],
+                "which": None if part.path in ("", "0") and len(parts) == 1 else part.path,
+                **meant(network, part, task, tensor[(slice(1), slice(None), *map(slice, size))]),
             },
         }
     )
+    if tells(part):
+        agree(network, card)
+    return card, remarks
+
+
+def chosen(parts: Sequence[Part], dimensions: int, output: int | str | None) -> tuple[Part, tuple[str, ...]]:
+    """The tensor of the output that is explained, and a remark where there are others.
+
+    :raises InputError: for an ``output`` that there is not.
+    """
+    part = named(parts, output) or choose(parts, dimensions)
+    if len(parts) == 1:
+        return part, ()
+    others = ", ".join(str(p) for p in parts if p is not part)
+    why = "as asked" if output is not None else "choose another one with output="
+    return part, (f"The network gives {len(parts)} tensors: {part} is explained, not {others} ({why}).",)
+
+
+def meant(network: torch.nn.Module, part: Part, task: str, x: torch.Tensor) -> dict[str, str]:
+    """Kind and activation of the output, as a card has them."""
+
+    def ask(number: int) -> torch.Tensor:
+        return pick(plainly(network, another(x, number) if number else x), part.path or None)
+
+    if found := meaning(part, ask):
+        return dict(zip(("kind", "activation"), MEANINGS[found], strict=True))
+    several = part.shape[1] > 1
+    kind = "logits" if several or task == "segmentation" else "value"
+    return {"kind": kind, "activation": "softmax" if several else "sigmoid"}
 
 
 def by_name(network: torch.nn.Module, names: Sequence[str]) -> torch.nn.Module:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import InputError
+from .listing import SCHEMA_VERSION, quantity, refuse_newer
 
 TO_FILL = "FILL IN"
 """How a text begins in a drafted card where its owner has to put something."""
@@ -100,7 +101,8 @@ class Input(Strict):
     ``axis_order``: order of the tensor's spatial axes. ``spacing``: mm along i, j, k, or null for the file's own.
     ``size``: voxels along i, j, k (two numbers, columns and rows, for slices) or null; ``fit``: how it is reached.
     ``resampler``: ``linear`` (MONAI) or ``pil_bilinear`` (slices only; PIL's, which smooths when it shrinks).
-    ``color``: ``grey`` refuses RGB, ``luminance`` turns it to grey (ITU-R 601), ``rgb`` wants it.
+    ``color``: ``grey`` refuses RGB, ``luminance`` turns it to grey (ITU-R 601), ``rgb`` wants it
+    and gets a grey channel three times.
     ``transforms``: further MONAI array transforms, run last: [{"name": "GaussianSmooth", "arguments": {...}}].
     """
 
@@ -124,19 +126,44 @@ class OutputLabel(Strict):
 
 
 class Output(Strict):
-    """``exclusive``: one class at a time (softmax; in a segmentation channel 0 is the background), else sigmoids."""
+    """What the network's numbers mean.
+
+    ``kind``: ``logits``, of which ``activation`` makes probabilities; ``probabilities``, where the network ends in that
+    activation itself; ``log_probabilities``, where it ends in a log-softmax; ``value``, a measurement for each label, as
+    an age, in ``unit``. ``which``: where ``forward`` gives several tensors, the one that is meant, by its place or name
+    (``1``, ``-1``, ``"logits"``, and ``"heads.0"`` for the first of the list ``heads``).
+    ``exclusive``: one class at a time (softmax; in a segmentation channel 0 is the background), else sigmoids.
+    """
 
     labels: Annotated[list[OutputLabel], Field(min_length=1)]
     activation: Literal["softmax", "sigmoid"] = "softmax"
+    kind: Literal["logits", "probabilities", "log_probabilities", "value"] = "logits"
+    unit: str = ""
+    which: int | str | None = None
+
+    @model_validator(mode="after")
+    def consistent(self):
+        if self.unit and self.kind != "value":
+            raise ValueError(f"unit belongs to the kind value, and the kind here is {self.kind}")
+        return self
 
     @property
     def exclusive(self) -> bool:
-        return self.activation == "softmax"
+        return self.activation == "softmax" and self.kind != "value"
+
+    def text(self, number: float) -> str:
+        """What the network says of a label, in words: ``p 0.734``, ``58.3 years``."""
+        return quantity(number, self.unit) if self.kind == "value" else f"p {number:.3f}"
 
 
 class ModelCard(Strict):
-    """Everything that varies between networks. See the fields' own classes."""
+    """Everything that varies between networks. See the fields' own classes.
 
+    ``schema_version``: of these fields; a card without it is older than the field, and means what it says here.
+    ``task``: ``classification`` gives numbers for the whole (or each slice), ``segmentation`` classes for each voxel.
+    """
+
+    schema_version: Literal[SCHEMA_VERSION] = SCHEMA_VERSION
     name: str
     description: str = ""
     task: Literal["classification", "segmentation"]
@@ -163,10 +190,16 @@ class ModelCard(Strict):
             raise ValueError("input.resampler pil_bilinear is for the spatial mode slices")
         if slices and self.input.spacing is not None:
             raise ValueError("input.spacing is not used in the spatial mode slices; give input.size")
+        if self.task == "segmentation" and self.output.kind == "value":
+            raise ValueError("output.kind value is for the task classification")
         names = [label.name for label in self.output.labels]
         if len(set(names)) < len(names):
             raise ValueError("output.labels has a name twice")
         return self
+
+    def written(self) -> dict[str, Any]:
+        """As it stands in a file: the version, and the fields that differ from their defaults."""
+        return {"schema_version": self.schema_version} | self.model_dump(mode="json", exclude_defaults=True)
 
     def index(self, name: str | int) -> int:
         """Channel of a class, by name; a number is the channel itself.
@@ -189,6 +222,7 @@ def read_card(path: str | Path) -> ModelCard:
     path = Path(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        refuse_newer(content, path)
         for field, text in unfilled(content):
             raise InputError(f"{path}: the field '{field}' is still to be filled in ({text}).")
         return ModelCard.model_validate(content)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from ..errors import InputError
 from .card import TO_FILL, unfilled
+from .listing import SCHEMA_VERSION
 from .loading import FROM_FILE, read_weights, sha256
 from .networks import architecture
+from .output import MEANINGS, choose, program_parts
 
 DENSENETS = ("DenseNet121", "DenseNet169", "DenseNet201", "DenseNet264")
 RESNETS = ("resnet10", "resnet18", "resnet34", "resnet50")
@@ -55,6 +57,7 @@ def draft_card(weights: str | Path, trust: bool = False) -> tuple[dict, list[str
     found = known or guess(shapes, weights)
     asked = {name: f"{TO_FILL}: {ask}" for name, (_, ask) in found.hidden.items()}
     draft = {
+        "schema_version": SCHEMA_VERSION,
         "name": weights.stem,
         "description": "",
         "task": found.task,
@@ -64,11 +67,26 @@ def draft_card(weights: str | Path, trust: bool = False) -> tuple[dict, list[str
         "output": {
             "labels": one_each(found.classes, "class"),
             "activation": f"{TO_FILL}: softmax where the classes exclude each other, else sigmoid",
+            **({} if known else output(content if whole else None, found.dimensions)),
         },
         "provenance": "",
         "licence": "",
     }
     return draft, [f"{where}: {text}" for where, text in unfilled(draft)]
+
+
+def output(program, dimensions: int) -> dict:
+    """What is seen of an unknown network's output: how it ends, and which of several tensors is meant.
+
+    :param program: TorchScript or an exported program; None where there are weights only.
+    """
+    parts = [] if program is None else program_parts(program)
+    part = choose(parts, dimensions) if parts else None
+    which = {"which": part.path} if len(parts) > 1 else {}
+    if part and part.end in MEANINGS:
+        return dict(zip(("kind", "activation"), MEANINGS[part.end], strict=True)) | which
+    kind = "logits, probabilities where the network ends in a sigmoid or softmax, or value (and beside it a unit)"
+    return {"kind": f"{TO_FILL}: {kind}"} | which
 
 
 def guess(shapes: Shapes, weights: Path) -> Proposal:

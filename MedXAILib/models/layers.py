@@ -102,16 +102,18 @@ def examine(network: torch.nn.Module, shape: Sequence[int], x: Example = None) -
     :param shape: (batch, channel, *spatial) of the input.
     :param x: the input itself, or what gives it, where it is at hand.
     """
-    state, answers = _inspected.get(network, (None, {}))
+    whole = getattr(network, "whole", network)  # what a network is read through comes and goes
+    state, answers = _inspected.get(whole, (None, {}))
     if state != (now := _state(network)):
         answers = {}
-        _inspected[network] = now, answers
+        _inspected[whole] = now, answers
     shape = tuple(shape)
-    if shape in answers:
-        return answers[shape]
+    key = shape, getattr(network, "which", None)
+    if key in answers:
+        return answers[key]
     found = _examine(network, shape, x)
     if not found.data:
-        answers[shape] = found
+        answers[key] = found
         for oldest in list(answers)[:-REMEMBERED]:
             del answers[oldest]
     return found
@@ -133,7 +135,9 @@ def _examine(network: torch.nn.Module, shape: tuple[int, ...], x: Example) -> In
 
     def watch(tracer, network):
         seen.clear()
-        return _hooks(network, lambda name, module, output: seen.append(_sight(name, module, output, tracer.attentions)))
+        return _hooks(
+            network, lambda name, module, output: seen.append(_sight(name, module, output, tracer.attentions))
+        )
 
     output, tracer = trace(network, shape, watch, x)
     first = getattr(first_tensor(output), "_made", None)

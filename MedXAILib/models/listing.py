@@ -14,6 +14,8 @@ from pathlib import Path
 from ..errors import InputError
 from . import trust
 
+SCHEMA_VERSION = 1
+"""Of a model card's fields."""
 SEARCH_PATH = "MEDXAI_MODEL_PATH"
 """Environment variable: folders in which weights are looked for, separated as in PATH."""
 TASKS, MODES = ("classification", "segmentation"), ("slices", "whole", "windows")
@@ -73,6 +75,7 @@ def brief(model: str) -> Brief:
     path = card_path(model)
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
+        refuse_newer(card, path)
         if card["task"] not in TASKS or card["spatial"]["mode"] not in MODES:
             raise ValueError
         inputs = card.get("input", {})
@@ -93,6 +96,8 @@ def brief(model: str) -> Brief:
             weights_beside(path.parent, card["weights"]["file"]),
             card["weights"]["file"],
         )
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such model card; choose another one.") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -100,6 +105,21 @@ def brief(model: str) -> Brief:
             f"{path.name}: this is no model card, or one of name, task, spatial, input, output.labels and weights.file in it is "
             "missing or wrong; mend it, or choose another one."
         ) from None
+
+
+def refuse_newer(card, path: Path) -> None:
+    """:raises InputError: for a card with fields that this version cannot know."""
+    version = card.get("schema_version") if isinstance(card, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise InputError(
+            f"{path}: this card was written for a newer MedXAI (schema_version {version}; this one reads up to "
+            f"{SCHEMA_VERSION}); update MedXAI."
+        )
+
+
+def quantity(value: float, unit: str) -> str:
+    """A measurement in three digits, or as many as stand before the point."""
+    return f"{value:.3g} {unit}".rstrip() if abs(value) < 1000 else f"{value:.0f} {unit}".rstrip()
 
 
 def background(card: dict) -> str | None:

@@ -17,6 +17,7 @@ from ..errors import InputError
 from .card import FROM_FILE, ModelCard, read_card
 from .listing import SEARCH_PATH, ZOO, search_places, zoo_cards
 from .networks import architecture
+from .output import read_as
 from .trust import CHECKPOINT, EXPORTED, PICKLE, SAFETENSORS, SCRIPT, Findings, consent, guarded, inspect, repacked
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "weight
 class Model:
     """A network in eval mode and the card that says what it expects and means.
 
+    :ivar network: gives one tensor, of logits or values, whatever the network itself gives: see :mod:`.output`.
     :ivar device: where the network lies: ``cpu`` or ``cuda``.
     :ivar weights_sha256: of the weights file.
     :ivar path: name of the weights file, without its folder.
@@ -40,6 +42,9 @@ class Model:
     device: str
     weights_sha256: str
     path: str
+
+    def __post_init__(self):
+        object.__setattr__(self, "network", read_as(self.network, self.card))
 
     @property
     def name(self) -> str:

@@ -57,9 +57,7 @@ class Place:
         for t in (*self.at, *self.grid):
             if id(t) not in done:
                 done[id(t)] = change(t)
-        return replace(
-            self, at=tuple(done[id(t)] for t in self.at), grid=tuple(done[id(t)] for t in self.grid), **more
-        )
+        return replace(self, at=tuple(done[id(t)] for t in self.at), grid=tuple(done[id(t)] for t in self.grid), **more)
 
     @property
     def nowhere(self) -> bool:
@@ -702,7 +700,9 @@ def _twice(place: Place, exact: Callable, even: Callable, field) -> Place:
     """``at`` and ``grid`` by rules of their own; one tensor where they come out the same."""
     at = tuple(exact(t) for t in place.at)
     grid = tuple(even(t) for t in place.grid)
-    grid = tuple(a if a.shape == g.shape and a.allclose(g, equal_nan=True) else g for a, g in zip(at, grid, strict=True))
+    grid = tuple(
+        a if a.shape == g.shape and a.allclose(g, equal_nan=True) else g for a, g in zip(at, grid, strict=True)
+    )
     return replace(place, at=at, grid=grid, field=field, joined=False)
 
 

@@ -32,7 +32,9 @@ def _same(x: torch.Tensor, given: dict) -> torch.Tensor | None:
     import torch
 
     others = [t for t in given.values() if isinstance(t, torch.Tensor) and t is not x]
-    fits = all(t.numel() == 1 or (x.ndim > 1 and t.numel() == x.shape[1] == t.shape[min(1, t.ndim - 1)]) for t in others)
+    fits = all(
+        t.numel() == 1 or (x.ndim > 1 and t.numel() == x.shape[1] == t.shape[min(1, t.ndim - 1)]) for t in others
+    )
     return x.new_empty(x.shape) if x.is_floating_point() and fits else None
 
 

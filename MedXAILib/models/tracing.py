@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,7 +17,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from . import shapes
-from .places import RULES, Call, Place, Unseen, merge, nowhere, origin, pointwise, same, tensors, thin, unknown
+from .places import RULES, Call, Place, Unseen, nowhere, origin, pointwise, same, tensors, thin, unknown
 
 if TYPE_CHECKING:
     import torch

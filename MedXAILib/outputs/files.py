@@ -47,6 +47,7 @@ EXTENSIONS = (
 )
 TABLES = {
     "predictions.csv": ("input", "slice", "class", "probability"),
+    "values.csv": ("input", "slice", "name", "value", "unit"),
     "segmentation.csv": ("input", "class", "volume_ml", "voxels"),
     "regions.csv": (
         *("input", "class", "method", "layer", "region", "volume_ml", "r", "a", "s", "peak", "mass_share"),
@@ -193,23 +194,30 @@ class Folder:
         path.with_name(f"{name}.json").write_text(json.dumps({"notice": NOTICE, **facts}, indent=1), encoding="utf-8")
 
     def prediction(self, name: str, stem: str, prediction: Prediction, facts: dict) -> None:
-        """Rows of predictions.csv; the segmentation with its volumes."""
+        """Rows of predictions.csv or values.csv; the segmentation with its volumes."""
         if prediction.card.task == "classification":
             slices = prediction.tiling.mode == "slices" and len(prediction.logits) > 1
-            self.classification(name, prediction.probabilities, prediction.pieces if slices else ())
+            unit = prediction.facts.get("unit")
+            self.classification(name, prediction.probabilities, prediction.pieces if slices else (), unit)
         else:
             self.segmentation(name, stem, prediction.labels, facts)
 
     def classification(
-        self, name: str, probabilities: dict[str, float], pieces: Sequence[Sequence[float]] = ()
+        self,
+        name: str,
+        probabilities: dict[str, float],
+        pieces: Sequence[Sequence[float]] = (),
+        unit: str | None = None,
     ) -> None:
-        """Rows of predictions.csv.
+        """Rows of predictions.csv, or of values.csv.
 
         :param pieces: probabilities of each slice, in the order of the classes.
+        :param unit: of values; None for probabilities.
         """
+        table, last = ("predictions.csv", ()) if unit is None else ("values.csv", (unit,))
         for n, row in enumerate(pieces):
-            self.rows["predictions.csv"] += [(name, n, c, p) for c, p in zip(probabilities, row, strict=True)]
-        self.rows["predictions.csv"] += [(name, "", c, p) for c, p in probabilities.items()]
+            self.rows[table] += [(name, n, c, p, *last) for c, p in zip(probabilities, row, strict=True)]
+        self.rows[table] += [(name, "", c, p, *last) for c, p in probabilities.items()]
 
     def segmentation(self, name: str, stem: str, labels: Labels, facts: dict) -> None:
         """The label map, and its volumes in segmentation.csv."""

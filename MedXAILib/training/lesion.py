@@ -497,7 +497,7 @@ def finish(network: torch.nn.Module, data: Path, folder: Path, progress: Progres
         f"held-out head, {HELD_OUT}": measure(model, read_held_out(data), seeds, lime_seeds, progress),
         "hit": f"centroid of the top region in the lesion or at most {HIT_MM:g} mm from it",
     }
-    card = make_card(digest, figures).model_dump(mode="json", exclude_defaults=True)
+    card = make_card(digest, figures).written()
     write(content, folder / f"{NAME}.safetensors")
     write((json.dumps(card, indent=2) + "\n").encode(), folder / f"{NAME}.json")
     return figures

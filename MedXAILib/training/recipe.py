@@ -83,6 +83,8 @@ class Recipe(Strict):
             raise ValueError(
                 "training.loss bce and card.output.activation sigmoid belong together, cross_entropy and softmax"
             )
+        if self.card.get("output", {}).get("kind") == "value":
+            raise ValueError("card.output.kind value cannot be trained: there are losses of classes only")
         if not segmentation and self.card.get("spatial", {}).get("mode") == "windows":
             raise ValueError(
                 "a classifier of windows cannot be trained, as no window has a class of its own; take slices or whole"

@@ -63,7 +63,7 @@ def finish(folder: Path, card: ModelCard, content: bytes, state: State) -> None:
     write(content, folder / card.weights.file)
     write(log(state.rows).encode(), folder / f"{card.name}.log.csv")
     write(curve(card, state), folder / f"{card.name}.png")
-    text = json.dumps(card.model_dump(mode="json", exclude_defaults=True), indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(card.written(), indent=2, ensure_ascii=False) + "\n"
     write(text.encode(), folder / f"{card.name}.json")
     (folder / FILE).unlink(missing_ok=True)
 

@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import InputError
 from ..models.card import ModelCard
 from ..models.loading import build
+from ..models.output import read_as
 from ..progress import Progress
 from . import losses
 from .augmentation import Augment
@@ -57,7 +58,7 @@ def fit(
     import torch
 
     torch.manual_seed(recipe.seed)
-    network = build(card).to(device)
+    network = read_as(build(card), card).to(device)
     if train[0].image.ndim == 4:
         network.to(memory_format=torch.channels_last_3d)  # on a CPU a third faster than the default layout
     wanted = recipe.training

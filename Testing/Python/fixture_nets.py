@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from MedXAILib.models.card import ModelCard
+from MedXAILib.models.output import read_as
 
 
 class Blob(nn.Module):
@@ -40,4 +41,5 @@ def model(network: nn.Module, /, **card):
         "output": {"labels": [{"name": "no"}, {"name": "yes"}]},
     }
     card = ModelCard.model_validate(settings | card)
-    return SimpleNamespace(card=card, network=network.eval(), device="cpu", weights_sha256="0" * 64)
+    network = read_as(network.eval(), card)
+    return SimpleNamespace(card=card, network=network, device="cpu", weights_sha256="0" * 64)

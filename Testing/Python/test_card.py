@@ -10,6 +10,7 @@ import pytest
 
 from MedXAILib.errors import InputError
 from MedXAILib.models.card import ModelCard, read_card
+from MedXAILib.models.listing import ZOO, brief
 
 CARDS = Path(__file__).resolve().parents[1] / "cards"
 
@@ -61,6 +62,23 @@ def changed(card: dict, field: str, value) -> dict:
         (SLICES, "input.channels", [], "'input.channels'"),
         (SLICES, "output.labels", [], "'output.labels'"),
         (SLICES, "output.labels.1.name", "this", "name twice"),
+        (SLICES, "output.kind", "odds", "'output.kind'"),
+        (SLICES, "output.unit", "years", "unit belongs to the kind value"),
+        (
+            {**SLICES, "task": "segmentation"},
+            "output.kind",
+            "value",
+            "output.kind value is for the task classification",
+        ),
+        (SLICES, "output.which", [1], "'output.which"),
+        (SLICES, "schema_version", 0, "'schema_version'"),
+        (SLICES, "schema_version", "one", "'schema_version'"),
+        (
+            SLICES,
+            "schema_version",
+            2,
+            "written for a newer MedXAI (schema_version 2; this one reads up to 1); update MedXAI",
+        ),
         (SLICES, "weights.sha256", "abc", "'weights.sha256'"),
         (SLICES, "weights.file", "../two.safetensors", "'weights.file'"),
         (
@@ -91,6 +109,27 @@ def test_what_is_no_card_is_refused(tmp_path, content):
 def test_a_missing_card_is_named(tmp_path):
     with pytest.raises(InputError, match=r"nowhere\.json.*no such model card"):
         read_card(tmp_path / "nowhere.json")
+
+
+def test_a_card_without_a_version_means_logits_of_one_tensor_and_is_written_with_the_version(tmp_path):
+    path = tmp_path / "card.json"
+    path.write_text(json.dumps(SLICES))
+    card = read_card(path)
+    assert (card.output.kind, card.output.which, card.schema_version) == ("logits", None, 1)
+    path.write_text(json.dumps(card.written()))
+    assert read_card(path) == card and json.loads(path.read_text())["schema_version"] == 1
+
+
+@pytest.mark.parametrize("path", sorted(ZOO.glob("*.json")), ids=lambda path: path.stem)
+def test_the_zoos_cards_have_a_version(path):
+    assert json.loads(path.read_text())["schema_version"] == 1
+
+
+def test_the_list_of_cards_refuses_a_newer_one_too(tmp_path):
+    path = tmp_path / "card.json"
+    path.write_text(json.dumps(SLICES | {"schema_version": 7}))
+    with pytest.raises(InputError, match="newer MedXAI"):
+        brief(str(path))
 
 
 def test_an_unknown_class_lists_the_classes():

@@ -563,7 +563,9 @@ def test_tokens_lie_where_their_patches_are(patch, size, token):
     net = ViT(patch, size, token).double().eval()
     found = inspect(net, (1, 1, *size))
     layer = find(found, "blocks.0.norm1")
-    assert layer.arrangement.elements - count(layer) == int(token) and layer.cells.exact and layer.arrangement.channel == 2
+    assert (
+        layer.arrangement.elements - count(layer) == int(token) and layer.cells.exact and layer.arrangement.channel == 2
+    )
     assert layer.shape == (8, *(n // p for n, p in zip(size, patch, strict=True)))
     assert coarsest_stride(found) == patch
     x = torch.randn(1, 1, *size, dtype=torch.float64, requires_grad=True)

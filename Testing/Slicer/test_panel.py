@@ -129,6 +129,31 @@ def test_a_segmentation_with_its_names_regions_and_one_voxel(panel, shared, slic
     assert composite.GetLabelVolumeID() is None
 
 
+def test_a_regression_shows_values_with_their_unit(panel, slicer, tmp_path, monkeypatch):
+    import json
+
+    from MedXAIPanel import keep, results, scenarios
+
+    from MedXAILib.models.listing import ZOO
+
+    monkeypatch.setenv("MEDXAI_MODEL_PATH", str(ZOO))
+    card = json.loads((ZOO / "planted-lesion.json").read_text())
+    card["output"] |= {"kind": "value", "unit": "points"}
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    volume = scenarios.ball()
+    scenarios.chosen(panel, volume, model=str(tmp_path / "card.json"))
+    scenarios.run(panel, panel.ui.predictButton)
+    table = panel.predict.shown
+    assert table is not None, panel.ui.predictMessage.text
+    facts = results.facts(table)
+    assert "probabilities" not in facts and table.GetTable().GetColumnName(1) == "points"
+    shown = {panel.ui.probabilities.item(row, 0).text(): row for row in range(2)}
+    for name, value in facts["values"].items():
+        assert panel.ui.probabilities.cellWidget(shown[name], 1).format == f"{value:.3g} points"
+    keep.export(volume, tmp_path / "out")
+    assert "points" in (tmp_path / "out" / "values.csv").read_text()
+
+
 def test_a_model_with_several_inputs_gets_a_selector_for_each(panel, slicer, tmp_path):
     import json
 
