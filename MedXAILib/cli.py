@@ -521,11 +521,15 @@ def report(summary: dict, output: Path, shown: list[Path]) -> None:
             print(f"{case['input']}: " + ", ".join(f"{name} {p:.3f}" for name, p in ranked))
         else:
             print(f"{case['input']}: " + ", ".join(f"{name} {ml:.1f} mL" for name, ml in case["volume_ml"].items()))
+        known = [caveat["text"] for caveat in case["caveats"]]
+        for text in known:
+            print(f"  {text}")
         for m in case["maps"]:
             place = f" at {m['layer']}" if m["layer"] else ""
             print(f"  {m['class']}, {m['method']}{place}: {m['seconds']:.1f} s, {m['evaluations']} model evaluations")
             for line in m["limits"]:
-                print(f"    {line}")
+                if line not in known:
+                    print(f"    {line}")
     for path in shown:
         print(f"Wrote {path}")
     print(f"Wrote {len(summary['files'])} files to {output} in {summary['seconds']:.1f} s. {NOTICE}.")

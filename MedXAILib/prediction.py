@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import InputError
+from .errors import Caveat, InputError
 from .models.card import FROM_FILE, ModelCard
 from .models.layers import Layer, coarsest_stride, inspect
 from .preparation import Prepared, prepare
 from .progress import Progress, portion, silent
+from .suitability import check
 from .tiling import AT_ONCE, Stitcher, Tiling, tile
 from .volume import Label, Labels, Volume, label_colors, resample
 
@@ -31,6 +32,7 @@ class Prediction:
     :ivar logits: classification: float32 (pieces, class), a piece being a slice, a window, or the whole;
         segmentation: float32 (class, d0, d1, d2), stitched, on the network's grid.
     :ivar labels: segmentation: on the reference volume's own grid.
+    :ivar caveats: in what the input is not of the kind that the model knows.
     """
 
     card: ModelCard
@@ -38,6 +40,7 @@ class Prediction:
     tiling: Tiling
     logits: np.ndarray
     labels: Labels | None = None
+    caveats: tuple[Caveat, ...] = ()
 
     @cached_property
     def voxels(self) -> Stitcher:
@@ -143,6 +146,7 @@ def predict(
 
     prepared = inputs if isinstance(inputs, Prepared) else prepare(model.card, inputs)
     tiling, _ = lay_out(model, prepared)
+    caveats = check(model.card, prepared)
     if tapes is None or (tapes.limit == 0 and len(tiling.tiles) > 1):
         # nothing would be kept of these passes: without layers a tape is a bare forward pass
         tapes = TapeCache(model.network, (), limit=0)
@@ -157,10 +161,10 @@ def predict(
             stitcher = stitcher or voxel_stitcher(tiling)
             stitcher.add(t, output)
     if model.card.task == "classification":
-        return Prediction(model.card, prepared, tiling, np.concatenate(results))
+        return Prediction(model.card, prepared, tiling, np.concatenate(results), caveats=caveats)
     logits = stitcher.sum[(slice(None), *(slice(0, n) for n in tiling.shape))]
     labels = to_labels(model.card, prepared, logits, portion(progress, len(tiling.tiles) - 1, len(tiling.tiles)))
-    return Prediction(model.card, prepared, tiling, logits, labels)
+    return Prediction(model.card, prepared, tiling, logits, labels, caveats)
 
 
 def feed(model: Model, x: torch.Tensor) -> torch.Tensor:

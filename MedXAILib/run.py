@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import InputError
+from .errors import InputError, as_values
 from .formats import Case, find_cases, read_labels, read_volume
 from .job import Job, Notes
 from .models.layers import memory_estimate
@@ -21,6 +21,7 @@ from .preparation import Prepared, prepare
 from .progress import Progress, portion, silent
 from .provenance import available_memory, peak_memory, versions
 from .regions import foreground
+from .suitability import refuse_constant
 from .targets import ClassScore, ComponentScore, MaskScore, RegionScore, Target, VoxelScore
 from .volume import Labels, Volume, resample, spacing
 
@@ -120,6 +121,8 @@ def carry_out(
         for remark in (*opened.prepared.reference.source.remarks, *opened.prepared.remarks):
             say(remark)
         say_memory(memory_estimate(opened.found, layers), say)
+    if job.task == "explain":
+        refuse_constant(opened.prepared)
     if opened.prediction is None:
         both = job.task == "explain"
         opened.prediction = predict(
@@ -128,6 +131,8 @@ def carry_out(
         opened.pass_seconds = pass_seconds(model, opened)
         if both:
             progress = portion(progress, 1, 2)
+    for caveat in opened.prediction.caveats:
+        say(caveat)
     attributions = []
     if job.task == "explain":
         say_cost(job, model, opened, say)
@@ -389,7 +394,8 @@ def _one(job, model, case: Case, stem: str, out: files.Folder, anatomy: Labels |
     regions = []
     for a in result.attributions:
         for sentence in a.limits:
-            say(f"{a.target} {a.method}: {sentence}")
+            if sentence not in result.prediction.caveats:
+                say(f"{a.target} {a.method}: {sentence}")
         regions.append(out.attribution(case.name, stem, a, reference, anatomy, seen, job.share, job.cells))
     _montages(model, case, result, stem, out, say)
     return result, regions
@@ -414,7 +420,9 @@ def _montages(model, case: Case, result: Result, stem: str, out: files.Folder, s
         path = out.picture(stem, target, "layerwise")
         heading = f"{model.card.name} · {case.name} · {target} · {some[0].provenance['fact']} · Layer-wise Grad-CAM"
         reference = result.prepared.reference
-        write_montage(reference, overlays, [a.layer for a in some], scores, path, heading, result.prediction.labels)
+        prediction = result.prediction
+        names = [a.layer for a in some]
+        write_montage(reference, overlays, names, scores, path, heading, prediction.labels, prediction.caveats)
 
 
 def seen_by(prepared: Prepared) -> np.ndarray:
@@ -434,6 +442,7 @@ def _case_summary(case: Case, result: Result) -> dict:
         }
     else:
         facts["volume_ml"] = {c: round(v, 6) for c, v in prediction.labels.ml().items()}
+    facts["caveats"] = as_values(prediction.caveats)
     facts["maps"] = [
         {
             "class": a.target,
@@ -461,7 +470,14 @@ def _show(model, case: Case, result: Result, regions, scene_path, snapshot_path,
     if scene_path:
         scene.save_scene(scene.build_scene(reference, shown, prediction.labels, heading=heading), scene_path)
     if snapshot_path:
-        snapshot.snapshot(reference, shown, snapshot_path, heading=heading, segmentation=prediction.labels)
+        snapshot.snapshot(
+            reference,
+            shown,
+            snapshot_path,
+            heading=heading,
+            segmentation=prediction.labels,
+            caveats=prediction.caveats,
+        )
 
 
 def check_card(job: Job, picture: Path, progress: Progress = silent) -> list[str]:
@@ -480,7 +496,7 @@ def check_card(job: Job, picture: Path, progress: Progress = silent) -> list[str
     x = prepared.tensor.numpy()
     seen = prepared.volume(x[0] if len(x) == 1 else x.transpose(1, 2, 3, 0))
     heading = f"{model.card.name} · {volume.source.name} as the network sees it"
-    snapshot.snapshot(seen, [], picture, heading=heading)
+    snapshot.snapshot(seen, [], picture, heading=heading, caveats=prediction.caveats)
     lines = [
         f"{model.card.name}: {model.card.task}, {model.card.spatial.mode}, weights sha256 {model.weights_sha256[:12]}",
         f"input: {' x '.join(map(str, x.shape))} (channel, then the network's axes), values {x.min():.3g} to {x.max():.3g}, mean {x.mean():.3g}, spacing {' x '.join(f'{s:.3g}' for s in spacing(prepared.affine))} mm",
