@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -506,6 +507,27 @@ def check_card(job: Job, picture: Path, progress: Progress = silent) -> list[str
     else:
         lines += [f"{name}: {ml:.1f} mL" for name, ml in prediction.labels.ml().items()]
     return lines + say.lines
+
+
+def expect(card: Path, folder: Path, progress: Progress = silent) -> dict:
+    """The content of a card with ``input.expected`` measured on a folder of examples of what its network knows.
+
+    :raises InputError: for a card or an example that cannot be used, or too few examples.
+    """
+    from .models.card import read_card
+    from .suitability import measure
+
+    known, cases = read_card(card), find_cases(folder)
+
+    def examples() -> Iterator[Prepared]:
+        for number, case in enumerate(cases):
+            progress(number, len(cases), "Measuring the examples")
+            with _about(case.name):
+                yield prepare(known, read_volume(case.path))
+
+    expected = measure(known, examples()).model_dump(mode="json", exclude_defaults=True)
+    content = json.loads(card.read_text(encoding="utf-8"))
+    return content | {"input": content.get("input", {}) | {"expected": expected}}
 
 
 def list_layers(job: Job) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+
 import qt
 import slicer
 
@@ -71,6 +73,9 @@ class PredictSection:
         """Classes by falling probability, or structures by falling volume, with bars; the plot of a slice-wise model."""
         self.shown = table
         facts = results.facts(table) if table else {}
+        caveats = [html.escape(caveat["text"]) for caveat in facts.get("caveats", ())]
+        self.ui.caveats.text = "<br>".join(f"<b>{text}</b>" for text in caveats)
+        self.ui.caveats.visible = bool(caveats)
         values = facts.get("probabilities") or facts.get("volume_ml") or {}
         whole = 1.0 if "probabilities" in facts else max(values.values(), default=0) or 1.0
         grid = self.ui.probabilities
