@@ -36,7 +36,7 @@ OUTER = 1.0
 MARGIN = 0.25
 FLOORS = {"mm": 0.2, "": 0.05}
 """Least widening: a fifth of a length's upper end; 0.05 of any other figure."""
-BOUNDS = {"body": (0, 1), "grain": (0, np.inf), "likeness": (-1, 1), "distance": (0, np.inf)}
+BOUNDS = {"colour": (0, 1), "body": (0, 1), "grain": (0, np.inf), "likeness": (-1, 1), "distance": (0, np.inf)}
 """Of figures that cannot lie everywhere; lengths and ratios are above 0 as they are."""
 SLICES = 25
 QUANTILES = {"5 %": 5, "25 %": 25, "median": 50, "75 %": 75, "95 %": 95}
@@ -60,21 +60,19 @@ def measure(card: ModelCard, examples: Iterable[Prepared]) -> Expected:
     :param examples: prepared as ``card`` says; each is needed only once, for a moment.
     :raises InputError: for fewer than :data:`LEAST`.
     """
-    rows, coarse = [], []
+    names = [channel.name for channel in card.input.channels]
+    rows, seen, cells = [], {name: [] for name in names}, {name: [] for name in names}
     for prepared in examples:
-        found = pictures(card, prepared)
-        rows.append(stored(card, prepared) | {f"seen {name}": figures(some) for name, some in found.items() if some})
-        coarse.append({name: [reduced(one) for one in some] for name, some in found.items() if some})
+        rows.append(stored(card, prepared))
+        for name, some in pictures(card, prepared).items():
+            if some:
+                seen[name].append(figures(some))
+                cells[name].append(np.stack([reduced(one) for one in some]))
     if len(rows) < LEAST:
         raise InputError(f"{card.name}: {len(rows)} examples do not show how much inputs vary; give at least {LEAST}.")
-    names = [channel.name for channel in card.input.channels]
-    stacks = {name: [cells for row in coarse for cells in row.get(name, ())] for name in names}
-    stacks = {name: np.stack(cells) for name, cells in stacks.items() if cells}
-    average = {name: stack.mean(0) for name, stack in stacks.items()}
-    deviation = {name: stack.std(0) for name, stack in stacks.items()}
-    for row, cells in zip(rows, coarse, strict=True):
-        for name, some in cells.items():
-            row[f"seen {name}"] |= resemblance(some, average[name], deviation[name])
+    names = [name for name in names if len(seen[name]) >= LEAST]
+    for name in names:
+        seen[name] = [row | own for row, own in zip(seen[name], among_others(cells[name]), strict=True)]
     declared = card.input.expected or Expected()
     tags = [row["modality"] for row in rows]
     return Expected(
@@ -83,11 +81,19 @@ def measure(card: ModelCard, examples: Iterable[Prepared]) -> Expected:
         spacing=ranges([row["spacing"] for row in rows], "mm"),
         field_of_view=ranges([row["field_of_view"] for row in rows], "mm"),
         pixels=ranges([row["pixels"] for row in rows]),
+        colour=ranges([row["colour"] for row in rows]),
         stored=ranges([row["stored"] for row in rows]),
-        seen={name: ranges([row[f"seen {name}"] for row in rows if f"seen {name}" in row]) for name in stacks},
-        average={name: digits(values) for name, values in average.items()},
-        deviation={name: digits(values) for name, values in deviation.items()},
+        seen={name: ranges(seen[name]) for name in names},
+        average={name: digits(np.concatenate(cells[name]).mean(0)) for name in names},
+        deviation={name: digits(np.concatenate(cells[name]).std(0)) for name in names},
     )
+
+
+def among_others(cells: Sequence[np.ndarray]) -> Iterator[dict[str, float]]:
+    """How each example resembles the other ones: with itself among them it would seem nearer than a new input can be."""
+    for n, own in enumerate(cells):
+        others = np.concatenate([one for m, one in enumerate(cells) if m != n])
+        yield resemblance(own, others.mean(0), others.std(0))
 
 
 def check(card: ModelCard, prepared: Prepared) -> tuple[Caveat, ...]:
@@ -146,6 +152,7 @@ def mismatches(card: ModelCard, expected: Expected, prepared: Prepared) -> Itera
         ("spacing", "the voxels are {value} mm long along {name}; in the training data {range} mm"),
         ("field_of_view", "the field of view is {value} mm along {name}; in the training data {range} mm"),
         ("pixels", "the pixels of its slices are {value} times as long as wide; in the training data {range} times"),
+        ("colour", "the channels differ by {value} of the range of values; in the training data by {range}"),
         ("stored", "the stored values have {name} {value}; in the training data {range}"),
     ):
         yield from furthest(kind, getattr(expected, kind), found[kind], dict.fromkeys(found[kind], words))
@@ -196,8 +203,8 @@ def digits(values: Iterable[float]) -> list[float]:
 
 def stored(card: ModelCard, prepared: Prepared) -> dict:
     """Of the first input's file: modality; spacing and field of view by anatomical axis, where it says how large its
-    voxels are; the shape of a slice's pixels; quantiles of the stored values in the body, where the card's rule takes
-    them as they are."""
+    voxels are; the shape of a slice's pixels; how coloured it is, where the card takes colours; quantiles of the stored
+    values in the body, where the card's rule takes them as they are."""
     reference = prepared.reference
     values = {}
     if card.input.intensity.rule in UNITS_KNOWN and np.isfinite(reference.array).all():
@@ -210,8 +217,17 @@ def stored(card: ModelCard, prepared: Prepared) -> dict:
         "spacing": spacing if known else {},
         "field_of_view": view if known else {},
         "pixels": {"length over width": pixel[1] / pixel[0]} if card.spatial.mode == "slices" else {},
+        "colour": {} if card.input.color == "grey" else {"colour": colour(reference.array)},
         "stored": values,
     }
+
+
+def colour(array: np.ndarray) -> float:
+    """The mean difference between the highest and the lowest channel, over the range of all values: 0 where it is grey."""
+    if array.ndim == 3:
+        return 0.0
+    values = array.astype(np.float32)
+    return float(np.ptp(values, axis=3).mean() / max(np.ptp(values), 1e-6))
 
 
 def placed(volume: Volume) -> bool:
@@ -287,8 +303,9 @@ def reduced(picture: np.ndarray) -> np.ndarray:
 
 def resemblance(coarse: Sequence[np.ndarray], average: Sequence[float], deviation: Sequence[float]) -> dict[str, float]:
     """How coarse pictures correlate with the average of the training data, and how far they lie from it: the root mean
-    square over the cells, in each cell's deviation (at least 0.05)."""
-    average, deviation = np.asarray(average), np.maximum(deviation, FLOORS[""])
+    square over the cells, in each cell's deviation (at least a fifth of that between the average's cells)."""
+    average = np.asarray(average)
+    deviation = np.maximum(deviation, max(0.2 * average.std(), 1e-6))
     return median(
         [
             {

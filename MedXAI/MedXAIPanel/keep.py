@@ -153,14 +153,15 @@ def export(volumeNode, folder: str | Path, overwrite: bool = False, anatomy=None
             name, facts = cases[node.GetID()], results.facts(node)
             caveats = [Caveat(**caveat) for caveat in facts.get("caveats", ())]
             summary[name]["caveats"] = as_values(caveats)
+            out.caveats(name, caveats)
             said += [text for text in caveats if text not in said]
             if facts["task"] == "classification":
-                out.classification(name, facts["probabilities"], piecesInFile(facts, volumeNode), caveats)
+                out.classification(name, facts["probabilities"], piecesInFile(facts, volumeNode))
                 summary[name] |= {key: facts[key] for key in ("model", "probabilities", "aggregation")}
             elif (found := segmentationOf(node)) is not None:
                 segmentation = found
                 out.segmentation(
-                    name, stems[name], found, {"model": facts["model"], "input": name, **facts["versions"]}, caveats
+                    name, stems[name], found, {"model": facts["model"], "input": name, **facts["versions"]}
                 )
                 summary[name] |= {key: facts[key] for key in ("model", "volume_ml")}
         for node in maps:

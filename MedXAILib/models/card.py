@@ -104,7 +104,8 @@ class Expected(Strict):
     MedXAILib.suitability, which says what each figure is; whoever lies outside gets a caveat.
 
     ``cases``: how many were measured. ``modality``: DICOM's code (MR, CT), compared where a file gives one. ``spacing``,
-    ``field_of_view``: mm along R-L, A-P, S-I; ``pixels``: of slices, how much longer than wide. ``stored``: quantiles of the
+    ``field_of_view``: mm along R-L, A-P, S-I; ``pixels``: of slices, how much longer than wide. ``colour``: how much the
+    channels of a picture differ, where the card takes colours. ``stored``: quantiles of the
     file's values in the body, where the rule of intensity is range or none. ``seen``: input's name -> figures of the picture
     that the network sees. ``average``, ``deviation``: the mean coarse picture, and how much each of its cells varies.
     """
@@ -114,6 +115,7 @@ class Expected(Strict):
     spacing: dict[str, Range] = {}
     field_of_view: dict[str, Range] = {}
     pixels: dict[str, Range] = {}
+    colour: dict[str, Range] = {}
     stored: dict[str, Range] = {}
     seen: dict[str, dict[str, Range]] = {}
     average: dict[str, Coarse] = {}

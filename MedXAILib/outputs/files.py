@@ -46,8 +46,9 @@ EXTENSIONS = (
     ".tiff",
 )
 TABLES = {
-    "predictions.csv": ("input", "slice", "class", "probability", "caveats"),
-    "segmentation.csv": ("input", "class", "volume_ml", "caveats"),
+    "predictions.csv": ("input", "slice", "class", "probability"),
+    "segmentation.csv": ("input", "class", "volume_ml"),
+    "caveats.csv": ("input", "code", "text"),
     "regions.csv": ("input", "class", "method", "layer", "region", "volume_ml", "r", "a", "s", "peak", "mass_share"),
     "superpixels.csv": ("input", "class", "method", "layer", "label", "coefficient", "volume_ml"),
     "layers.csv": ("input", "class", "method", "layer", "order", "cell_mm", "linear_score"),
@@ -190,36 +191,33 @@ class Folder:
         path.with_name(f"{name}.json").write_text(json.dumps({"notice": NOTICE, **facts}, indent=1), encoding="utf-8")
 
     def prediction(self, name: str, stem: str, prediction: Prediction, facts: dict) -> None:
-        """Rows of predictions.csv; the segmentation with its volumes."""
+        """Rows of predictions.csv; the segmentation with its volumes; in what the input is unlike what the model knows."""
+        self.caveats(name, prediction.caveats)
         if prediction.card.task == "classification":
             slices = prediction.tiling.mode == "slices" and len(prediction.logits) > 1
-            pieces = prediction.pieces if slices else ()
-            self.classification(name, prediction.probabilities, pieces, prediction.caveats)
+            self.classification(name, prediction.probabilities, prediction.pieces if slices else ())
         else:
-            self.segmentation(name, stem, prediction.labels, facts, prediction.caveats)
+            self.segmentation(name, stem, prediction.labels, facts | {"caveats": as_values(prediction.caveats)})
+
+    def caveats(self, name: str, caveats: Sequence[Caveat]) -> None:
+        """Rows of caveats.csv."""
+        self.rows["caveats.csv"] += [(name, caveat.code, str(caveat)) for caveat in caveats]
 
     def classification(
-        self,
-        name: str,
-        probabilities: dict[str, float],
-        pieces: Sequence[Sequence[float]] = (),
-        caveats: Sequence[Caveat] = (),
+        self, name: str, probabilities: dict[str, float], pieces: Sequence[Sequence[float]] = ()
     ) -> None:
         """Rows of predictions.csv.
 
         :param pieces: probabilities of each slice, in the order of the classes.
-        :param caveats: in what the input is not of the kind that the model knows; the tables have their codes.
         """
-        codes = codes_of(caveats)
         for n, row in enumerate(pieces):
-            self.rows["predictions.csv"] += [(name, n, c, p, codes) for c, p in zip(probabilities, row, strict=True)]
-        self.rows["predictions.csv"] += [(name, "", c, p, codes) for c, p in probabilities.items()]
+            self.rows["predictions.csv"] += [(name, n, c, p) for c, p in zip(probabilities, row, strict=True)]
+        self.rows["predictions.csv"] += [(name, "", c, p) for c, p in probabilities.items()]
 
-    def segmentation(self, name: str, stem: str, labels: Labels, facts: dict, caveats: Sequence[Caveat] = ()) -> None:
+    def segmentation(self, name: str, stem: str, labels: Labels, facts: dict) -> None:
         """The label map, and its volumes in segmentation.csv."""
         volumes = labels.ml()
-        self.rows["segmentation.csv"] += [(name, c, ml, codes_of(caveats)) for c, ml in volumes.items()]
-        facts = facts | {"caveats": as_values(caveats)}
+        self.rows["segmentation.csv"] += [(name, c, ml) for c, ml in volumes.items()]
         path = self._target(stem, "segmentation")
         write_labels(labels, path, metadata=_metadata(facts))
         self._beside(path, facts | {"volume_ml": volumes, "values": {r.name: r.value for r in labels.rows}})
@@ -304,11 +302,6 @@ class Folder:
         whole = {"notice": NOTICE, **summary, "files": [*files, "run.json"]}
         (self.path / "run.json").write_text(json.dumps(whole, indent=1), encoding="utf-8")
         return whole
-
-
-def codes_of(caveats: Sequence[Caveat]) -> str:
-    """For a cell of a table."""
-    return " ".join(caveat.code for caveat in caveats)
 
 
 def _cell(value):

@@ -59,6 +59,7 @@ def snapshot(
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise InputError(f"{path}: a snapshot is saved as .png; give it that suffix.")
+    overlays = [replace(o, limits=tuple(text for text in o.limits if text not in caveats)) for o in overlays]
     if len(overlays) > ROWS:
         from .sheet import write_sheet
 
@@ -89,7 +90,7 @@ def compose(
 ):
     """The picture itself, a PIL image."""
     flat = min(volume.shape) == 1
-    shown = [replace(o, limits=tuple(text for text in o.limits if text not in caveats)) for o in overlays]
+    shown = overlays
     rendering = None if flat or not shown or not solid else Rendering(volume, shown, PANEL)  # draws meanwhile
     stage = set_stage(volume, segmentation)
     panels = flat_panels if flat else plane_panels

@@ -1,21 +1,21 @@
 """How often the zoo's models call an input unlike what they know: on their own validation and test sets, where at most one
 in twenty may be called so, and on inputs of other kinds.
 
-    make check-input          # about 8 minutes on one core; what was checked is kept in RESULTS and not checked again
+    make check-input          # about 8 minutes on one core; it goes on where it stopped
 
 The ranges come from the training cases alone (``input.expected`` of each card); nothing here is fitted.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from results import ROOT, Results
 
 from MedXAILib.demo import demo_head, plant_in, survey
 from MedXAILib.errors import InputError
@@ -30,7 +30,6 @@ from MedXAILib.training import cases, lesion
 from MedXAILib.training.recipe import known_recipes, read_recipe
 from MedXAILib.volume import Volume
 
-ROOT = Path(__file__).resolve().parents[2]
 ALLOWED = 0.05
 SEEDS = 25
 TUTORIAL = {
@@ -114,49 +113,45 @@ def codes(card: ModelCard, volume: Volume) -> list[str]:
         return ["refused"]
 
 
-def report(rows: list[dict]) -> list[str]:
-    """Prints the rates; gives what went wrong."""
+def report(found: dict[tuple, list[str]]) -> list[str]:
+    """Prints the rates; gives what went wrong.
+
+    :param found: (model, set, case) -> codes of its caveats.
+    """
     failed = []
-    for name in dict.fromkeys(row["model"] for row in rows):
-        mine = [row for row in rows if row["model"] == name]
-        for part in ("validation", "test", "tutorial"):
-            some = [row for row in mine if row["set"] == part]
-            called = [row for row in some if row["codes"]]
-            if not some:
-                continue
-            print(f"{name}, {part}: {len(called)} of {len(some)} called unlike the training data")
-            if len(called) > (ALLOWED * len(some) if part != "tutorial" else 0) and part != "validation":
-                failed.append(f"{name}: {len(called)} of {len(some)} of its own {part} set")
-        for row in mine:
-            if row["set"] == "foreign":
-                print(f"    {row['case']}: {', '.join(row['codes']) or 'nothing said'}")
-                if row["case"] in MUST and not row["codes"]:
-                    failed.append(f"{name}: nothing said of {row['case']}")
+    for name in dict.fromkeys(model for model, _, _ in found):
+        for part, allowed in (("validation", None), ("test", ALLOWED), ("tutorial", 0)):
+            some = [codes for (model, kind, _), codes in found.items() if (model, kind) == (name, part)]
+            called = sum(map(bool, some))
+            if some:
+                print(f"{name}, {part}: {called} of {len(some)} called unlike the training data")
+            if allowed is not None and called > allowed * len(some):
+                failed.append(f"{name}: {called} of {len(some)} of its own {part} set")
+        for (model, part, case), codes in found.items():
+            if (model, part) == (name, "foreign"):
+                print(f"    {case}: {', '.join(codes) or 'nothing said'}")
+                if case in MUST and not codes:
+                    failed.append(f"{name}: nothing said of {case}")
     return failed
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "results", type=Path, help="lines of JSON, one for each case checked; begun anew where it is absent"
-    )
-    results = parser.parse_args().results
     data = Path(os.environ.get("MEDXAI_TEST_DATA", ROOT.parent / "shared" / "data"))
-    done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    known = {(row["model"], row["set"], row["case"]) for row in done}
-    with results.open("a") as file:
-        for name in zoo_cards():
-            card = find_card(name)[0]
-            own = list(own_cases(name, card, data))
-            tutorial = [("tutorial", p, lambda p=data / p: read_volume(p)) for p in TUTORIAL.get(name, ())]
-            for part, case, read in [*own, *tutorial, *foreign_cases(own[0][2](), data)]:
-                if (name, part, case) not in known:
-                    row = {"model": name, "set": part, "case": case, "codes": codes(card, read())}
-                    done.append(row)
-                    file.write(json.dumps(row) + "\n")
-                    file.flush()
-    failed = report(done)
-    sys.exit("\n".join(failed))
+    results = Results(
+        "check-input", [ROOT / "MedXAILib" / f"{part}.py" for part in ("suitability", "regions", "preparation")]
+    )
+    found = {}
+    for name in zoo_cards():
+        card = find_card(name)[0]
+        digest = hashlib.sha256(card.input.expected.model_dump_json().encode()).hexdigest()[:16]
+        own = list(own_cases(name, card, data))
+        tutorial = [("tutorial", p, lambda p=data / p: read_volume(p)) for p in TUTORIAL.get(name, ())]
+        for part, case, read in [*own, *tutorial, *foreign_cases(own[0][2](), data)]:
+            key = f"{name} {part} {case} {digest}"
+            if key not in results.known:
+                results.add(key, {"codes": codes(card, read())})
+            found[name, part, case] = results.known[key]["codes"]
+    sys.exit("\n".join(report(found)))
 
 
 if __name__ == "__main__":
