@@ -469,7 +469,8 @@ def _show(model, case: Case, result: Result, regions, scene_path, snapshot_path,
     heading = f"{model.card.name} · {case.name}"
     reference = result.prepared.reference
     if scene_path:
-        scene.save_scene(scene.build_scene(reference, shown, prediction.labels, heading=heading), scene_path)
+        told = "\n".join([heading, *prediction.caveats])
+        scene.save_scene(scene.build_scene(reference, shown, prediction.labels, heading=told), scene_path)
     if snapshot_path:
         snapshot.snapshot(
             reference,
