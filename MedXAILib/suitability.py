@@ -41,6 +41,7 @@ BOUNDS = {"colour": (0, 1), "body": (0, 1), "grain": (0, np.inf), "likeness": (-
 SLICES = 25
 QUANTILES = {"5 %": 5, "25 %": 25, "median": 50, "75 %": 75, "95 %": 95}
 AXES = ("R-L", "A-P", "S-I")
+VALUES = "the values in the body have the {name} {value}; in the training data {range}"
 APPEARANCE = {
     "body": "the body fills {value} of the picture; of the training data's pictures {range}",
     "edge": "the value at the picture's edge is {value}; in the training data {range}",
@@ -160,9 +161,11 @@ def mismatches(card: ModelCard, expected: Expected, prepared: Prepared) -> Itera
         if some and name in expected.seen:
             cells = [reduced(one) for one in some]
             measured = figures(some) | resemblance(cells, expected.average[name], expected.deviation[name])
-            words = "the values in the body have the {name} {value}; in the training data {range}"
-            yield from furthest("values", expected.seen[name], measured, dict.fromkeys(QUANTILES, words))
-            yield from furthest("appearance", expected.seen[name], measured, APPEARANCE)
+            of = f"of '{name}' " if len(card.input.channels) > 1 else ""
+            values = dict.fromkeys(QUANTILES, of + VALUES)
+            appearance = {figure: of + words for figure, words in APPEARANCE.items()}
+            yield from furthest("values", expected.seen[name], measured, values)
+            yield from furthest("appearance", expected.seen[name], measured, appearance)
 
 
 def furthest(kind: str, expected: dict[str, Range], found: dict[str, float], words: dict[str, str]) -> Iterator[Caveat]:

@@ -46,7 +46,7 @@ def drawn(seed: int, spacing: float | None = None, shape=(16, 18, 20), modality:
     middle = [(n - 1) / 2 + rng.uniform(-0.7, 0.7) for n in shape]
     radii = [n / 3 * rng.uniform(0.95, 1.05) for n in shape]
     inside = sum(((at - m) / r) ** 2 for at, m, r in zip((k, j, i), middle, radii, strict=True)) < 1
-    array = np.where(inside, (60 + 100 * i / shape[2]) * rng.uniform(0.95, 1.05), 0) + rng.uniform(0, 3, shape)
+    array = np.where(inside, (20 + 180 * i / shape[2]) * rng.uniform(0.95, 1.05), 0) + rng.uniform(0, 3, shape)
     affine = np.diag([*(3 * [spacing or rng.uniform(0.9, 1.1)]), 1.0])
     return Volume(
         array.astype(np.float32), affine, Source("head.nrrd", series={"modality": modality} if modality else {})
@@ -156,6 +156,21 @@ def test_what_is_one_value_everywhere_is_not_explained(value):
     assert [caveat.code for caveat in predict(model, volume).caveats] == ["constant-input"]
     with pytest.raises(InputError, match="head.nrrd .*nothing to explain"):
         explain(model, volume)
+
+
+def test_what_the_cards_rule_makes_one_value_is_called_so():
+    """A CT stored with an offset, given to a card that clips Hounsfield units."""
+    card = card_of(input={"intensity": {"rule": "range", "lower": -1000, "upper": 400}})
+    volume = drawn(0).with_array(drawn(0).array + 2000)
+    (caveat,) = check(card, prepare(card, volume))
+    assert caveat.code == "constant-input" and "after the card's preprocessing" in caveat
+
+
+def test_of_several_inputs_the_empty_one_is_named():
+    card = card_of(input={"channels": [{"name": "t1"}, {"name": "flair"}]})
+    first = drawn(0)
+    (caveat,) = check(card, prepare(card, {"t1": first, "flair": first.with_array(0 * first.array)}))
+    assert caveat.code == "constant-input" and "'flair'" in caveat
 
 
 def test_empty_slices_of_an_ordinary_volume_are_ordinary():
