@@ -38,6 +38,8 @@ FLOORS = {"mm": 0.2, "": 0.05}
 """Least widening: a fifth of a length's upper end; 0.05 of any other figure."""
 BOUNDS = {"colour": (0, 1), "body": (0, 1), "grain": (0, np.inf), "likeness": (-1, 1), "distance": (0, np.inf)}
 """Of figures that cannot lie everywhere; lengths and ratios are above 0 as they are."""
+BEST = {"likeness": (1,), "distance": (0,)}
+"""What is always inside: nobody is too much like the training data."""
 SLICES = 25
 QUANTILES = {"5 %": 5, "25 %": 25, "median": 50, "75 %": 75, "95 %": 95}
 AXES = ("R-L", "A-P", "S-I")
@@ -196,7 +198,8 @@ def ranges(rows: Sequence[dict[str, float]], unit: str = "") -> dict[str, Range]
         low, high = np.percentile([row[name] for row in rows], (OUTER, 100 - OUTER))
         floor = FLOORS[unit] * (abs(high) if unit else 1)
         slack = max(MARGIN * (high - low), floor)
-        found[name] = tuple(digits(np.clip((low - slack, high + slack), *BOUNDS.get(name, (-np.inf, np.inf)))))
+        ends = np.clip((low - slack, high + slack, *BEST.get(name, ())), *BOUNDS.get(name, (-np.inf, np.inf)))
+        found[name] = tuple(digits((ends.min(), ends.max())))
     return found
 
 
