@@ -117,13 +117,13 @@ def carry_out(
     began, say = time.perf_counter(), say or Notes()
     new = opened is None
     opened = opened or open_inputs(model, volumes)
+    if job.task == "explain":
+        refuse_constant(opened.prepared)
     layers = record_layers(job, model, opened, keep, say)
     if new:
         for remark in (*opened.prepared.reference.source.remarks, *opened.prepared.remarks):
             say(remark)
         say_memory(memory_estimate(opened.found, layers), say)
-    if job.task == "explain":
-        refuse_constant(opened.prepared)
     if opened.prediction is None:
         both = job.task == "explain"
         opened.prediction = predict(

@@ -41,9 +41,9 @@ BOUNDS = {"colour": (0, 1), "body": (0, 1), "grain": (0, np.inf), "likeness": (-
 BEST = {"likeness": (1,), "distance": (0,)}
 """What is always inside: nobody is too much like the training data."""
 SLICES = 25
-QUANTILES = {"5 %": 5, "25 %": 25, "median": 50, "75 %": 75, "95 %": 95}
+QUANTILES = {"5th percentile": 5, "25th percentile": 25, "median": 50, "75th percentile": 75, "95th percentile": 95}
 AXES = ("R-L", "A-P", "S-I")
-VALUES = "the values in the body have the {name} {value}; in the training data {range}"
+VALUES = "the {name} of the values in the body, as the network sees them, is {value}; in the training data {range}"
 APPEARANCE = {
     "body": "the body fills {value} of the picture; of the training data's pictures {range}",
     "edge": "the value at the picture's edge is {value}; in the training data {range}",
@@ -156,7 +156,7 @@ def mismatches(card: ModelCard, expected: Expected, prepared: Prepared) -> Itera
         ("field_of_view", "the field of view is {value} mm along {name}; in the training data {range} mm"),
         ("pixels", "the pixels of its slices are {value} times as long as wide; in the training data {range} times"),
         ("colour", "the channels differ by {value} of the range of values; in the training data by {range}"),
-        ("stored", "the stored values have {name} {value}; in the training data {range}"),
+        ("stored", "the {name} of the stored values in the body is {value}; in the training data {range}"),
     ):
         yield from furthest(kind, getattr(expected, kind), found[kind], dict.fromkeys(found[kind], words))
     for name, some in pictures(card, prepared).items():
