@@ -41,6 +41,8 @@ BOUNDS = {"colour": (0, 1), "body": (0, 1), "grain": (0, np.inf), "likeness": (-
 BEST = {"likeness": (1,), "distance": (0,)}
 """What is always inside: nobody is too much like the training data."""
 SLICES = 25
+VOXELS = 8_000_000
+"""Of a larger volume a part is looked at, evenly spread: finding the body takes seconds for each ten million."""
 QUANTILES = {"5th percentile": 5, "25th percentile": 25, "median": 50, "75th percentile": 75, "95th percentile": 95}
 AXES = ("R-L", "A-P", "S-I")
 VALUES = "the {name} of the values in the body, as the network sees them, is {value}; in the training data {range}"
@@ -214,7 +216,8 @@ def stored(card: ModelCard, prepared: Prepared) -> dict:
     reference = prepared.reference
     values = {}
     if card.input.intensity.rule in UNITS_KNOWN and np.isfinite(reference.array).all():
-        values = quantiles(reference.array[foreground(reference.array)])
+        array = thinned(reference.array)
+        values = quantiles(array[foreground(array)])
     spacing, view = lengths(card, reference)
     pixel = sorted(spacing.values())
     known = placed(reference)
@@ -255,13 +258,19 @@ def pictures(card: ModelCard, prepared: Prepared) -> dict[str, list[np.ndarray]]
     names = [channel.name for channel in card.input.channels]
     parts = prepared.tensor.numpy().reshape(len(names), -1, *prepared.shape).mean(1)
     if card.spatial.mode != "slices":
-        return {name: [part] if np.ptp(part) else [] for name, part in zip(names, parts, strict=True)}
+        return {name: [thinned(part)] if np.ptp(part) else [] for name, part in zip(names, parts, strict=True)}
     found = {}
     for name, part in zip(names, parts, strict=True):
         full = np.flatnonzero(np.ptp(part.reshape(len(part), -1), axis=1))
         some = full[np.unique(np.linspace(0, len(full) - 1, SLICES).round().astype(int))] if len(full) else full
         found[name] = [part[n : n + 1] for n in some]
     return found
+
+
+def thinned(array: np.ndarray) -> np.ndarray:
+    """Every n-th voxel along each axis of a volume (k, j, i[, channel]) that has more than :data:`VOXELS`."""
+    step = int(np.ceil((np.prod(array.shape[:3]) / VOXELS) ** (1 / 3)))
+    return array[::step, ::step, ::step]
 
 
 def figures(some: Sequence[np.ndarray]) -> dict[str, float]:
