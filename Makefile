@@ -67,6 +67,11 @@ $(FOREIGN)/.networks: $(FOREIGN)/.torch pyproject.toml
 	$(FOREIGN)/bin/python -m pip install -q --no-deps $(NETWORKS)
 	@touch $@
 
+# Which inputs the zoo's models call unlike what they know: their own test sets, and others. Goes on where it stopped.
+.PHONY: check-input
+check-input: $(VENV)/.test
+	$(BIN)/python Testing/Checks/input_kinds.py
+
 # PyTorch's CPU builds: an extra index, used only where it answers within 3 s, so that nothing stalls without it.
 $(VENV)/.torch $(BENCH)/.torch $(FOREIGN)/.torch: Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "MedXAI needs Python 3.11 or newer: make PYTHON=python3.11 ..."; exit 1; }

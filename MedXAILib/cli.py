@@ -341,17 +341,29 @@ def card_check(
         Path, typer.Argument(help="A volume or picture that the network should understand.", show_default=False)
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.")] = Path("check.png"),
+    examples: Annotated[
+        Path | None,
+        typer.Option(
+            "--expect",
+            help="A folder of inputs like those the network was trained on: what they look like is first measured and "
+            "written into the card (input.expected).",
+            show_default=False,
+        ),
+    ] = None,
     weights: Annotated[str | None, WEIGHTS] = None,
     trust: Annotated[bool, TRUST] = False,
     device: Annotated[str, DEVICE] = "auto",
     frame: Annotated[int | None, FRAME] = None,
     series: Annotated[str | None, SERIES] = None,
 ) -> None:
-    """Load a card, run it on a file, and show the preprocessed input and the prediction."""
-    from .run import check_card
+    """Load a card, run it on a file, and show the preprocessed input, the prediction, and in what the input is unlike what
+    the card expects."""
+    from .run import check_card, expect
 
     job = Job("predict", {"": str(path)}, str(card), weights, trust, device, frame, series)
     with bar() as progress:
+        if examples is not None:
+            write_text(card, json.dumps(expect(card, examples, progress), indent=2, ensure_ascii=False) + "\n")
         lines = check_card(job, output, progress)
     for line in lines:
         print(line)
@@ -530,11 +542,15 @@ def report(summary: dict, output: Path, shown: list[Path]) -> None:
                 else [f"{name} {count} voxels" for name, count in case["voxels"].items()]
             )
             print(f"{case['input']}: " + ", ".join(sizes))
+        known = [caveat["text"] for caveat in case["caveats"]]
+        for text in known:
+            print(f"  {text}")
         for m in case["maps"]:
             place = f" at {m['layer']}" if m["layer"] else ""
             print(f"  {m['class']}, {m['method']}{place}: {m['seconds']:.1f} s, {m['evaluations']} model evaluations")
             for line in m["limits"]:
-                print(f"    {line}")
+                if line not in known:
+                    print(f"    {line}")
     for path in shown:
         print(f"Wrote {path}")
     print(f"Wrote {len(summary['files'])} files to {output} in {summary['seconds']:.1f} s. {NOTICE}.")

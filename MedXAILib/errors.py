@@ -1,5 +1,9 @@
 """What speaks to the user when something cannot be done."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """Something given by the user cannot be used.
@@ -29,3 +33,8 @@ class Caveat(str):
 
     def __getnewargs__(self):
         return self.code, str(self)
+
+
+def as_values(sentences: Iterable[str]) -> list[dict[str, str]]:
+    """Those that have a code, as plain values for JSON."""
+    return [{"code": text.code, "text": str(text)} for text in sentences if isinstance(text, Caveat)]

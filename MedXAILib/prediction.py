@@ -15,6 +15,7 @@ from .models.layers import Layer, coarsest_stride, inspect
 from .models.output import compared
 from .preparation import Prepared, prepare
 from .progress import Progress, portion, silent
+from .suitability import check
 from .tiling import AT_ONCE, Stitcher, Tiling, tile
 from .volume import Label, Labels, Volume, label_colors, resample
 
@@ -36,7 +37,8 @@ class Prediction:
     :ivar logits: classification: float32 (pieces, class), a piece being a slice, a window, or the whole; values where the
         card's output is such. Segmentation: float32 (class, d0, d1, d2), stitched, on the network's grid.
     :ivar labels: segmentation: on the reference volume's own grid.
-    :ivar remarks: what is to be known of how the network's output was taken.
+    :ivar read: what is to be known of how the network's output was taken.
+    :ivar caveats: in what the input is not of the kind that the model knows.
     """
 
     card: ModelCard
@@ -44,7 +46,8 @@ class Prediction:
     tiling: Tiling
     logits: np.ndarray
     labels: Labels | None = None
-    remarks: tuple[str, ...] = ()
+    read: tuple[str, ...] = ()
+    caveats: tuple[Caveat, ...] = ()
 
     @cached_property
     def voxels(self) -> Stitcher:
@@ -103,11 +106,12 @@ class Prediction:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What is odd about it: a segmentation that is one class nearly throughout."""
+        """How the output was taken, and what is odd about it: a segmentation that is one class nearly throughout."""
         counts = {} if self.labels is None else self.labels.counts()
         if not counts or (share := counts[self.top] / self.labels.volume.array.size) < NEARLY_ALL:
-            return ()
+            return self.read
         return (
+            *self.read,
             Caveat(
                 "one-class",
                 f"{self.card.name} calls {share:.0%} of the whole image {self.top}: a network that was not trained, or an "
@@ -190,6 +194,7 @@ def predict(
 
     prepared = inputs if isinstance(inputs, Prepared) else prepare(model.card, inputs)
     tiling, _ = lay_out(model, prepared)
+    caveats = check(model.card, prepared)
     if tapes is None or (tapes.limit == 0 and len(tiling.tiles) > 1):
         # nothing would be kept of these passes: without layers a tape is a bare forward pass
         tapes = TapeCache(model.network, (), limit=0)
@@ -207,10 +212,11 @@ def predict(
             stitcher = stitcher or voxel_stitcher(tiling)
             stitcher.add(t, output)
     if model.card.task == "classification":
-        return Prediction(model.card, prepared, tiling, np.concatenate(results), None, tuple(remarks))
-    logits = stitcher.sum[(slice(None), *(slice(0, n) for n in tiling.shape))]
-    labels = to_labels(model.card, prepared, logits, portion(progress, len(tiling.tiles) - 1, len(tiling.tiles)))
-    return Prediction(model.card, prepared, tiling, logits, labels, tuple(remarks))
+        logits, labels = np.concatenate(results), None
+    else:
+        logits = stitcher.sum[(slice(None), *(slice(0, n) for n in tiling.shape))]
+        labels = to_labels(model.card, prepared, logits, portion(progress, len(tiling.tiles) - 1, len(tiling.tiles)))
+    return Prediction(model.card, prepared, tiling, logits, labels, tuple(remarks), caveats)
 
 
 def feed(model: Model, x: torch.Tensor) -> torch.Tensor:

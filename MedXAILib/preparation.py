@@ -5,6 +5,7 @@ The order is: colour, intensity, orientation, spacing, size, mean and deviation,
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -183,7 +184,9 @@ def intensity(rule: Intensity, array: np.ndarray) -> tuple[np.ndarray, list[str]
         transform = ScaleIntensityRangePercentiles(rule.lower, rule.upper, 0, 1, clip=True)
     else:
         transform = NormalizeIntensity(nonzero=True)
-    return np.asarray(transform(torch.from_numpy(np.ascontiguousarray(array)))), remarks
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Divide by zero")  # of one value everywhere: the caveat says so
+        return np.asarray(transform(torch.from_numpy(np.ascontiguousarray(array)))), remarks
 
 
 def slicing_axis(card: ModelCard, volume: Volume) -> int | None:

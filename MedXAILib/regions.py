@@ -227,7 +227,7 @@ def _not_air(channel: np.ndarray) -> np.ndarray | None:
     for _ in range(3):  # dark from bright tissue first, perhaps, and then air from dark tissue
         otsu = otsu_threshold(darker)
         dark = darker <= otsu
-        if dark.all():
+        if dark.all() or not dark.any():
             break
         air, body = np.median(darker[dark]), np.median(darker[~dark])
         if air - low < (body - low) / 4:  # air lies near the lowest value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import InputError
+from .errors import InputError, as_values
 from .formats import Case, find_cases, read_labels, read_volume
 from .job import Job, Notes
 from .models.layers import memory_estimate
@@ -21,6 +22,7 @@ from .preparation import Prepared, prepare
 from .progress import Progress, portion, silent
 from .provenance import available_memory, peak_memory, versions
 from .regions import foreground
+from .suitability import refuse_constant
 from .targets import ClassScore, ComponentScore, MaskScore, RegionScore, Target, VoxelScore
 from .volume import Labels, Volume, resample, size_words, spacing
 
@@ -115,6 +117,8 @@ def carry_out(
     began, say = time.perf_counter(), say or Notes()
     new = opened is None
     opened = opened or open_inputs(model, volumes)
+    if job.task == "explain":
+        refuse_constant(opened.prepared)
     layers = record_layers(job, model, opened, keep, say)
     if new:
         for remark in (*opened.prepared.reference.source.remarks, *opened.prepared.remarks):
@@ -129,13 +133,13 @@ def carry_out(
         opened.prediction = predict(
             model, opened.prepared, tapes=opened.tapes, progress=portion(progress, 0, 2) if both else progress
         )
-        for remark in opened.prediction.remarks:
-            say(remark)
         opened.pass_seconds = pass_seconds(model, opened)
         for remark in opened.prediction.remarks:
             say(remark)
         if both:
             progress = portion(progress, 1, 2)
+    for caveat in opened.prediction.caveats:
+        say(caveat)
     attributions = []
     if job.task == "explain":
         say_cost(job, model, opened, say)
@@ -397,7 +401,8 @@ def _one(job, model, case: Case, stem: str, out: files.Folder, anatomy: Labels |
     regions = []
     for a in result.attributions:
         for sentence in a.limits:
-            say(f"{a.target} {a.method}: {sentence}")
+            if sentence not in result.prediction.caveats:
+                say(f"{a.target} {a.method}: {sentence}")
         regions.append(out.attribution(case.name, stem, a, reference, anatomy, seen, job.share, job.cells))
     _montages(model, case, result, stem, out, say)
     return result, regions
@@ -422,7 +427,9 @@ def _montages(model, case: Case, result: Result, stem: str, out: files.Folder, s
         path = out.picture(stem, target, "layerwise")
         heading = f"{model.card.name} · {case.name} · {target} · {some[0].provenance['fact']} · Layer-wise Grad-CAM"
         reference = result.prepared.reference
-        write_montage(reference, overlays, [a.layer for a in some], scores, path, heading, result.prediction.labels)
+        prediction = result.prediction
+        names = [a.layer for a in some]
+        write_montage(reference, overlays, names, scores, path, heading, prediction.labels, prediction.caveats)
 
 
 def seen_by(prepared: Prepared) -> np.ndarray:
@@ -442,6 +449,7 @@ def _case_summary(case: Case, result: Result) -> dict:
         labels = prediction.labels
         size = "volume_ml" if labels.volume.size_unit == "mL" else "voxels"
         facts[size] = {c: round(v, 6) for c, v in labels.sizes().items()}
+    facts["caveats"] = as_values(prediction.caveats)
     facts["maps"] = [
         {
             "class": a.target,
@@ -467,9 +475,17 @@ def _show(model, case: Case, result: Result, regions, scene_path, snapshot_path,
     heading = f"{model.card.name} · {case.name}"
     reference = result.prepared.reference
     if scene_path:
-        scene.save_scene(scene.build_scene(reference, shown, prediction.labels, heading=heading), scene_path)
+        told = "\n".join([heading, *prediction.caveats])
+        scene.save_scene(scene.build_scene(reference, shown, prediction.labels, heading=told), scene_path)
     if snapshot_path:
-        snapshot.snapshot(reference, shown, snapshot_path, heading=heading, segmentation=prediction.labels)
+        snapshot.snapshot(
+            reference,
+            shown,
+            snapshot_path,
+            heading=heading,
+            segmentation=prediction.labels,
+            caveats=prediction.caveats,
+        )
 
 
 def check_card(job: Job, picture: Path, progress: Progress = silent) -> list[str]:
@@ -488,7 +504,7 @@ def check_card(job: Job, picture: Path, progress: Progress = silent) -> list[str
     x = prepared.tensor.numpy()
     seen = prepared.volume(x[0] if len(x) == 1 else x.transpose(1, 2, 3, 0))
     heading = f"{model.card.name} · {volume.source.name} as the network sees it"
-    snapshot.snapshot(seen, [], picture, heading=heading)
+    snapshot.snapshot(seen, [], picture, heading=heading, caveats=prediction.caveats)
     told = volume.unit and f", spacing {' x '.join(f'{s:.3g}' for s in spacing(prepared.affine))} {volume.unit}"
     lines = [
         f"{model.card.name}: {model.card.task}, {model.card.spatial.mode}, weights sha256 {model.weights_sha256[:12]}",
@@ -502,6 +518,27 @@ def check_card(job: Job, picture: Path, progress: Progress = silent) -> list[str
         labels = prediction.labels
         lines += [f"{name}: {size_words(n, labels.volume)}" for name, n in labels.counts().items()]
     return lines + say.lines
+
+
+def expect(card: Path, folder: Path, progress: Progress = silent) -> dict:
+    """The content of a card with ``input.expected`` measured on a folder of examples of what its network knows.
+
+    :raises InputError: for a card or an example that cannot be used, or too few examples.
+    """
+    from .models.card import read_card
+    from .suitability import measure
+
+    known, cases = read_card(card), find_cases(folder)
+
+    def examples() -> Iterator[Prepared]:
+        for number, case in enumerate(cases):
+            progress(number, len(cases), "Measuring the examples")
+            with _about(case.name):
+                yield prepare(known, read_volume(case.path))
+
+    expected = measure(known, examples()).model_dump(mode="json", exclude_defaults=True)
+    content = json.loads(card.read_text(encoding="utf-8"))
+    return content | {"input": content.get("input", {}) | {"expected": expected}}
 
 
 def list_layers(job: Job) -> list[str]:

@@ -41,7 +41,7 @@ from collections.abc import Callable
 from dataclasses import asdict, astuple, replace
 from pathlib import Path
 
-from .errors import InputError, missing_package
+from .errors import InputError, as_values, missing_package
 from .job import Job
 from .progress import Cancelled
 from .provenance import versions
@@ -208,6 +208,7 @@ def prediction_facts(prediction, folder: Path) -> dict:
 
     card = prediction.card
     facts = {"model": card.name, "task": card.task, "mode": prediction.tiling.mode, "top": prediction.top}
+    facts["caveats"] = as_values(prediction.caveats)
     facts["grid"] = {
         "shape": prediction.prepared.shape[::-1],
         "affine": prediction.prepared.affine[:, [2, 1, 0, 3]].tolist(),

@@ -13,7 +13,7 @@ import qt
 import slicer
 
 from MedXAILib import NOTICE, __version__
-from MedXAILib.errors import InputError
+from MedXAILib.errors import Caveat, InputError, as_values
 from MedXAILib.formats import read_volume
 from MedXAILib.job import Job
 from MedXAILib.models import listing, trust
@@ -146,11 +146,15 @@ def export(volumeNode, folder: str | Path, overwrite: bool = False, anatomy=None
     reference, cases = volume_of(volumeNode), caseNames(volumeNode.GetName(), [*predictions, *maps])
     stems = files.stems(sorted(set(cases.values())))
     labels = labels_of(anatomy, volumeNode) if anatomy is not None and maps else None
-    segmentation, shown, summary = None, [], {name: {"input": name, "maps": []} for name in stems}
+    segmentation, shown, said, summary = None, [], [], {name: {"input": name, "maps": []} for name in stems}
     with files.staged(Path(folder), overwrite) as staged:
         out = files.Folder(staged, "nrrd")
         for node in predictions:
             name, facts = cases[node.GetID()], results.facts(node)
+            caveats = [Caveat(**caveat) for caveat in facts.get("caveats", ())]
+            summary[name]["caveats"] = as_values(caveats)
+            out.caveats(name, caveats)
+            said += [text for text in caveats if text not in said]
             if facts["task"] == "classification":
                 said = facts.get("probabilities") or facts["values"]
                 out.classification(name, said, piecesInFile(facts, volumeNode), facts.get("unit"))
@@ -172,7 +176,8 @@ def export(volumeNode, folder: str | Path, overwrite: bool = False, anatomy=None
             )
         heading = " · ".join([*dict.fromkeys(map(modelOf, [*predictions, *maps])), volumeNode.GetName()])
         # slices only: a child process draws the 3D view, and PythonSlicer has no scene of its own
-        snapshot(reference, shown, staged / "snapshot.png", heading=heading, segmentation=segmentation, solid=False)
+        picture = staged / "snapshot.png"
+        snapshot(reference, shown, picture, heading=heading, segmentation=segmentation, solid=False, caveats=said)
         jobs = [Job.from_json(results.facts(node)["job"]).described() for node in [*predictions, *maps]]
         made = next((results.facts(node)["versions"] for node in predictions), {})
         run = {

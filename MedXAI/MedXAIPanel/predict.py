@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+
 import qt
 import slicer
 
@@ -73,6 +75,9 @@ class PredictSection:
         model."""
         self.shown = table
         facts = results.facts(table) if table else {}
+        caveats = [html.escape(caveat["text"]) for caveat in facts.get("caveats", ())]
+        self.ui.caveats.text = "<br>".join(f"<b>{text}</b>" for text in caveats)
+        self.ui.caveats.visible = bool(caveats)
         values = next((facts[key] for key in results.VALUES if key in facts), {})
         whole = 1.0 if "probabilities" in facts else max(map(abs, values.values()), default=0) or 1.0
         grid = self.ui.probabilities

@@ -119,6 +119,7 @@ def predictExplainLook(panel) -> None:
     run(panel, panel.ui.predictButton)
     table = panel.ui.probabilities
     assert table.rowCount == 2 and panel.ui.predictMessage.text.startswith("Done")
+    assert panel.ui.caveats.visible and "unlike what the model was trained on" in panel.ui.caveats.text, "no head"
     shares = [float(table.cellWidget(row, 1).format) for row in range(2)]
     assert abs(sum(shares) - 1) < 0.002 and shares[0] >= shares[1]
     assert panel.ui.target.itemText(0).endswith(table.item(0, 0).text()), "the prediction is the preset target"

@@ -19,9 +19,10 @@ from ..models.layers import Layer, default_layer, find, side_by_side, stages
 from ..prediction import Prediction, lay_out, predict
 from ..preparation import Prepared, prepare
 from ..progress import Progress, portion, silent
+from ..suitability import refuse_constant
 from ..targets import ClassScore, Score, Target, resolve
 from ..volume import Volume
-from .case import Attribution, Case, case_facts, choose_slices
+from .case import Attribution, Case, case_facts, choose_slices, with_caveats
 from .inputs import input_maps
 from .layers import check_layers, layer_maps
 from .placing import Placing
@@ -86,7 +87,7 @@ def explain(
         lie where its operators say.
     :param say: takes what was left out and why.
     :returns: one map for each target, method and layer (or named input), in this order.
-    :raises InputError: for unknown methods, layers, classes, or slices.
+    :raises InputError: for unknown methods, layers, classes, or slices, or an input of one value.
     """
     import torch
 
@@ -106,6 +107,7 @@ def explain(
             )
         stack.enter_context(torch.autocast(model.device, enabled=False))
         prepared = inputs if isinstance(inputs, Prepared) else prepare(model.card, inputs)
+        refuse_constant(prepared)
         others = tuple(r if isinstance(r, Prepared) else prepare(model.card, r) for r in references)
         tiling, found = lay_out(model, prepared)
         if slices and tiling.mode != "slices":
@@ -126,7 +128,8 @@ def explain(
         targets = [targets] if isinstance(targets, Target | str | int) else list(targets)
         scores = [resolve(target, prediction) for target in targets]
         case = Case(model, prepared, prediction, tapes, found, slices, samples, superpixels, baseline, seed, others)
-        return _in_order(_maps(case, wanted, scores, progress, ALL in methods, say), [m.name for m, _ in wanted])
+        found = _in_order(_maps(case, wanted, scores, progress, ALL in methods, say), [m.name for m, _ in wanted])
+        return [with_caveats(a, prediction.caveats) for a in found]
 
 
 def _placed(wanted, placing: Placing, lenient: bool, say) -> list[tuple[Method, list[Layer]]]:

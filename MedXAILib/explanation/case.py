@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import NOTICE, __version__
 from ..attribution.methods import FAILS, Facts, Method
-from ..errors import Caveat, InputError
+from ..errors import Caveat, InputError, as_values
 from ..regions import spread
+from ..suitability import refuse_constant
 from ..tiling import Tiling, ranges
 from ..volume import Labels, Volume, resample, size_words, spacing
 
@@ -93,7 +94,9 @@ class Case:
         """The slices to explain; None where the network does not see slices."""
         if self.tiling.mode != "slices":
             return None
-        return choose_slices(self.slices or default, score, self.prediction)
+        chosen = choose_slices(self.slices or default, score, self.prediction)
+        refuse_constant(self.prepared, chosen)
+        return chosen
 
     def facts(self, channels: int = 0) -> Facts:
         """What a method's number of evaluations depends on."""
@@ -173,6 +176,12 @@ def cell_size(case: Case, affine: np.ndarray) -> tuple[list[float], str]:
         across = own.affine[:3, own.shape.index(1)]
         cell = np.delete(cell, int(np.argmax(np.abs(across @ affine[:3, :3]) / spacing(affine))))
     return [float(c) for c in cell], own.unit or own.elements
+
+
+def with_caveats(a: Attribution, caveats: Sequence[Caveat]) -> Attribution:
+    """A map whose limits begin with what is odd about its input; those that have a code are in its provenance with it."""
+    limits = (*caveats, *a.limits)
+    return replace(a, limits=limits, provenance=a.provenance | {"caveats": as_values(limits)})
 
 
 def provenance(case: Case, m: Method, score: Score, kept: Sequence[int] | None) -> dict:

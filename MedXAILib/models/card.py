@@ -95,6 +95,34 @@ class Intensity(Strict):
         return self
 
 
+Range = tuple[float, float]
+Coarse = Annotated[list[float], Field(min_length=64, max_length=64)]
+"""Means over 8 x 8 cells of a slice, or 4 x 4 x 4 cells of a volume."""
+
+
+class Expected(Strict):
+    """Which inputs the model knows: figures of its training data, each as a range with its margin. Measured by
+    MedXAILib.suitability, which says what each figure is; whoever lies outside gets a caveat.
+
+    ``cases``: how many were measured. ``modality``: DICOM's code (MR, CT), compared where a file gives one. ``spacing``,
+    ``field_of_view``: mm along R-L, A-P, S-I; ``pixels``: of slices, how much longer than wide. ``colour``: how much the
+    channels of a picture differ, where the card takes colours. ``stored``: quantiles of the
+    file's values in the body, where the rule of intensity is range or none. ``seen``: input's name -> figures of the picture
+    that the network sees. ``average``, ``deviation``: the mean coarse picture, and how much each of its cells varies.
+    """
+
+    cases: int = 0
+    modality: tuple[str, ...] = ()
+    spacing: dict[str, Range] = {}
+    field_of_view: dict[str, Range] = {}
+    pixels: dict[str, Range] = {}
+    colour: dict[str, Range] = {}
+    stored: dict[str, Range] = {}
+    seen: dict[str, dict[str, Range]] = {}
+    average: dict[str, Coarse] = {}
+    deviation: dict[str, Coarse] = {}
+
+
 class Input(Strict):
     """``orientation``: ``native``, or the directions toward which i, j, k increase (``RAS``, ``LIA``).
 
@@ -104,6 +132,7 @@ class Input(Strict):
     ``color``: ``grey`` refuses RGB, ``luminance`` turns it to grey (ITU-R 601), ``rgb`` wants it
     and gets a grey channel three times.
     ``transforms``: further MONAI array transforms, run last: [{"name": "GaussianSmooth", "arguments": {...}}].
+    ``expected``: which inputs the model knows; ``medxai train`` and ``medxai card check --expect`` measure it.
     """
 
     channels: Annotated[list[Channel], Field(min_length=1)] = [Channel(name="image")]
@@ -116,6 +145,7 @@ class Input(Strict):
     resampler: Literal["linear", "pil_bilinear"] = "linear"
     intensity: Intensity = Intensity()
     transforms: list[dict[str, Any]] = []
+    expected: Expected | None = None
 
 
 class OutputLabel(Strict):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import NOTICE
-from ..errors import InputError
+from ..errors import Caveat, InputError, as_values
 from ..formats import write_labels, write_volume
 from ..regions import anatomy_shares, hot_regions, superpixel_rows
 from ..volume import Labels, Volume, resample
@@ -49,6 +49,7 @@ TABLES = {
     "predictions.csv": ("input", "slice", "class", "probability"),
     "values.csv": ("input", "slice", "name", "value", "unit"),
     "segmentation.csv": ("input", "class", "volume_ml", "voxels"),
+    "caveats.csv": ("input", "code", "text"),
     "regions.csv": (
         *("input", "class", "method", "layer", "region", "volume_ml", "r", "a", "s", "peak", "mass_share"),
         *("voxels", "i", "j", "k"),
@@ -194,13 +195,19 @@ class Folder:
         path.with_name(f"{name}.json").write_text(json.dumps({"notice": NOTICE, **facts}, indent=1), encoding="utf-8")
 
     def prediction(self, name: str, stem: str, prediction: Prediction, facts: dict) -> None:
-        """Rows of predictions.csv or values.csv; the segmentation with its volumes."""
+        """Rows of predictions.csv or values.csv; the segmentation with its volumes; in what the input is unlike what the
+        model knows."""
+        self.caveats(name, prediction.caveats)
         if prediction.card.task == "classification":
             slices = prediction.tiling.mode == "slices" and len(prediction.logits) > 1
             unit = prediction.facts.get("unit")
             self.classification(name, prediction.probabilities, prediction.pieces if slices else (), unit)
         else:
-            self.segmentation(name, stem, prediction.labels, facts)
+            self.segmentation(name, stem, prediction.labels, facts | {"caveats": as_values(prediction.caveats)})
+
+    def caveats(self, name: str, caveats: Sequence[Caveat]) -> None:
+        """Rows of caveats.csv."""
+        self.rows["caveats.csv"] += [(name, caveat.code, str(caveat)) for caveat in caveats]
 
     def classification(
         self,

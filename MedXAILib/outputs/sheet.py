@@ -33,13 +33,21 @@ from .snapshot import (
     slice_image,
     slice_words,
     stacked,
+    warnings,
 )
 
 PANEL, COLUMNS = 250, 6
 EMPTY = "Each map has its own scale, and is transparent below 30 % of it: where a panel is empty, the map is strong elsewhere."
 
 
-def contact_sheet(volume: Volume, overlays: Sequence[Overlay], heading: str, segmentation: Labels | None, words=()):
+def contact_sheet(
+    volume: Volume,
+    overlays: Sequence[Overlay],
+    heading: str,
+    segmentation: Labels | None,
+    words=(),
+    caveats: Sequence[str] = (),
+):
     """The picture, a PIL image: the slice without a map, then with each one.
 
     All panels show one slice: axial, or the own plane of a flat volume, through the peak of the map that covers least (maps
@@ -63,7 +71,7 @@ def contact_sheet(volume: Volume, overlays: Sequence[Overlay], heading: str, seg
         panels.append(_panel(stage, plane, point, overlay, lines))
     rows = [side_by_side(panels[n : n + COLUMNS]) for n in range(0, len(panels), COLUMNS)]
     width = max(row.width for row in rows)
-    parts = [paragraph(heading or "MedXAI", width, 22, PALE, bold=True)]
+    parts = [paragraph(heading or "MedXAI", width, 22, PALE, bold=True), *warnings(caveats, width)]
     if segmentation:
         parts.append(key(segmentation, width))
     return [*parts, *rows, *_notes(notes, width)]
@@ -109,9 +117,16 @@ def _line(text: str, color: tuple):
     return paragraph(text, PANEL, 12, color)
 
 
-def write_sheet(volume: Volume, overlays: Sequence[Overlay], path: Path, heading: str, segmentation: Labels | None):
+def write_sheet(
+    volume: Volume,
+    overlays: Sequence[Overlay],
+    path: Path,
+    heading: str,
+    segmentation: Labels | None,
+    caveats: Sequence[str] = (),
+):
     """Many maps in one picture, as PNG."""
-    parts = contact_sheet(volume, overlays, heading, segmentation)
+    parts = contact_sheet(volume, overlays, heading, segmentation, caveats=caveats)
     note = f"{EMPTY} {FOOTER}"
     save(framed(stacked([*parts, paragraph(note, parts[0].width, 14, DIM)], 18)), path, heading)
 
@@ -124,13 +139,14 @@ def write_montage(
     path: Path,
     heading: str,
     segmentation: Labels | None,
+    caveats: Sequence[str] = (),
 ) -> None:
     """Maps of the layers of one network, in their order, over one slice; below, the score that each layer carries.
 
     :param scores: sum of gradient times activation: the layer's part of the score to first order.
     """
     words = [(name, f"up to {overlay.displayed:.2g}") for name, overlay in zip(names, overlays, strict=True)]
-    parts = contact_sheet(volume, overlays, heading, segmentation, words)
+    parts = contact_sheet(volume, overlays, heading, segmentation, words, caveats)
     width = parts[0].width
     about = (
         "The score carried by each layer to first order: the sum of gradient times activation, in units of the logit."

@@ -6,7 +6,8 @@ opacity, outlines) and need no OpenGL; only the 3D view does, in a process of it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ INDICES = ("column", "row", "slice")
 """What i, j, k count, from 0, where nothing better is known."""
 PANEL, FLAT_PANEL, GAP, MARGIN, LEGEND = 360, 600, 10, 28, 165
 GROUND, LINE, DIM, PALE, ACCENT = (15, 17, 21), (58, 62, 70), (158, 164, 174), (236, 238, 242), (120, 220, 200)
+WARNING = (255, 190, 80)
 
 
 def snapshot(
@@ -40,6 +42,7 @@ def snapshot(
     heading: str = "",
     segmentation: Labels | None = None,
     solid: bool = True,
+    caveats: Sequence[str] = (),
 ) -> Path:
     """Write the picture as PNG: whole or not at all.
 
@@ -51,17 +54,19 @@ def snapshot(
     :param heading: model and input, the first line.
     :param segmentation: drawn as thin outlines.
     :param solid: add the view in 3D.
+    :param caveats: in what the input is not of the kind that the model knows: below the heading, before any map.
     :raises InputError: for another suffix, where the file cannot be written, without slicer-core.
     """
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise InputError(f"{path}: a snapshot is saved as .png; give it that suffix.")
+    overlays = [replace(o, limits=tuple(text for text in o.limits if text not in caveats)) for o in overlays]
     if len(overlays) > ROWS:
         from .sheet import write_sheet
 
-        write_sheet(volume, overlays, path, heading, segmentation)
+        write_sheet(volume, overlays, path, heading, segmentation, caveats)
     else:
-        save(compose(volume, overlays, heading, segmentation, solid), path, heading)
+        save(compose(volume, overlays, heading, segmentation, solid, caveats), path, heading)
     return path
 
 
@@ -76,7 +81,14 @@ def save(picture, path: Path, heading: str) -> None:
         picture.save(beside, "PNG", pnginfo=notes)
 
 
-def compose(volume: Volume, overlays: list[Overlay], heading: str, segmentation: Labels | None, solid: bool = True):
+def compose(
+    volume: Volume,
+    overlays: list[Overlay],
+    heading: str,
+    segmentation: Labels | None,
+    solid: bool = True,
+    caveats: Sequence[str] = (),
+):
     """The picture itself, a PIL image."""
     flat = min(volume.shape) == 1
     shown = overlays
@@ -92,7 +104,7 @@ def compose(volume: Volume, overlays: list[Overlay], heading: str, segmentation:
     strips = [side_by_side(row) for row in rows]
     width = strips[0].width
 
-    parts = [paragraph(heading or "MedXAI", width, 22, PALE, bold=True)]
+    parts = [paragraph(heading or "MedXAI", width, 22, PALE, bold=True), *warnings(caveats, width)]
     if segmentation:
         parts.append(key(segmentation, width))
     if not shown:
@@ -389,6 +401,11 @@ def paragraph(words: str, width: int, size: int, color: tuple, bold: bool = Fals
     for number, line in enumerate(lines):
         pen.text((0, step * number), line, color, letters)
     return image
+
+
+def warnings(caveats: Sequence[str], width: int) -> list:
+    """What is to be read before the maps, one paragraph each."""
+    return [paragraph(text, width, 16, WARNING, bold=True) for text in caveats]
 
 
 def stacked(parts: list, gap: int):

@@ -66,5 +66,6 @@ def train(
     for name, some in (("", tested), (", without what looks like a case learned from", strangers)):
         if some and (name == "" or len(some) < len(tested)):
             figures[f"test: {wanted.data.test}{name}"] = measure(model, some, progress, "Measuring on the test set")
-    results.finish(folder, wanted.model_card(weights, figures), content, state)
+    expected = cases.expectations(card, [found[n] for n in kept], progress, say)
+    results.finish(folder, wanted.model_card(weights, figures, expected), content, state)
     return figures

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +13,11 @@ import numpy as np
 
 from ..errors import InputError
 from ..formats import find_cases, read_labels, read_volume
-from ..models.card import ModelCard
+from ..models.card import Expected, ModelCard
 from ..models.loading import sha256
-from ..preparation import ijk_affine, prepare
+from ..preparation import Prepared, ijk_affine, prepare
 from ..progress import Progress
+from ..suitability import LEAST, measure
 from ..volume import resample
 from .recipe import Recipe
 
@@ -244,6 +245,22 @@ def load_all(card: ModelCard, cases: Sequence[Case], progress: Progress) -> list
         cut = card.spatial.mode == "slices" and card.task == "segmentation"
         found.append(slices(example) if cut else [example])
     return found
+
+
+def expectations(
+    card: ModelCard, cases: Sequence[Case], progress: Progress, say: Callable[[str], None]
+) -> Expected | None:
+    """What the model may expect of its inputs, measured on what it learned from; None where that is too little."""
+    if len(cases) < LEAST:
+        say(f"{len(cases)} cases do not show how much inputs vary: the card says nothing of what it expects.")
+        return None
+
+    def examples() -> Iterator[Prepared]:
+        for number, case in enumerate(cases):
+            progress(number, len(cases), "Measuring what inputs look like")
+            yield prepare(card, read_volume(case.image))
+
+    return measure(card, examples())
 
 
 def split(

@@ -22,9 +22,11 @@ import numpy as np
 from ..demo import SAMPLES, SURVEY_MM, demo_head, grid_around, miss_mm, plant_in, survey
 from ..errors import InputError
 from ..formats import read_volume
-from ..models.card import ModelCard
+from ..models.card import Expected, ModelCard
 from ..models.loading import Model
+from ..preparation import prepare
 from ..progress import Progress
+from ..suitability import measure as measure_inputs
 from ..volume import Labels, Source, Volume, resample
 from .checkpoint import write
 from .results import refuse_finished
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 STEPS, HEADS, SEED = 4000, 240, 0
 """Of the training; HEADS deformed ones."""
+EXPECTED = 480
+"""Examples drawn to measure what inputs look like."""
 CASES, LIME_CASES = 100, 10
 """Lesions to measure with on each head, and how many of them with LIME, which is slow."""
 NAME = "planted-lesion"
@@ -224,6 +228,18 @@ def augment(example: Example, rng: np.random.Generator):
         (k, j, i) in 0..1; and the share of the lesion that is left after cutting parts out.
     """
     import torch
+
+    image, lesion = vary(example, rng)
+    if rng.random() < 0.5:
+        kept = torch.from_numpy(cells_kept(rng))
+        visible = float((lesion * kept).sum() / lesion.sum().clamp(min=1))
+        return image * kept, lesion * kept, visible
+    return image, lesion, 1.0
+
+
+def vary(example: Example, rng: np.random.Generator):
+    """Image and lesion of :func:`augment`, whole."""
+    import torch
     from torch.nn import functional
 
     which = rng.integers(len(example.planted))
@@ -247,12 +263,7 @@ def augment(example: Example, rng: np.random.Generator):
     image = recontrast(image, mask, rng)
     if rng.random() < 0.7:
         image = image + rng.uniform(0, 0.06) * torch.from_numpy(rng.standard_normal(SHAPE, np.float32))
-    image = torch.stack([standardise(one, mask) for one in image])
-    if rng.random() < 0.5:
-        kept = torch.from_numpy(cells_kept(rng))
-        visible = float((lesion * kept).sum() / lesion.sum().clamp(min=1))
-        return image * kept, lesion * kept, visible
-    return image, lesion, 1.0
+    return torch.stack([standardise(one, mask) for one in image]), lesion
 
 
 def blur(image, mask, sigma: float):
@@ -370,7 +381,6 @@ def measure(model: Model, head: Volume, seeds: range, lime_seeds: range, progres
 
     from ..explanation import explain
     from ..prediction import predict
-    from ..preparation import prepare
     from ..targets import ClassScore
 
     seen = survey(head)
@@ -417,7 +427,17 @@ def read_held_out(data: Path) -> Volume:
     return Volume(array, image.affine, Source(name=Path(HELD_OUT).name))
 
 
-def make_card(sha256: str, figures: dict) -> ModelCard:
+def expectations(bank: list[Example]) -> Expected:
+    """What the network may expect: :func:`measure_inputs` of heads as they are trained on, one in two with a lesion, but
+    none with parts cut out. Their grid is the training's own, so it says nothing of a file's."""
+    rng = np.random.default_rng([SEED, 2])
+    heads = (vary(bank[n % len(bank)], rng)[0][n % 2].numpy() for n in range(EXPECTED))
+    card, affine = make_card("0" * 64, {}), np.diag([SURVEY_MM, SURVEY_MM, SURVEY_MM, 1])
+    found = measure_inputs(card, (prepare(card, Volume(head, affine)) for head in heads))
+    return found.model_copy(update={"spacing": {}, "field_of_view": {}})
+
+
+def make_card(sha256: str, figures: dict, expected: Expected | None = None) -> ModelCard:
     """The card that goes beside the weights."""
     return ModelCard.model_validate(
         {
@@ -434,6 +454,7 @@ def make_card(sha256: str, figures: dict) -> ModelCard:
                 "orientation": "RAS",
                 "spacing": (SURVEY_MM,) * 3,
                 "intensity": {"rule": "zscore"},
+                "expected": expected or {"modality": ["MR"]},
             },
             "output": {"labels": [{"name": "no lesion"}, {"name": "lesion", "color": (0.9, 0.2, 0.2)}]},
             "layers": ["features"],
@@ -479,12 +500,12 @@ def make(data: Path, output: Path, progress: Progress) -> dict:
         for example in build_bank(heads, [share for _, _, share in SOURCES], HEADS, SEED):
             progress(len(bank), HEADS, "Deforming heads")
             bank.append(example)
-        return finish(train(bank, STEPS, SEED, progress), data, output, progress)
+        return finish(train(bank, STEPS, SEED, progress), data, output, progress, expectations(bank))
     finally:
         torch.set_num_threads(threads)
 
 
-def finish(network: torch.nn.Module, data: Path, folder: Path, progress: Progress) -> dict:
+def finish(network: torch.nn.Module, data: Path, folder: Path, progress: Progress, expected: Expected) -> dict:
     """Measure the network on the two heads it has not seen, and write its weights and card."""
     from safetensors.torch import save
 
@@ -497,7 +518,7 @@ def finish(network: torch.nn.Module, data: Path, folder: Path, progress: Progres
         f"held-out head, {HELD_OUT}": measure(model, read_held_out(data), seeds, lime_seeds, progress),
         "hit": f"centroid of the top region in the lesion or at most {HIT_MM:g} mm from it",
     }
-    card = make_card(digest, figures).written()
+    card = make_card(digest, figures, expected).written()
     write(content, folder / f"{NAME}.safetensors")
     write((json.dumps(card, indent=2) + "\n").encode(), folder / f"{NAME}.json")
     return figures

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from ..errors import InputError
-from ..models.card import ModelCard, Strict, explain_field
+from ..models.card import Expected, ModelCard, Strict, explain_field
 
 RECIPES = Path(__file__).parent / "recipes"
 NO_WEIGHTS = {"file": "none"}
@@ -93,9 +93,16 @@ class Recipe(Strict):
             raise ValueError("card.input.channels has several: what is trained takes one volume a case")
         return self
 
-    def model_card(self, weights: dict[str, str] = NO_WEIGHTS, figures: dict[str, Any] | None = None) -> ModelCard:
-        """The card with its weights and figures."""
+    def model_card(
+        self,
+        weights: dict[str, str] = NO_WEIGHTS,
+        figures: dict[str, Any] | None = None,
+        expected: Expected | None = None,
+    ) -> ModelCard:
+        """The card with its weights and figures, and with what was measured of the inputs."""
         rest = {"name": self.name, "weights": weights, "figures": figures or {}}
+        if expected is not None:
+            rest["input"] = self.card.get("input", {}) | {"expected": expected}
         return ModelCard.model_validate(self.card | rest)
 
 

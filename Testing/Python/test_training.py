@@ -176,6 +176,7 @@ def test_pictures_are_told_apart_and_the_figures_are_true(tmp_path):
     tested = figures["test: unseen/pictures"]
     assert tested["cases"] == 20 and tested["accuracy"][0] >= 0.9
     model = load_model(tmp_path / "out" / "blobs.json")
+    assert model.card.input.expected.cases == figures["training"]["cases"], "what inputs look like was measured too"
     right = [
         predict(model, read_volume(path)).top == path.parent.name
         for path in (tmp_path / "unseen" / "pictures").rglob("*.png")

@@ -54,7 +54,7 @@ def test_a_card_says_what_one_must_know(name):
         tests = [part for key, part in card.figures.items() if key.startswith("test: ")]
         (value, low, high) = tests[0].get("mean Dice") or tests[0]["accuracy"]
         assert 0 < low <= value <= high <= 1
-        made = read_recipe(name).model_card(card.weights.model_dump(), card.figures)
+        made = read_recipe(name).model_card(card.weights.model_dump(), card.figures, card.input.expected)
         assert made == card, "the card is what its recipe makes"
 
 
