@@ -11,6 +11,7 @@ import numpy as np
 
 from .errors import InputError
 from .models.card import FROM_FILE, ModelCard
+from .models.guest import guest
 from .models.layers import Layer, coarsest_stride, inspect
 from .preparation import Prepared, prepare
 from .progress import Progress, portion, silent
@@ -31,6 +32,7 @@ class Prediction:
     :ivar logits: classification: float32 (pieces, class), a piece being a slice, a window, or the whole;
         segmentation: float32 (class, d0, d1, d2), stitched, on the network's grid.
     :ivar labels: segmentation: on the reference volume's own grid.
+    :ivar random: whether the network drew random numbers, in evaluation mode.
     """
 
     card: ModelCard
@@ -38,6 +40,7 @@ class Prediction:
     tiling: Tiling
     logits: np.ndarray
     labels: Labels | None = None
+    random: bool = False
 
     @cached_property
     def voxels(self) -> Stitcher:
@@ -139,6 +142,11 @@ def predict(
     :param tapes: keeps each tile's tape, so that an explanation needs no second forward pass.
     :raises InputError: where inputs, card and network do not fit each other.
     """
+    with guest(model.network):
+        return _predict(model, inputs, progress, tapes)
+
+
+def _predict(model: Model, inputs, progress: Progress, tapes: TapeCache | None) -> Prediction:
     from .attribution.tape import TapeCache
 
     prepared = inputs if isinstance(inputs, Prepared) else prepare(model.card, inputs)
@@ -146,10 +154,12 @@ def predict(
     if tapes is None or (tapes.limit == 0 and len(tiling.tiles) > 1):
         # nothing would be kept of these passes: without layers a tape is a bare forward pass
         tapes = TapeCache(model.network, (), limit=0)
-    results, stitcher = [], None
+    results, stitcher, random = [], None, False
     for number, (t, x) in enumerate(tiling.pieces(prepared.tensor[None])):
         tapes.progress = portion(progress, number, len(tiling.tiles))
-        output = tapes.tape(t, feed(model, x)).output.detach().float().cpu().numpy()
+        tape = tapes.tape(t, feed(model, x))
+        random |= tape.random
+        output = tape.output.detach().float().cpu().numpy()
         check_output(model.card, output, x.shape[2:])
         if model.card.task == "classification":
             results.append(output)
@@ -157,10 +167,10 @@ def predict(
             stitcher = stitcher or voxel_stitcher(tiling)
             stitcher.add(t, output)
     if model.card.task == "classification":
-        return Prediction(model.card, prepared, tiling, np.concatenate(results))
+        return Prediction(model.card, prepared, tiling, np.concatenate(results), random=random)
     logits = stitcher.sum[(slice(None), *(slice(0, n) for n in tiling.shape))]
     labels = to_labels(model.card, prepared, logits, portion(progress, len(tiling.tiles) - 1, len(tiling.tiles)))
-    return Prediction(model.card, prepared, tiling, logits, labels)
+    return Prediction(model.card, prepared, tiling, logits, labels, random)
 
 
 def feed(model: Model, x: torch.Tensor) -> torch.Tensor:

@@ -33,6 +33,8 @@ def ticking(model, progress: Progress, text: str) -> Iterator[None]:
     """
     import torch
 
+    from .models.guest import mine
+
     leaves = [m for m in model.modules() if not any(m.children()) and not isinstance(m, torch.jit.ScriptModule)]
     done = 0
 
@@ -46,7 +48,7 @@ def ticking(model, progress: Progress, text: str) -> Iterator[None]:
         if getattr(output, "requires_grad", False):
             output.register_hook(backward_tick)
 
-    handles = [leaf.register_forward_hook(tick) for leaf in leaves]
+    handles = [leaf.register_forward_hook(mine(tick)) for leaf in leaves]
     try:
         yield
     finally:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from ..attribution.methods import ALL, InputMethod, LayerMethod, Method, case_evaluations, method
 from ..attribution.methods import methods as methods_of
-from ..attribution.tape import TapeCache, eval_mode
+from ..attribution.tape import TapeCache
 from ..errors import InputError
+from ..models.guest import guest
 from ..models.layers import Layer, default_layer, find, stages
 from ..prediction import Prediction, lay_out, predict
 from ..preparation import Prepared, prepare
@@ -55,7 +56,8 @@ def explain(
     progress: Progress = silent,
     say: Callable[[str], None] = lambda text: None,
 ) -> list[Attribution]:
-    """Explain one case.
+    """Explain one case. The network is as it was afterwards; explanations in several threads wait for each other (see
+    :mod:`MedXAILib.models.guest`, also for who infers with the same network meanwhile).
 
     :param model: a model with its card, or a bare network of any make (then no card is needed: its classes are numbers,
         and the input is taken as it is).
@@ -76,6 +78,7 @@ def explain(
     :param budget: leave out, with a sentence, methods that need more evaluations than this.
     :param windows: a bare 3D network: the size of the windows in which it sees the volume.
     :param prediction, tapes: of this case, where they are at hand.
+    :param seed: of all random draws, those among them that the network itself makes.
     :param say: takes what was left out and why.
     :returns: one map for each target, method and layer (or named input), in this order.
     :raises InputError: for unknown methods, layers, classes, or slices.
@@ -88,8 +91,9 @@ def explain(
             from ..models.bare import bare, runnable
 
             model = runnable(model)
-            stack.enter_context(eval_mode(model))
+            stack.enter_context(guest(model))
             model, inputs, references = bare(model, inputs, windows, references)
+        stack.enter_context(guest(model.network))
         stack.enter_context(torch.autocast(model.device, enabled=False))
         prepared = inputs if isinstance(inputs, Prepared) else prepare(model.card, inputs)
         others = tuple(r if isinstance(r, Prepared) else prepare(model.card, r) for r in references)
@@ -101,6 +105,7 @@ def explain(
         facts = case_facts(prepared, tiling.mode, 0, samples, superpixels)
         wanted = choose_methods(model, found, methods, layers, facts, budget, say)
         tapes = tapes or TapeCache(model.network, recorded(wanted), limit=tape_limit(tiling.mode))
+        tapes.draw_from(seed)
         parts = 1 + len(wanted)
         prediction = prediction or predict(model, prepared, tapes=tapes, progress=portion(progress, 0, parts))
         targets = [targets] if isinstance(targets, Target | str | int) else list(targets)
@@ -120,8 +125,7 @@ def _maps(case: Case, wanted, scores: Sequence[Score], progress: Progress, lenie
                 of_layers.append((m, layers))
         except InputError as error:
             _leave_out(m, error, lenient, say)
-    if of_layers:
-        yield from layer_maps(case, of_layers, scores, portion(progress, 1, parts))
+    yield from _of_layers(case, of_layers, scores, portion(progress, 1, parts), lenient, say)
     for number, (m, layers) in enumerate(wanted, 1):
         report = portion(progress, number, parts)
         if isinstance(m, LayerMethod):
@@ -134,6 +138,17 @@ def _maps(case: Case, wanted, scores: Sequence[Score], progress: Progress, lenie
                 yield from query_maps(case, m, scores, report)
         except InputError as error:
             _leave_out(m, error, lenient, say)
+
+
+def _of_layers(case: Case, wanted, scores: Sequence[Score], progress: Progress, lenient: bool, say) -> list:
+    """All from the same passes; where one of several cannot be had, one by one, so that the others are."""
+    try:
+        return list(layer_maps(case, wanted, scores, progress)) if wanted else []
+    except InputError as error:
+        if not lenient or len(wanted) == 1:
+            _leave_out(wanted[0][0], error, lenient, say)
+            return []
+    return [found for one in wanted for found in _of_layers(case, [one], scores, progress, lenient, say)]
 
 
 def _leave_out(m: Method, error: InputError, lenient: bool, say) -> None:

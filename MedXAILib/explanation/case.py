@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import NOTICE, __version__
 from ..attribution.methods import FAILS, Facts, Method
-from ..errors import InputError
+from ..errors import Caveat, InputError
 from ..regions import spread
 from ..tiling import Tiling
 from ..volume import Labels, Volume, resample, spacing
@@ -123,16 +123,27 @@ def choose_slices(spec: str, score: Score, prediction: Prediction) -> list[int]:
     raise InputError(f"--slices {spec}: give all, top:N or a:b within 0:{count}.")
 
 
-def common_limits(case: Case, m: Method, score: Score, values: np.ndarray, kept: Sequence[int] | None) -> Iterator[str]:
-    """What limits belief in any map of this kind."""
+def common_limits(
+    case: Case, m: Method, score: Score, values: np.ndarray, kept: Sequence[int] | None, unused: str = ""
+) -> Iterator[str]:
+    """What limits belief in any map of this kind.
+
+    :param unused: why the map must be empty, where this is known.
+    """
     yield from score.remarks
+    if case.prediction.random:
+        yield Caveat(
+            "random-network",
+            f"The network draws random numbers in evaluation mode too (dropout that stays on, or the like): all its passes drew "
+            f"those of seed {case.seed}, and another seed gives another map.",
+        )
     if m.randomisation == FAILS:
         yield (
             f"{m.title} fails the randomisation check (Adebayo et al. 2018): it shows edges of the input, even where the "
             "network has learnt nothing."
         )
     if not score.empty and not values.any():
-        yield f"The map is empty: nothing here raises the score of {score.label}."
+        yield unused or f"The map is empty: nothing here raises the score of {score.label}."
     if kept is not None and len(kept) < case.prepared.shape[0]:
         yield f"Slices explained: {ranges(kept)}; the others are 0."
     output = case.model.card.output

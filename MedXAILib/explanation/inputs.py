@@ -129,10 +129,10 @@ def _tape(case: Case, x: torch.Tensor, rule, report: Progress, text: str, scores
     """:raises InputError: where a rule met nothing that it could change."""
     layers = [] if scores_only else [INPUT]
     if rule is None:
-        return record(case.model.network, x, layers, report, text)
+        return record(case.model.network, x, layers, report, text, case.seed)
     with rule() as met:
-        tape = record(case.model.network, x, layers, report, text)
-    if met.count == 0:
+        tape = record(case.model.network, x, layers, report, text, case.seed)
+    if met.count == 0 and (tape.output.requires_grad or not layers):
         raise InputError(
             f"{case.model.card.name}: no activation function can be seen here (the network is a program, or has none), "
             "which this method must change on the way backwards; choose saliency or ig."

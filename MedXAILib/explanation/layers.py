@@ -15,6 +15,7 @@ from ..attribution.methods import LayerMethod
 from ..attribution.tape import glimpse, replay, wide
 from ..errors import InputError
 from ..models.bare import ARRAY
+from ..models.card import FROM_FILE
 from ..models.layers import Layer, as_grid, last_decoder
 from ..prediction import feed
 from ..progress import Progress, portion
@@ -34,6 +35,7 @@ class _Map:
     """One map in the making.
 
     :ivar statistics: of the tiles seen so far; of slices, those of the running tile.
+    :ivar unused: a sentence where the output does not depend on the layer.
     """
 
     method: LayerMethod
@@ -44,6 +46,7 @@ class _Map:
     statistics: list
     linear: float = 0.0
     seconds: float = 0.0
+    unused: str = ""
 
 
 def layer_maps(
@@ -113,7 +116,7 @@ def sweep(case: Case, maps: Sequence[_Map], progress: Progress, do: Callable, li
         case.tapes.progress = report = portion(progress, number, len(tiling.tiles))
         piece = feed(case.model, x)
         if light:
-            tape = glimpse(case.model.network, piece, [one.layer.name for one in some], report)
+            tape = glimpse(case.model.network, piece, [one.layer.name for one in some], report, case.seed)
         else:
             tape = case.tapes.tape(t, piece)
         passes: dict = {}  # one pass backwards serves all layers and methods of a score; then its gradients go
@@ -170,12 +173,19 @@ def _feature(case: Case, one: _Map, number: int, t: Tile, x: torch.Tensor, tape:
         if alone not in passes:
             w = weights()
             passes[alone] = tape.gradients(lambda output: score.of(output, w))
+        tape.check(layer.name)
+        one.unused = tape.unused(layer.name)
         return as_grid(passes[alone][layer.name], layer)
 
     def ask(input=None, off=None) -> torch.Tensor:
         count = len(input) // len(x) if input is not None else len(off) if off is not None else 1
+        if count > 1 and case.model.card.network.architecture == FROM_FILE:  # it may take no other batch
+            some = [None] * count if input is None else input.chunk(count)
+            return torch.cat(
+                [ask(i, o) for i, o in zip(some, off and [[n] for n in off] or [None] * count, strict=True)]
+            )
         given = x.repeat(count, *[1] * (x.ndim - 1)) if input is None else input
-        output = replay(case.model.network, given, layer, off, case.tapes.progress)
+        output = replay(case.model.network, given, layer, off, case.tapes.progress, case.seed)
         w = weights()
         return score.of(output.to(wide(output)), w.repeat(count, *[1] * (w.ndim - 1))).detach()
 
@@ -203,7 +213,7 @@ def _attribution(case: Case, one: _Map, passes: int) -> Attribution:
         )
     if case.model.card.task == "segmentation" and layer.name in last_decoder(case.found):
         limits.append("This layer belongs to the last decoder block: the map nearly repeats the segmentation.")
-    limits += common_limits(case, m, score, values, kept)
+    limits += common_limits(case, m, score, values, kept, one.unused)
     # forward passes that the prediction and other maps of this case shared count too: it is what one map needs
     facts = provenance(case, m, score, kept) | {
         "layer": layer.name,

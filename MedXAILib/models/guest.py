@@ -1,0 +1,251 @@
+"""Somebody else's network, used and left as it was.
+
+Everything that runs the user's network does so as a :func:`guest`, and every pass draws its random numbers inside
+:func:`seeded`.
+
+What can be promised to who uses the same network in another thread meanwhile: the hooks of this library see its own
+thread alone (:func:`mine`), modes and ``requires_grad`` are touched only where they must be, and what is put back is put
+back entry by entry. A network in evaluation mode whose parameters are frozen may therefore infer in other threads at any
+time; one that is being trained may not. Explanations themselves wait for each other.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import InputError
+
+COPIED = 1 << 22
+"""Bytes of parameters up to which a network works on copies of them. A larger network that changes its weights in place
+in ``forward`` (one that binds new ones is no problem) leaves them as an ordinary pass does."""
+CONTAINERS = (dict, OrderedDict, defaultdict, list, set)
+
+_lock = threading.RLock()  # one for all networks: torch's random state and its compiler's stance belong to the process
+_hosts: list = []
+
+
+@contextmanager
+def guest(network: torch.nn.Module) -> Iterator[None]:
+    """The network in evaluation mode, without gradients of parameters, compiler and checkpoints, for this thread alone.
+
+    Afterwards, also after an error, it is as it was: parameters, buffers, ``requires_grad``, ``.grad``, hooks, modes and
+    every attribute of every module. Dicts, lists and sets that a network keeps (caches) hold what its first pass left in
+    them. May be entered again inside.
+
+    :raises InputError: for a network with lazy modules that never ran: its weights do not exist yet.
+    """
+    with _lock:
+        if any(network is host or network._modules is host._modules for host in _hosts):
+            yield
+            return
+        _hosts.append(network)
+        try:
+            with ExitStack() as stack:
+                for context in (_ordinary_passes(), _put_back(network), _eval_mode(network), _frozen(network)):
+                    stack.enter_context(context)
+                yield
+        finally:
+            _hosts.pop()
+
+
+def mine(hook: Callable) -> Callable:
+    """A hook for the passes of this thread: somebody may use the network in another one meanwhile."""
+    me = threading.get_ident()
+    return lambda *given: hook(*given) if threading.get_ident() == me else None
+
+
+@dataclass
+class Draws:
+    """:ivar random: whether random numbers were drawn."""
+
+    random: bool = False
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[Draws]:
+    """Random numbers of torch, NumPy and Python from a seed; afterwards their states are what they were, to the bit."""
+    import torch
+
+    generators = [torch.default_generator, *(torch.cuda.default_generators if torch.cuda.is_initialized() else ())]
+
+    def states() -> tuple:
+        return [g.get_state() for g in generators], np.random.get_state(), random.getstate()  # noqa: NPY002
+
+    before, draws = states(), Draws()
+    for generator in generators:
+        generator.manual_seed(seed)
+    np.random.seed(seed % (1 << 32))  # noqa: NPY002
+    random.seed(seed)
+    fresh = states()
+    try:
+        yield draws
+    finally:
+        draws.random = not _same(fresh, states())
+        for generator, state in zip(generators, before[0], strict=True):
+            generator.set_state(state)
+        np.random.set_state(before[1])  # noqa: NPY002
+        random.setstate(before[2])
+
+
+def _same(one: tuple, other: tuple) -> bool:
+    import torch
+
+    tensors = all(torch.equal(a, b) for a, b in zip(one[0], other[0], strict=True))
+    arrays = all(np.array_equal(a, b) for a, b in zip(one[1], other[1], strict=True))
+    return tensors and arrays and one[2] == other[2]
+
+
+@contextmanager
+def _ordinary_passes() -> Iterator[None]:
+    """What was compiled runs as it was written, and nothing is compiled; what a block under a checkpoint computes is kept,
+    not computed again on the way backwards, where hooks and rules would be missing."""
+    with ExitStack() as stack:
+        if "torch._dynamo" in sys.modules:  # else nothing was compiled
+            import torch
+
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        checkpoints = sys.modules.get("torch.utils.checkpoint")
+        if (keeping := getattr(checkpoints, "_checkpoint_hook", None)) is not None:
+            me = threading.get_ident()
+            checkpoints._checkpoint_hook = lambda *given: (
+                nullcontext() if threading.get_ident() == me else keeping(*given)
+            )
+            stack.callback(setattr, checkpoints, "_checkpoint_hook", keeping)
+        yield
+
+
+@contextmanager
+def _eval_mode(network: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode, every module's own flag restored; nothing is touched where it is on already."""
+    flags = [(module, module.training) for module in network.modules() if hasattr(module, "training")]
+    if any(flag for _, flag in flags):
+        network.eval()
+    try:
+        yield
+    finally:
+        for module, flag in flags:
+            if module.training != flag:
+                module.training = flag
+
+
+@contextmanager
+def _frozen(network: torch.nn.Module) -> Iterator[None]:
+    """Parameters without gradients, restored afterwards. (Those made under inference_mode have none anyway.)"""
+    thawed = [p for p in network.parameters() if p.requires_grad and not p.is_inference()]
+    for parameter in thawed:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in thawed:
+            parameter.requires_grad_(True)
+
+
+@contextmanager
+def _put_back(network: torch.nn.Module) -> Iterator[None]:
+    """Whatever passes do to the modules is undone. They work on stand-ins for parameters and buffers, which a tape may go
+    on using."""
+    import torch
+
+    if any(torch.nn.parameter.is_lazy(p) for p in (*network.parameters(), *network.buffers())):
+        raise InputError(
+            f"{type(network).__name__} has lazy modules, whose weights do not exist before its first pass: run it once on an "
+            "input, or load its weights."
+        )
+    modules = list(network.modules())
+    programs = [m for m in modules if isinstance(m, torch.jit.ScriptModule)]
+    states = [vars(m) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
+    torchs = vars(torch.nn.Module()).keys()
+    own = [group for state in states for name, group in state.items() if name in torchs and type(group) in CONTAINERS]
+    others = [value for state in states for name, value in state.items() if name not in torchs]
+    kept = [(group, group.copy()) for group in (*states, *own)]
+    caches = _caches(others)
+    outside = [(t, t.detach().clone()) for m in programs for t in (*m.parameters(), *m.buffers())]
+    _stand_in(states)
+
+    def after_the_first_pass(*_) -> None:
+        first.remove()
+        caches[:] = _caches(others)
+
+    first = network.register_forward_hook(mine(after_the_first_pass)) if network not in programs else None
+    try:
+        yield
+    finally:
+        if first is not None:
+            first.remove()
+        with torch.no_grad():
+            for tensor, before in outside:
+                if not torch.equal(tensor, before):
+                    tensor.copy_(before)
+        for container, before in (*kept, *caches):
+            _reset(container, before)
+
+
+def _stand_in(states: list[dict]) -> None:
+    """Other tensors in place of a network's own: copies of buffers and of few parameters, else others on the same memory."""
+    import torch
+
+    parameters = {p: None for state in states for p in state["_parameters"].values() if type(p) is torch.nn.Parameter}
+    few = sum(p.numel() * p.element_size() for p in parameters) <= COPIED
+    instead: dict = {}
+    for parameter in parameters:
+        if not parameter.is_inference():
+            data = parameter.detach().clone() if few else parameter.detach()
+            instead[parameter] = torch.nn.Parameter(data, requires_grad=False)
+    for state in states:
+        for buffer in state["_buffers"].values():
+            if type(buffer) is torch.Tensor and buffer not in instead:
+                instead[buffer] = buffer.detach().clone()
+        for group in (state["_parameters"], state["_buffers"]):
+            group.update({name: instead[tensor] for name, tensor in group.items() if tensor in instead})
+
+
+def _caches(values: list) -> list[tuple]:
+    """(container, copy) of the dicts, lists and sets among values, and inside of these."""
+    found, waiting, seen = [], list(values), set()
+    while waiting:
+        value = waiting.pop()
+        if type(value) not in CONTAINERS or id(value) in seen:
+            continue
+        seen.add(id(value))
+        inside = list(value.values()) if isinstance(value, dict) else list(value)
+        waiting.extend(inside)
+        copied = value.copy()
+        if isinstance(value, dict):
+            copied.update({key: _bare(item) for key, item in value.items()})
+        elif isinstance(value, list):
+            copied[:] = [_bare(item) for item in value]
+        found.append((value, copied))
+    return found
+
+
+def _bare(value):
+    """A tensor without the graph of the pass that made it; anything else as it is."""
+    import torch
+
+    if isinstance(value, torch.Tensor) and value.grad_fn is not None:
+        return value.detach()
+    return tuple(_bare(item) for item in value) if type(value) is tuple else value
+
+
+def _reset(container, before) -> None:
+    """The content of a dict, list or set as it was; never empty in between, for another thread may look at it."""
+    if isinstance(container, dict):
+        for key in [key for key in container if key not in before]:
+            del container[key]
+        for key, value in before.items():
+            if key not in container or container[key] is not value:
+                container[key] = value
+    elif isinstance(container, list):
+        container[:] = before
+    elif container != before:
+        container.intersection_update(before)
+        container.update(before)
