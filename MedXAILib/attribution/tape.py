@@ -53,7 +53,7 @@ class Tape:
     :ivar output: the network's output (its first tensor), with the graph down to the shallowest layer.
     :ivar activations: layer name -> (batch, channel, *cells), as the layer gave them: an in-place operator that follows
         does not change them.
-    :ivar heads: what linear layers were given, (batch, feature), in the graph.
+    :ivar heads: what linear layers (in an exported program, any module) were given, (batch, feature), in the graph.
     :ivar random: whether the network drew random numbers on the way.
     :ivar reason: layer name -> why no gradient of the output comes there, and whether this is because the output does
         not depend on the layer.
@@ -316,7 +316,7 @@ def _record(network, x, layers: Sequence[str], progress: Progress, text: str, se
             if not layer.startswith(INPUT):
                 stack.callback(_exchange(modules, layer, keep(layer)).remove)
         for module in set(modules.values()) if layers else ():
-            if isinstance(module, torch.nn.Linear):
+            if isinstance(module, torch.nn.Linear) or type(module).__name__ == "InterpreterModule":
                 stack.callback(module.register_forward_hook(mine(watch_head)).remove)
         given = _arguments(x, layers, activations)
         stack.enter_context(ticking(network, progress, text))

@@ -13,6 +13,7 @@ from ..attribution.gradient import BASELINES, Setting, baseline
 from ..attribution.methods import InputMethod
 from ..attribution.tape import INPUT, record, wide
 from ..errors import InputError
+from ..models.card import FROM_FILE
 from ..prediction import feed, voxel_stitcher
 from ..preparation import ijk_affine
 from ..progress import Progress, portion
@@ -126,12 +127,20 @@ def gradients_of(case: Case, m: InputMethod, scores: Sequence[Score], progress: 
 
 
 def _tape(case: Case, x: torch.Tensor, rule, report: Progress, text: str, scores_only: bool):
-    """:raises InputError: where a rule met nothing that it could change."""
+    """:raises InputError: where a rule met nothing that it could change, or a program takes no input beside its baseline."""
     layers = [] if scores_only else [INPUT]
     if rule is None:
         return record(case.model.network, x, layers, report, text, case.seed)
-    with rule() as met:
-        tape = record(case.model.network, x, layers, report, text, case.seed)
+    try:
+        with rule() as met:
+            tape = record(case.model.network, x, layers, report, text, case.seed)
+    except RuntimeError as error:
+        if case.model.card.network.architecture != FROM_FILE or len(x) == 1:
+            raise
+        raise InputError(
+            f"{case.model.card.name}: DeepLIFT gives the network the input and the baseline together, and this program was "
+            "exported for one sample: export it with a dynamic batch, or choose integrated gradients (ig)."
+        ) from error
     if met.count == 0 and (tape.output.requires_grad or not layers):
         raise InputError(
             f"{case.model.card.name}: no activation function can be seen here (the network is a program, or has none), "

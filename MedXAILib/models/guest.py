@@ -18,10 +18,14 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 COPIED = 1 << 22
 """Bytes of parameters up to which a network works on copies of them. A larger network that changes its weights in place
