@@ -225,7 +225,10 @@ def choose_layers(model: Model, found: Sequence[Layer], asked: Sequence[str]) ->
 
     :raises InputError: for an unknown layer, with near names, or a network that has none.
     """
-    names, why = list(asked) or model.card.layers, "as asked" if asked else "the model card's"
+    names, why = (
+        [name.replace("_orig_mod.", "") for name in asked] or model.card.layers,
+        "as asked" if asked else "the model card's",
+    )
     if not names:
         if not found:
             raise InputError(

@@ -190,9 +190,9 @@ def _feature(case: Case, one: _Map, number: int, t: Tile, x: torch.Tensor, tape:
         return score.of(output.to(wide(output)), w.repeat(count, *[1] * (w.ndim - 1))).detach()
 
     windows = case.tiling.mode == "windows"
-    share = torch.from_numpy(one.stitcher.share(t)).to(activation) if windows else 1.0
-    shape = one.stitcher.shape[1:] if case.tiling.mode == "slices" else one.stitcher.shape
-    return Feature(as_grid(activation, layer), backward, share, int(np.prod(shape)), ask, x)
+    inside = torch.from_numpy(one.stitcher.inside(t)).to(activation) if windows else 1.0
+    share = torch.from_numpy(one.stitcher.share(t)).to(activation) * inside if windows else 1.0
+    return Feature(as_grid(activation, layer), backward, share, one.stitcher.count, ask, x, inside)
 
 
 def _attribution(case: Case, one: _Map, passes: int) -> Attribution:

@@ -133,6 +133,8 @@ def _recorded(network: torch.nn.Module, shape: tuple[int, ...], device: str | No
         return hook
 
     modules = [(n, m) for n, m in network.named_modules() if n and not isinstance(m, torch.jit.ScriptModule)]
+    # torch.compile puts a module around a module: one layer, by the name that it has without
+    modules = [(n.replace("_orig_mod.", ""), m) for n, m in modules if not n.endswith("_orig_mod")]
     handles = [module.register_forward_hook(watch(name, module), with_kwargs=True) for name, module in modules]
     try:
         output = dry_pass(network, shape, tracer, device)
