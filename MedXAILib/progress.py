@@ -35,7 +35,9 @@ def ticking(model, progress: Progress, text: str) -> Iterator[None]:
 
     from .models.guest import mine
 
-    leaves = [m for m in model.modules() if not any(m.children()) and not isinstance(m, torch.jit.ScriptModule)]
+    leaves = [
+        m for m in model.modules() if next(m.children(), None) is None and not isinstance(m, torch.jit.ScriptModule)
+    ]
     done = 0
 
     def backward_tick(_gradient) -> None:

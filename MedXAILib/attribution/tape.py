@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..models.guest import guest, mine, seeded
+from ..models.guest import guest, mine, seeded, written_name
 from ..models.layers import first_tensor
 from ..models.tracing import tensors
 from ..progress import Progress, silent, ticking
@@ -338,7 +338,7 @@ def _run(network: torch.nn.Module, given: tuple[list, dict], seed: int) -> tuple
 def _modules(network: torch.nn.Module) -> dict[str, torch.nn.Module]:
     """By their names, and by these without what torch.compile puts into them."""
     modules = dict(network.named_modules())
-    return {name.replace("_orig_mod.", ""): module for name, module in modules.items()} | modules
+    return {written_name(name): module for name, module in modules.items()} | modules
 
 
 def _exchange(modules: Mapping[str, torch.nn.Module], layer: str, replace: Callable[[torch.Tensor], torch.Tensor]):

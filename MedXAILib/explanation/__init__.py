@@ -14,7 +14,7 @@ from ..attribution.methods import ALL, InputMethod, LayerMethod, Method, case_ev
 from ..attribution.methods import methods as methods_of
 from ..attribution.tape import TapeCache
 from ..errors import InputError
-from ..models.guest import guest
+from ..models.guest import guest, written_name
 from ..models.layers import Layer, default_layer, find, stages
 from ..prediction import Prediction, lay_out, predict
 from ..preparation import Prepared, prepare
@@ -226,7 +226,7 @@ def choose_layers(model: Model, found: Sequence[Layer], asked: Sequence[str]) ->
     :raises InputError: for an unknown layer, with near names, or a network that has none.
     """
     names, why = (
-        [name.replace("_orig_mod.", "") for name in asked] or model.card.layers,
+        [written_name(name) for name in asked] or model.card.layers,
         "as asked" if asked else "the model card's",
     )
     if not names:

@@ -53,11 +53,22 @@ def guest(network: torch.nn.Module) -> Iterator[None]:
         _hosts.append(network)
         try:
             with ExitStack() as stack:
-                for context in (_ordinary_passes(), _put_back(network), _eval_mode(network), _frozen(network)):
+                for context in (
+                    _ordinary_passes(),
+                    seeded(0),
+                    _put_back(network),
+                    _eval_mode(network),
+                    _frozen(network),
+                ):
                     stack.enter_context(context)
                 yield
         finally:
             _hosts.pop()
+
+
+def written_name(module: str) -> str:
+    """A module's name without the modules that torch.compile puts around others."""
+    return module.replace("._orig_mod", "").replace("_orig_mod.", "")
 
 
 def mine(hook: Callable) -> Callable:

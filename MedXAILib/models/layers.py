@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from .guest import written_name
 from .tracing import Cells, dry_pass, first_tensor, tensors, tracing
 from .tracing import spanning as spanning
 
@@ -133,8 +134,7 @@ def _recorded(network: torch.nn.Module, shape: tuple[int, ...], device: str | No
         return hook
 
     modules = [(n, m) for n, m in network.named_modules() if n and not isinstance(m, torch.jit.ScriptModule)]
-    # torch.compile puts a module around a module: one layer, by the name that it has without
-    modules = [(n.replace("_orig_mod.", ""), m) for n, m in modules if not n.endswith("_orig_mod")]
+    modules = [(written_name(n), m) for n, m in modules if not n.endswith("_orig_mod")]
     handles = [module.register_forward_hook(watch(name, module), with_kwargs=True) for name, module in modules]
     try:
         output = dry_pass(network, shape, tracer, device)
