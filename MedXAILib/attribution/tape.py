@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 from ..models.guest import guest, mine, seeded, written_name
 from ..models.layers import first_tensor
-from ..models.tracing import tensors
 from ..progress import Progress, silent, ticking
 
 if TYPE_CHECKING:
@@ -409,7 +408,7 @@ def _lost(network: torch.nn.Module, x, layer: str, seed: int) -> str:
         def hook(_module, inputs, output):
             value = first_tensor(output)
             goes = value is not None and value.requires_grad and not _without_derivative(value.grad_fn)
-            calls.append((name, torch.is_grad_enabled(), any(t.requires_grad for t in tensors(inputs)), goes))
+            calls.append((name, torch.is_grad_enabled(), any(getattr(t, "requires_grad", False) for t in inputs), goes))
 
         return mine(hook)
 
