@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..models.guest import guest, mine, seeded, written_name
+from ..models.guest import guest, mine, passing, written_name
 from ..models.layers import first_tensor
 from ..progress import Progress, silent, ticking
 
@@ -329,7 +329,7 @@ def _run(network: torch.nn.Module, given: tuple[list, dict], seed: int) -> tuple
 
     arguments, named = given
     device = next(iter((*arguments, *named.values()))).device.type
-    with seeded(seed) as draws, torch.autocast(device, enabled=False):
+    with passing(network, seed) as draws, torch.autocast(device, enabled=False):
         output = first_tensor(network(*arguments, **named))
     return _ordinary(output), draws.random
 

@@ -13,7 +13,7 @@ from ..attribution.lime import KERNEL_WIDTH, mean_fill, paint
 from ..attribution.methods import SUPERPIXELS, QueryMethod
 from ..attribution.superpixels import superpixels as cut
 from ..attribution.tape import wide
-from ..models.guest import guest, seeded
+from ..models.guest import guest, passing
 from ..models.layers import first_tensor
 from ..prediction import feed
 from ..progress import Progress, portion
@@ -131,7 +131,7 @@ def first_output(model: Model, x: torch.Tensor, seed: int = 0) -> torch.Tensor:
     """
     import torch
 
-    with guest(model.network), seeded(seed), torch.no_grad():
+    with guest(model.network), passing(model.network, seed), torch.no_grad():
         return first_tensor(model.network(feed(model, x).clone()))
 
 

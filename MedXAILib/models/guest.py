@@ -1,7 +1,6 @@
 """Somebody else's network, used and left as it was.
 
-Everything that runs the user's network does so as a :func:`guest`, and every pass draws its random numbers inside
-:func:`seeded`.
+Everything that runs the user's network does so as a :func:`guest`, and each pass inside :func:`passing`.
 
 What can be promised to who uses the same network in another thread meanwhile: the hooks of this library see its own
 thread alone (:func:`mine`), modes and ``requires_grad`` are touched only where they must be, and what is put back is put
@@ -33,7 +32,26 @@ in ``forward`` (one that binds new ones is no problem) leaves them as an ordinar
 CONTAINERS = (dict, OrderedDict, defaultdict, list, set)
 
 _lock = threading.RLock()  # one for all networks: torch's random state and its compiler's stance belong to the process
-_hosts: list = []
+
+
+@dataclass(eq=False)
+class _Host:
+    """A network in use.
+
+    :ivar keeps: what its modules keep beside what torch's own do; ``caches``: (container, copy) of the dicts, lists and sets
+        among it.
+    """
+
+    network: torch.nn.Module
+    keeps: list
+    caches: list[tuple]
+    ran: bool = False
+
+    def is_of(self, network: torch.nn.Module) -> bool:
+        return network is self.network or network._modules is self.network._modules
+
+
+_hosts: list[_Host] = []
 
 
 @contextmanager
@@ -47,23 +65,13 @@ def guest(network: torch.nn.Module) -> Iterator[None]:
     :raises InputError: for a network with lazy modules that never ran: its weights do not exist yet.
     """
     with _lock:
-        if any(network is host or network._modules is host._modules for host in _hosts):
+        if any(host.is_of(network) for host in _hosts):
             yield
             return
-        _hosts.append(network)
-        try:
-            with ExitStack() as stack:
-                for context in (
-                    _ordinary_passes(),
-                    seeded(0),
-                    _put_back(network),
-                    _eval_mode(network),
-                    _frozen(network),
-                ):
-                    stack.enter_context(context)
-                yield
-        finally:
-            _hosts.pop()
+        with ExitStack() as stack:
+            for context in (_ordinary_passes(), seeded(0), _frozen(network), _put_back(network), _eval_mode(network)):
+                stack.enter_context(context)
+            yield
 
 
 def written_name(module: str) -> str:
@@ -82,6 +90,16 @@ class Draws:
     """:ivar random: whether random numbers were drawn."""
 
     random: bool = False
+
+
+@contextmanager
+def passing(network: torch.nn.Module, seed: int) -> Iterator[Draws]:
+    """One pass of a network, as its guest: its random numbers come from the seed."""
+    with seeded(seed) as draws:
+        yield draws
+    for host in _hosts:
+        if host.is_of(network) and not host.ran:
+            host.ran, host.caches[:] = True, _caches(host.keeps)
 
 
 @contextmanager
@@ -153,7 +171,8 @@ def _eval_mode(network: torch.nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _frozen(network: torch.nn.Module) -> Iterator[None]:
-    """Parameters without gradients, restored afterwards. (Those made under inference_mode have none anyway.)"""
+    """Parameters without gradients, restored afterwards: a recurrent network goes on using its own, not their stand-ins.
+    (Those made under inference_mode have none anyway.)"""
     thawed = [p for p in network.parameters() if p.requires_grad and not p.is_inference()]
     for parameter in thawed:
         parameter.requires_grad_(False)
@@ -182,25 +201,17 @@ def _put_back(network: torch.nn.Module) -> Iterator[None]:
     own = [group for state in states for name, group in state.items() if name in torchs and type(group) in CONTAINERS]
     others = [value for state in states for name, value in state.items() if name not in torchs]
     kept = [(group, group.copy()) for group in (*states, *own)]
-    caches = _caches(others)
     outside = [(t, t.detach().clone()) for m in programs for t in (*m.parameters(), *m.buffers())]
-    _stand_in(states)
-
-    def after_the_first_pass(*_) -> None:
-        first.remove()
-        caches[:] = _caches(others)
-
-    first = network.register_forward_hook(mine(after_the_first_pass)) if network not in programs else None
+    _hosts.append(_Host(network, others, _caches(others)))
     try:
+        _stand_in(states)
         yield
     finally:
-        if first is not None:
-            first.remove()
         with torch.no_grad():
             for tensor, before in outside:
                 if not torch.equal(tensor, before):
                     tensor.copy_(before)
-        for container, before in (*kept, *caches):
+        for container, before in (*kept, *_hosts.pop().caches):
             _reset(container, before)
 
 
