@@ -68,10 +68,21 @@ def guest(network: torch.nn.Module) -> Iterator[None]:
         if any(host.is_of(network) for host in _hosts):
             yield
             return
+        _refuse_lazy(network)
         with ExitStack() as stack:
             for context in (_ordinary_passes(), seeded(0), _frozen(network), _put_back(network), _eval_mode(network)):
                 stack.enter_context(context)
             yield
+
+
+def _refuse_lazy(network: torch.nn.Module) -> None:
+    import torch
+
+    if any(torch.nn.parameter.is_lazy(t) for t in (*network.parameters(), *network.buffers())):
+        raise InputError(
+            f"{type(network).__name__} has lazy modules, whose weights do not exist before its first pass: run it once on an "
+            "input, or load its weights."
+        )
 
 
 def written_name(module: str) -> str:
@@ -189,11 +200,6 @@ def _put_back(network: torch.nn.Module) -> Iterator[None]:
     on using."""
     import torch
 
-    if any(torch.nn.parameter.is_lazy(p) for p in (*network.parameters(), *network.buffers())):
-        raise InputError(
-            f"{type(network).__name__} has lazy modules, whose weights do not exist before its first pass: run it once on an "
-            "input, or load its weights."
-        )
     modules = list(network.modules())
     programs = [m for m in modules if isinstance(m, torch.jit.ScriptModule)]
     states = [vars(m) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
