@@ -146,7 +146,9 @@ def _tape(case: Case, x: torch.Tensor, rule, report: Progress, text: str, scores
             f"{case.model.card.name}: DeepLIFT gives the network the input and the baseline together, and this program was "
             "exported for one sample: export it with a dynamic batch, or choose integrated gradients (ig)."
         ) from error
-    if met.count == 0 and (tape.output.requires_grad or not layers):
+    if met.count == 0:
+        if layers:  # where no gradient comes at all, that is the reason
+            tape.gradients(lambda output: output)
         raise InputError(
             f"{case.model.card.name}: no activation function can be seen here (the network is a program, or has none), "
             "which this method must change on the way backwards; choose saliency or ig."
