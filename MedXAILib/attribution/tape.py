@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
@@ -185,7 +186,7 @@ class Tape:
 
 def no_way_back(error: Exception) -> str:
     """What an error of the way back through a network means, one sentence."""
-    text = str(error).strip().splitlines() or [type(error).__name__]
+    text = shorten(str(error).strip() or type(error).__name__, 160, placeholder=" ...").rstrip(".")
     if "use_reentrant" in str(error):
         return (
             "No gradient comes through a checkpoint with use_reentrant=True: give torch.utils.checkpoint "
@@ -196,7 +197,7 @@ def no_way_back(error: Exception) -> str:
             "No gradient comes through this network, whose parameters or tables were made under torch.inference_mode: make "
             f"or load it outside, or {WITHOUT}."
         )
-    return f"No gradient comes through this network ({text[0].rstrip('.')[:200]}): {WITHOUT}."
+    return f"No gradient comes through this network ({text}): {WITHOUT}."
 
 
 def wide(a: torch.Tensor) -> torch.dtype:

@@ -229,12 +229,12 @@ def choose_layers(model: Model, found: Sequence[Layer], asked: Sequence[str]) ->
         [written_name(name) for name in asked] or model.card.layers,
         "as asked" if asked else "the model card's",
     )
+    if not found:
+        raise InputError(
+            f"{model.card.name}: this program shows no layers (TorchScript takes no hooks): choose saliency, ig or lime, "
+            "or export the network with torch.export, or as a state dict with a card."
+        )
     if not names:
-        if not found:
-            raise InputError(
-                f"{model.card.name}: this program shows no layers (TorchScript takes no hooks): choose saliency, ig or lime, "
-                "or export the network with torch.export, or as a state dict with a card."
-            )
         name, why = default_layer(found)
         names = [name]
     return [find(found, name) for name in dict.fromkeys(names)], why
