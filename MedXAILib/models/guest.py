@@ -10,6 +10,7 @@ time; one that is being trained may not. Explanations themselves wait for each o
 
 from __future__ import annotations
 
+import operator
 import random
 import sys
 import threading
@@ -46,6 +47,7 @@ class _Host:
     keeps: list
     caches: list[tuple]
     ran: bool = False
+    random: bool = False
 
     def is_of(self, network: torch.nn.Module) -> bool:
         return network is self.network or network._modules is self.network._modules
@@ -68,17 +70,20 @@ def guest(network: torch.nn.Module) -> Iterator[None]:
         if any(host.is_of(network) for host in _hosts):
             yield
             return
-        _refuse_lazy(network)
+        modules = list(network.modules())
+        parameters = list({p: None for m in modules for p in m._parameters.values() if p is not None})
+        _refuse_lazy(network, parameters)
         with ExitStack() as stack:
-            for context in (_ordinary_passes(), seeded(0), _frozen(network), _put_back(network), _eval_mode(network)):
+            for context in (_ordinary_passes(), seeded(0), _frozen(parameters), _put_back(network, modules)):
                 stack.enter_context(context)
+            stack.enter_context(_eval_mode(network, modules))
             yield
 
 
-def _refuse_lazy(network: torch.nn.Module) -> None:
+def _refuse_lazy(network: torch.nn.Module, parameters: list) -> None:
     import torch
 
-    if any(torch.nn.parameter.is_lazy(t) for t in (*network.parameters(), *network.buffers())):
+    if any(torch.nn.parameter.is_lazy(parameter) for parameter in parameters):
         raise InputError(
             f"{type(network).__name__} has lazy modules, whose weights do not exist before its first pass: run it once on an "
             "input, or load its weights."
@@ -105,12 +110,17 @@ class Draws:
 
 @contextmanager
 def passing(network: torch.nn.Module, seed: int) -> Iterator[Draws]:
-    """One pass of a network, as its guest: its random numbers come from the seed."""
+    """One pass of a network, as its guest: its random numbers come from the seed. (A network whose first pass drew none
+    is not asked again; what it may draw later comes from a seed all the same.)"""
+    host = next(host for host in _hosts if host.is_of(network))
+    if host.ran and not host.random:
+        yield Draws()
+        return
     with seeded(seed) as draws:
         yield draws
-    for host in _hosts:
-        if host.is_of(network) and not host.ran:
-            host.ran, host.caches[:] = True, _caches(host.keeps)
+    host.random |= draws.random
+    if not host.ran:
+        host.ran, host.caches[:] = True, _caches(host.keeps)
 
 
 @contextmanager
@@ -167,9 +177,9 @@ def _ordinary_passes() -> Iterator[None]:
 
 
 @contextmanager
-def _eval_mode(network: torch.nn.Module) -> Iterator[None]:
+def _eval_mode(network: torch.nn.Module, modules: list) -> Iterator[None]:
     """Evaluation mode, every module's own flag restored; nothing is touched where it is on already."""
-    flags = [(module, module.training) for module in network.modules() if hasattr(module, "training")]
+    flags = [(module, module.training) for module in modules if hasattr(module, "training")]
     if any(flag for _, flag in flags):
         network.eval()
     try:
@@ -181,10 +191,10 @@ def _eval_mode(network: torch.nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _frozen(network: torch.nn.Module) -> Iterator[None]:
+def _frozen(parameters: list) -> Iterator[None]:
     """Parameters without gradients, restored afterwards: a recurrent network goes on using its own, not their stand-ins.
     (Those made under inference_mode have none anyway.)"""
-    thawed = [p for p in network.parameters() if p.requires_grad and not p.is_inference()]
+    thawed = [p for p in parameters if p.requires_grad and not p.is_inference()]
     for parameter in thawed:
         parameter.requires_grad_(False)
     try:
@@ -195,18 +205,18 @@ def _frozen(network: torch.nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _put_back(network: torch.nn.Module) -> Iterator[None]:
+def _put_back(network: torch.nn.Module, modules: list) -> Iterator[None]:
     """Whatever passes do to the modules is undone. They work on stand-ins for parameters and buffers, which a tape may go
     on using."""
     import torch
 
-    modules = list(network.modules())
     programs = [m for m in modules if isinstance(m, torch.jit.ScriptModule)]
     states = [vars(m) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
-    torchs = vars(torch.nn.Module()).keys()
-    own = [group for state in states for name, group in state.items() if name in torchs and type(group) in CONTAINERS]
-    others = [value for state in states for name, value in state.items() if name not in torchs]
-    kept = [(group, group.copy()) for group in (*states, *own)]
+    plain = vars(torch.nn.Module())
+    groups = [name for name, value in plain.items() if type(value) in CONTAINERS]
+    own = [state[name] for state in states for name in groups if name in state]
+    others = [value for state in states for name, value in state.items() if name not in plain]
+    kept = [(group, group.copy() if group else {}) for group in (*states, *own)]
     outside = [(t, t.detach().clone()) for m in programs for t in (*m.parameters(), *m.buffers())]
     _hosts.append(_Host(network, others, _caches(others)))
     try:
@@ -218,7 +228,8 @@ def _put_back(network: torch.nn.Module) -> Iterator[None]:
                 if not torch.equal(tensor, before):
                     tensor.copy_(before)
         for container, before in (*kept, *_hosts.pop().caches):
-            _reset(container, before)
+            if container or before:
+                _reset(container, before)
 
 
 def _stand_in(states: list[dict]) -> None:
@@ -271,6 +282,8 @@ def _bare(value):
 def _reset(container, before) -> None:
     """The content of a dict, list or set as it was; never empty in between, for another thread may look at it."""
     if isinstance(container, dict):
+        if container.keys() == before.keys() and all(map(operator.is_, container.values(), before.values())):
+            return
         for key in [key for key in container if key not in before]:
             del container[key]
         for key, value in before.items():
