@@ -15,10 +15,11 @@ import random
 import sys
 import threading
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -74,7 +75,7 @@ def guest(network: torch.nn.Module) -> Iterator[None]:
         parameters = list({p: None for m in modules for p in m._parameters.values() if p is not None})
         _refuse_lazy(network, parameters)
         with ExitStack() as stack:
-            for context in (_ordinary_passes(), seeded(0), _frozen(parameters), _put_back(network, modules)):
+            for context in (_ordinary_passes(), _frozen(parameters), _put_back(network, modules)):
                 stack.enter_context(context)
             stack.enter_context(_eval_mode(network, modules))
             yield
@@ -116,7 +117,7 @@ def passing(network: torch.nn.Module, seed: int) -> Iterator[Draws]:
     if host.ran and not host.random:
         yield Draws()
         return
-    with seeded(seed) as draws:
+    with seeded(seed, host.keeps) as draws:
         yield draws
     host.random |= draws.random
     if not host.ran:
@@ -124,37 +125,66 @@ def passing(network: torch.nn.Module, seed: int) -> Iterator[Draws]:
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[Draws]:
-    """Random numbers of torch, NumPy and Python from a seed; afterwards their states are what they were, to the bit."""
-    import torch
-
-    generators = [torch.default_generator, *(torch.cuda.default_generators if torch.cuda.is_initialized() else ())]
-
-    def states() -> tuple:
-        return [g.get_state() for g in generators], np.random.get_state(), random.getstate()  # noqa: NPY002
-
-    before, draws = states(), Draws()
-    for generator in generators:
-        generator.manual_seed(seed)
-    np.random.seed(seed % (1 << 32))  # noqa: NPY002
-    random.seed(seed)
-    fresh = states()
+def seeded(seed: int, keeps: Iterable = ()) -> Iterator[Draws]:
+    """Random numbers of torch, NumPy and Python, and of generators among ``keeps``, from a seed; afterwards their states
+    are what they were, to the bit."""
+    streams = [*_common_streams(), *(stream for value in keeps if (stream := _stream(value)))]
+    before, draws = [stream.get() for stream in streams], Draws()
+    for stream in streams:
+        stream.seed(seed)
+    fresh = [stream.get() for stream in streams]
     try:
         yield draws
     finally:
-        draws.random = not _same(fresh, states())
-        for generator, state in zip(generators, before[0], strict=True):
-            generator.set_state(state)
-        np.random.set_state(before[1])  # noqa: NPY002
-        random.setstate(before[2])
+        draws.random = not _same(fresh, [stream.get() for stream in streams])
+        for stream, state in zip(streams, before, strict=True):
+            stream.set(state)
 
 
-def _same(one: tuple, other: tuple) -> bool:
+class _Stream(NamedTuple):
+    """Where random numbers come from."""
+
+    get: Callable
+    set: Callable
+    seed: Callable
+
+
+def _common_streams() -> list[_Stream]:
+    """Those of the process."""
     import torch
 
-    tensors = all(torch.equal(a, b) for a, b in zip(one[0], other[0], strict=True))
-    arrays = all(np.array_equal(a, b) for a, b in zip(one[1], other[1], strict=True))
-    return tensors and arrays and one[2] == other[2]
+    generators = (torch.default_generator, *(torch.cuda.default_generators if torch.cuda.is_initialized() else ()))
+    return [*map(_stream, generators), _legacy(np.random), _Stream(random.getstate, random.setstate, random.seed)]
+
+
+def _legacy(stream) -> _Stream:
+    return _Stream(stream.get_state, stream.set_state, lambda seed: stream.seed(seed % (1 << 32)))
+
+
+def _stream(value) -> _Stream | None:
+    """A generator of torch, NumPy or Python; None for anything else."""
+    import torch
+
+    if isinstance(value, torch.Generator):
+        return _Stream(value.get_state, value.set_state, value.manual_seed)
+    if isinstance(value, random.Random):
+        return _Stream(value.getstate, value.setstate, value.seed)
+    if isinstance(value, np.random.RandomState):
+        return _legacy(value)
+    if isinstance(value, np.random.Generator):
+        bits = value.bit_generator
+        put = partial(setattr, bits, "state")
+        return _Stream(lambda: bits.state, put, lambda seed: put(type(bits)(seed % (1 << 32)).state))
+    return None
+
+
+def _same(one, other) -> bool:
+    """Equal states: tensors, arrays and numbers in lists, tuples and dicts."""
+    if isinstance(one, dict):
+        return _same(list(one.values()), list(other.values()))
+    if isinstance(one, list | tuple) and any(not isinstance(value, int | float | None) for value in one):
+        return all(map(_same, one, other))
+    return bool(one.equal(other)) if hasattr(one, "equal") else np.array_equal(one, other)
 
 
 @contextmanager
@@ -221,7 +251,8 @@ def _put_back(network: torch.nn.Module, modules: list) -> Iterator[None]:
     _hosts.append(_Host(network, others, _caches(others)))
     try:
         _stand_in(states)
-        yield
+        with seeded(0, others):
+            yield
     finally:
         with torch.no_grad():
             for tensor, before in outside:

@@ -57,6 +57,19 @@ class StaysOn(Base):
         return z * (1 + 0.1 * random.random() + 0.1 * float(np.random.rand()))  # noqa: NPY002
 
 
+class OwnGenerators(Base):
+    """Draws from generators of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = torch.Generator().manual_seed(5), random.Random(5)
+        self.three, self.four = np.random.default_rng(5), np.random.RandomState(5)  # noqa: NPY002
+
+    def between(self, z):
+        drawn = float(torch.rand(1, generator=self.one)) + self.two.random() + self.three.random() + self.four.rand()
+        return z * (1 + 0.1 * drawn)
+
+
 class Norm(Base):
     def __init__(self):
         super().__init__()
@@ -184,6 +197,14 @@ def prepared(make) -> nn.Module:
 def state(net: nn.Module) -> dict:
     """All that must stay, as plain values."""
     found = {"random": (random.getstate(), repr(np.random.get_state()), torch.get_rng_state().tolist())}  # noqa: NPY002
+    own = [getattr(net, name, None) for name in ("one", "two", "three", "four")]
+    if isinstance(net, OwnGenerators):
+        found["own"] = (
+            own[0].get_state().tolist(),
+            own[1].getstate(),
+            repr(own[2].bit_generator.state),
+            repr(own[3].get_state()),
+        )
     for kind, tensors in (("parameter", net.named_parameters()), ("buffer", net.named_buffers())):
         for name, t in tensors:
             found[kind, name] = id(t), t.requires_grad, t.detach().numpy().tobytes()
@@ -284,8 +305,9 @@ RANDOM = ("gradcam", "scorecam", "ablationcam", "saliency", "ig", "deeplift", "l
 
 
 @pytest.mark.parametrize("method", RANDOM)
-def test_of_a_random_network_the_same_seed_gives_the_same_map_and_it_is_said(method):
-    net, options = StaysOn().eval(), {"samples": 4, "superpixels": 4}
+@pytest.mark.parametrize("make", [StaysOn, OwnGenerators])
+def test_of_a_random_network_the_same_seed_gives_the_same_map_and_it_is_said(make, method):
+    net, options = make().eval(), {"samples": 4, "superpixels": 4}
     options["layers"] = ["features"] if method.endswith("cam") else []
     maps = []
     for seed in (3, 3, 4):
