@@ -358,7 +358,8 @@ def _exchange(modules: Mapping[str, torch.nn.Module], layer: str, replace: Calla
 
 
 def _ordinary(value: torch.Tensor) -> torch.Tensor:
-    """What was made in inference_mode as a tensor that may be used outside."""
+    """What was made in inference_mode, or is quantised, as a tensor of the common kind."""
+    value = value.dequantize() if value.is_quantized else value
     return value.clone() if value.is_inference() else value
 
 
@@ -380,8 +381,12 @@ def _depends(network: torch.nn.Module, x, layer: str, seed: int) -> bool:
     noise = torch.Generator().manual_seed(seed)
 
     def other(value: torch.Tensor) -> torch.Tensor:
-        size = value.detach().abs().amax() + 1
-        return value + (size * torch.randn(value.shape, generator=noise).to(value.device)).to(value.dtype)
+        plain = _ordinary(value)
+        size = plain.abs().amax() + 1
+        changed = plain + (size * torch.randn(plain.shape, generator=noise).to(plain.device)).to(plain.dtype)
+        if value.is_quantized:
+            return torch.quantize_per_tensor(changed, value.q_scale(), value.q_zero_point(), value.dtype)
+        return changed
 
     with torch.no_grad():
         plain, _ = _run(network, _arguments(x, (), {}), seed)

@@ -63,7 +63,7 @@ def explain(
         and the input is taken as it is).
     :param inputs: a volume, one for each of the card's named inputs, or what :func:`prepare` gave. For a bare network a
         Volume too, or an array or tensor as the network takes it: (slices, channel, d1, d2) for a 2D network, whose
-        samples are slices of their own, or (1, channel, d0, d1, d2); several named ones in a dict go to ``forward`` by
+        samples are slices of their own (each with its own baseline, noise, fill and superpixels, whatever its batch), or (1, channel, d0, d1, d2); several named ones in a dict go to ``forward`` by
         these names where it has them, else they become channels.
     :param targets: classes by name or number, or the scores of :mod:`MedXAILib.targets`; by default the predicted class.
     :param methods: names of the registry; ``all`` is every method that suits the network.

@@ -75,7 +75,7 @@ def guest(network: torch.nn.Module) -> Iterator[None]:
         parameters = list({p: None for m in modules for p in m._parameters.values() if p is not None})
         _refuse_lazy(network, parameters)
         with ExitStack() as stack:
-            for context in (_ordinary_passes(), _frozen(parameters), _put_back(network, modules)):
+            for context in (_ordinary_passes(modules), _frozen(parameters), _put_back(network, modules)):
                 stack.enter_context(context)
             stack.enter_context(_eval_mode(network, modules))
             yield
@@ -188,13 +188,16 @@ def _same(one, other) -> bool:
 
 
 @contextmanager
-def _ordinary_passes() -> Iterator[None]:
+def _ordinary_passes(modules: list) -> Iterator[None]:
     """What was compiled runs as it was written, and nothing is compiled; what a block under a checkpoint computes is kept,
-    not computed again on the way backwards, where hooks and rules would be missing."""
-    with ExitStack() as stack:
-        if "torch._dynamo" in sys.modules:  # else nothing was compiled
-            import torch
+    not computed again on the way backwards, where hooks and rules would be missing; recurrent layers do without cuDNN,
+    which gives gradients in training mode only."""
+    import torch
 
+    with ExitStack() as stack:
+        if any(isinstance(module, torch.nn.RNNBase) for module in modules):
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        if "torch._dynamo" in sys.modules:  # else nothing was compiled
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         checkpoints = sys.modules.get("torch.utils.checkpoint")
         if (keeping := getattr(checkpoints, "_checkpoint_hook", None)) is not None:

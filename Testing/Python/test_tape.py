@@ -765,3 +765,31 @@ def test_an_input_that_the_output_does_not_use_is_a_sentence():
     inputs = {"mr": torch.randn(1, 1, 8, 8), "pet": torch.randn(1, 1, 8, 8)}
     found = record(named, inputs, [f"{INPUT}.mr", f"{INPUT}.pet"]).gradients(lambda y: y[:, 0])
     assert found[f"{INPUT}.mr"].any() and not found[f"{INPUT}.pet"].any()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_a_network_that_is_quantised_throughout_has_activations_and_no_gradient():
+    quantisation = torch.ao.quantization
+
+    class Quantised(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.start, self.end = quantisation.QuantStub(), quantisation.DeQuantStub()
+            self.one, self.two, self.head = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 6, 3, 2), nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.end(self.head(self.two(self.one(self.start(x)).relu()).mean((2, 3))))
+
+    net, x, said = Quantised().eval(), torch.rand(2, 1, 16, 16), []
+    net.qconfig = quantisation.get_default_qconfig("fbgemm")
+    quantisation.prepare(net, inplace=True)
+    net(x)
+    quantisation.convert(net, inplace=True)
+    for layer in ("one", "two"):
+        with pytest.raises(InputError, match=f"^No gradient .* comes to the layer {layer}, it is lost"):
+            record(net, x, [layer]).gradients(lambda y: y[:, 1])
+    assert torch.equal(record(net, x, ["two"]).activations["two"], net.two(net.one(net.start(x)).relu()).dequantize())
+    found = {a.method: a for a in explain(net, x, [1], ["all"], samples=8, superpixels=4, say=said.append)}
+    assert {"eigencam", "scorecam", "ablationcam", "occlusion", "lime"} <= set(found) and "gradcam" not in found
+    assert found["occlusion"].volume.array.any() and sum("No gradient" in s for s in said) >= 10
