@@ -226,8 +226,8 @@ def _eval_mode(network: torch.nn.Module, modules: list) -> Iterator[None]:
 @contextmanager
 def _frozen(parameters: list) -> Iterator[None]:
     """Parameters without gradients, restored afterwards: a recurrent network goes on using its own, not their stand-ins.
-    (Those made under inference_mode have none anyway.)"""
-    thawed = [p for p in parameters if p.requires_grad and not p.is_inference()]
+    (Those made under inference_mode, and a copied program's, have no flag to change.)"""
+    thawed = [p for p in parameters if p.requires_grad and p.is_leaf and not p.is_inference()]
     for parameter in thawed:
         parameter.requires_grad_(False)
     try:
