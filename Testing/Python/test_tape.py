@@ -791,5 +791,5 @@ def test_a_network_that_is_quantised_throughout_has_activations_and_no_gradient(
             record(net, x, [layer]).gradients(lambda y: y[:, 1])
     assert torch.equal(record(net, x, ["two"]).activations["two"], net.two(net.one(net.start(x)).relu()).dequantize())
     found = {a.method: a for a in explain(net, x, [1], ["all"], samples=8, superpixels=4, say=said.append)}
-    assert {"eigencam", "scorecam", "ablationcam", "occlusion", "lime"} <= set(found) and "gradcam" not in found
-    assert found["occlusion"].volume.array.any() and sum("No gradient" in s for s in said) >= 10
+    assert {"occlusion", "lime", "rise", "shap"} <= set(found) and not {"gradcam", "saliency", "ig"} & set(found)
+    assert found["occlusion"].volume.array.any() and sum("No gradient" in s for s in said) >= 8
