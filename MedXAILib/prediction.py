@@ -11,6 +11,7 @@ import numpy as np
 
 from .errors import Caveat, InputError
 from .models.card import FROM_FILE, ModelCard
+from .models.guest import guest
 from .models.layers import Layer, coarsest_stride, inspect
 from .models.output import compared
 from .preparation import Prepared, prepare
@@ -39,6 +40,7 @@ class Prediction:
     :ivar labels: segmentation: on the reference volume's own grid.
     :ivar read: what is to be known of how the network's output was taken.
     :ivar caveats: in what the input is not of the kind that the model knows.
+    :ivar random: whether the network drew random numbers, in evaluation mode.
     """
 
     card: ModelCard
@@ -48,6 +50,7 @@ class Prediction:
     labels: Labels | None = None
     read: tuple[str, ...] = ()
     caveats: tuple[Caveat, ...] = ()
+    random: bool = False
 
     @cached_property
     def voxels(self) -> Stitcher:
@@ -190,6 +193,11 @@ def predict(
     :param tapes: keeps each tile's tape, so that an explanation needs no second forward pass.
     :raises InputError: where inputs, card and network do not fit each other.
     """
+    with guest(model.network):
+        return _predict(model, inputs, progress, tapes)
+
+
+def _predict(model: Model, inputs, progress: Progress, tapes: TapeCache | None) -> Prediction:
     from .attribution.tape import TapeCache
 
     prepared = inputs if isinstance(inputs, Prepared) else prepare(model.card, inputs)
@@ -198,11 +206,18 @@ def predict(
     if tapes is None or (tapes.limit == 0 and len(tiling.tiles) > 1):
         # nothing would be kept of these passes: without layers a tape is a bare forward pass
         tapes = TapeCache(model.network, (), limit=0)
-    results, stitcher, remarks = [], None, {}
+    results, stitcher, remarks, random = [], None, {}, False
     for number, (t, x) in enumerate(tiling.pieces(prepared.tensor[None])):
         tapes.progress = portion(progress, number, len(tiling.tiles))
-        x = feed(model, x)
-        output, odd = compared(model, x, lambda t=t, x=x: tapes.tape(t, x).output)
+        x, drew = feed(model, x), []
+
+        def output_of(t=t, x=x, drew=drew) -> torch.Tensor:
+            tape = tapes.tape(t, x)
+            drew.append(tape.random)
+            return tape.output
+
+        output, odd = compared(model, x, output_of)
+        random |= any(drew)
         remarks |= dict.fromkeys((*odd, *getattr(model.network, "remarks", ())))
         output = output.detach().float().cpu().numpy()
         check_output(model.card, output, x.shape[2:])
@@ -216,7 +231,7 @@ def predict(
     else:
         logits = stitcher.sum[(slice(None), *(slice(0, n) for n in tiling.shape))]
         labels = to_labels(model.card, prepared, logits, portion(progress, len(tiling.tiles) - 1, len(tiling.tiles)))
-    return Prediction(model.card, prepared, tiling, logits, labels, tuple(remarks), caveats)
+    return Prediction(model.card, prepared, tiling, logits, labels, tuple(remarks), caveats, random)
 
 
 def feed(model: Model, x: torch.Tensor) -> torch.Tensor:

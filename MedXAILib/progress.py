@@ -33,7 +33,11 @@ def ticking(model, progress: Progress, text: str) -> Iterator[None]:
     """
     import torch
 
-    leaves = [m for m in model.modules() if not any(m.children()) and not isinstance(m, torch.jit.ScriptModule)]
+    from .models.guest import mine
+
+    leaves = [
+        m for m in model.modules() if next(m.children(), None) is None and not isinstance(m, torch.jit.ScriptModule)
+    ]
     done = 0
 
     def backward_tick(_gradient) -> None:
@@ -46,7 +50,7 @@ def ticking(model, progress: Progress, text: str) -> Iterator[None]:
         if getattr(output, "requires_grad", False):
             output.register_hook(backward_tick)
 
-    handles = [leaf.register_forward_hook(tick) for leaf in leaves]
+    handles = [leaf.register_forward_hook(mine(tick)) for leaf in leaves]
     try:
         yield
     finally:

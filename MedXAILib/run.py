@@ -183,12 +183,9 @@ def pass_seconds(model: Model, opened: Opened) -> float:
     pieces = opened.prepared.shape[0] if tiling.mode == "slices" else 1
     if opened.tapes.seconds > 1:
         return opened.tapes.seconds / pieces
-    import torch
-
     _, x = next(iter(tiling.pieces(opened.prepared.tensor[None])))
     began = time.perf_counter()
-    with torch.inference_mode():
-        first_output(model, x)
+    first_output(model, x)
     return (time.perf_counter() - began) * len(tiling.tiles) / pieces
 
 

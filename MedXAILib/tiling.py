@@ -176,6 +176,26 @@ class Stitcher:
         rows = zip(self.weight, self.total, self._where(t), strict=True)
         return product_of([line / total[where] for line, total, where in rows])
 
+    def inside(self, t: Tile) -> np.ndarray:
+        """Windows: which cells of a tile lie in the volume, at least in part; the others are padding alone."""
+        rows = zip(self._within(), self._where(t), strict=True)
+        return product_of([line[where] for line, where in rows])
+
+    @property
+    def count(self) -> int:
+        """Cells of the whole; of one slice of slices; of windows, those that lie in the volume at least in part."""
+        if self.tiling.mode == "windows":
+            return int(np.prod([line.sum() for line in self._within()]))
+        return int(np.prod(self.cells))
+
+    def _within(self) -> list[np.ndarray]:
+        """One line for each axis, true where a cell (as long as the stride) lies in the volume at least in part."""
+        lines = []
+        for n, stride, offset, length in zip(self.shape, self.stride, self.offset, self.tiling.shape, strict=True):
+            centre = offset + stride * np.arange(n)
+            lines.append((centre + stride / 2 > -0.5) & (centre - stride / 2 < length - 0.5))
+        return lines
+
     def add(self, t: Tile, result: np.ndarray, summed: bool = False) -> None:
         """:param result: (batch, *channels, *cells); the batch holds the slices, or is 1.
         :param summed: windows: plain sums instead of weighted means.

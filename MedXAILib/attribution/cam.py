@@ -32,7 +32,9 @@ class Feature:
     :ivar activation: A, (batch, channel, *cells).
     :ivar backward: gives dS/dA, of the same shape; the pass backwards runs when it is first called.
     :ivar share: (*cells), the part of each cell in the whole: sums to 1 over the windows that hold it; 1.0 for one tile.
-    :ivar cells: number of cells of the whole.
+    :ivar inside: (*cells), 0 for cells that lie outside the volume, in a window's padding: they take no part in statistics
+        (their share is 0 too); 1.0 where there is no padding.
+    :ivar cells: number of cells of the whole, without these.
     :ivar ask: scores of the tile, (n * batch,): ``ask(input=variants)`` with (n * batch, channel, *spatial) for its input,
         ``ask(off=channels)`` with each of n channels of this layer switched off in turn, ``ask()`` as it is.
     :ivar input: the tile, (batch, channel, *spatial).
@@ -45,6 +47,7 @@ class Feature:
     cells: int = 1
     ask: Callable[..., torch.Tensor] | None = None
     input: torch.Tensor | None = None
+    inside: torch.Tensor | float = 1.0
     lay: Callable[[torch.Tensor], torch.Tensor] = lambda values: values
 
     @property
@@ -69,7 +72,7 @@ def weighted(f: Feature, weights: torch.Tensor) -> torch.Tensor:
 
 def mean_gradient(f: Feature) -> torch.Tensor:
     """Grad-CAM's alpha_k: the mean over positions of dS/dA^k (Selvaraju et al. 2017, arXiv 1610.02391, eq. 1)."""
-    return _sum(f.gradient) / f.cells
+    return _sum(f.gradient * f.inside) / f.cells
 
 
 def gradcam(f: Feature, alpha: torch.Tensor) -> torch.Tensor:
@@ -126,7 +129,11 @@ def xres(f: Feature) -> torch.Tensor:
     dimensions = f.gradient.ndim - 2
     pool = (torch.nn.functional.avg_pool2d, torch.nn.functional.avg_pool3d)[dimensions - 2]
     size = [min(POOL, n) for n in f.gradient.shape[2:]]
-    coarse = pool(f.gradient, size, size, ceil_mode=True, count_include_pad=False)
+    counted = f.inside * torch.ones_like(f.gradient[:1, :1])
+    coarse, part = (
+        pool(t, size, size, ceil_mode=True, count_include_pad=False) for t in (f.gradient * counted, counted)
+    )
+    coarse = torch.where(part > 0, coarse / part, 0)
     for axis, n in enumerate(size, 2):
         coarse = coarse.repeat_interleave(n, axis).narrow(axis, 0, f.gradient.shape[axis])
     return (coarse * f.activation).sum(1)
@@ -136,7 +143,7 @@ def xgrad_sums(f: Feature) -> torch.Tensor:
     """sum g A^k and sum A^k over positions: (batch, 2, channel)."""
     import torch
 
-    return torch.stack([_sum(f.gradient * f.activation), activation_sums(f)], 1)
+    return torch.stack([_sum(f.gradient * f.activation * f.inside), activation_sums(f)], 1)
 
 
 def xgradcam(f: Feature, sums: torch.Tensor) -> torch.Tensor:
@@ -228,14 +235,16 @@ def combine(gather: Callable, old: torch.Tensor, new: torch.Tensor) -> torch.Ten
 
 
 def _upsampled(f: Feature, some: slice) -> torch.Tensor:
-    """Some channels of A as large as the input."""
+    """Some channels of A as large as the input; cells outside the volume take the value of the nearest one inside."""
     import torch
 
-    shape = f.input.shape[2:]
+    shape, a = f.input.shape[2:], f.lay(f.activation[:, some]).to(f.input)
+    if isinstance(f.inside, torch.Tensor):
+        for axis, within in enumerate(f.lay(f.inside).nonzero().unbind(1), 2):
+            nearest = torch.arange(a.shape[axis], device=a.device).clamp(int(within.min()), int(within.max()))
+            a = a.index_select(axis, nearest)
     mode = ("bilinear", "trilinear")[len(shape) - 2]
-    return torch.nn.functional.interpolate(
-        f.lay(f.activation[:, some]).to(f.input), shape, mode=mode, align_corners=False
-    )
+    return torch.nn.functional.interpolate(a, shape, mode=mode, align_corners=False)
 
 
 def _batches(f: Feature) -> list[slice]:

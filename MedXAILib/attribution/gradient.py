@@ -24,6 +24,8 @@ NOISE = 0.15
 PATH_SAMPLES = 50
 BLUR_MM = 10.0
 """Deviation of the Gaussian of the blurred baseline, mm."""
+SAMPLED = "more --samples, or another --baseline, may mend it"
+RULED = "DeepLIFT's rule is not exact over attention, products of two activations and normalisation by the sample's own statistics"
 COMPLETE = 0.01
 """A completeness error up to this part of the score's difference is fair."""
 
@@ -46,6 +48,7 @@ class Setting:
 
     :ivar name, baseline: the baseline's name, and itself (channel, d0, d1, d2).
     :ivar baselines: of expected gradients, one or more of the same shape.
+    :ivar own: each slice is an input of its own and knows nothing of the others (slices of one volume share its range).
     """
 
     name: str
@@ -54,6 +57,7 @@ class Setting:
     samples: int | None
     seed: int
     by_slices: bool
+    own: bool = False
 
 
 Gradient = Callable[..., tuple]
@@ -86,15 +90,18 @@ def deconvolution(x: torch.Tensor, gradient: Gradient, setting: Setting) -> Sens
 
 def smoothgrad(x: torch.Tensor, gradient: Gradient, setting: Setting) -> Sensitivity:
     """The mean gradient over inputs with Gaussian noise (Smilkov et al. 2017, arXiv 1706.03825, sec. 2.2): signed before
-    the absolute value is taken."""
+    the absolute value is taken. The deviation is a part of the range of the whole input; slices that are inputs of their
+    own have each its own range, and the same draws."""
     import torch
 
     samples = setting.samples or NOISY_SAMPLES
     draws = torch.Generator().manual_seed(setting.seed)
-    deviation = NOISE * (x.amax((1, 2, 3), keepdim=True) - x.amin((1, 2, 3), keepdim=True))
+    axes = (2, 3) if setting.own else (1, 2, 3)
+    deviation = NOISE * (x.amax(axes, keepdim=True) - x.amin(axes, keepdim=True))
+    shape = (len(x), 1, *x.shape[2:]) if setting.own else x.shape
     total = 0
     for n in range(samples):
-        noise = torch.randn(x.shape, generator=draws, dtype=x.dtype) * deviation
+        noise = torch.randn(shape, generator=draws, dtype=x.dtype) * deviation
         scores, g = gradient(x + noise, text=f"SmoothGrad {n + 1} of {samples}")
         total = total + g
     facts = {"samples": samples, "noise": NOISE, "seed": setting.seed}
@@ -140,7 +147,7 @@ def deeplift(x: torch.Tensor, gradient: Gradient, setting: Setting) -> Sensitivi
     """See :func:`MedXAILib.attribution.rules.deeplift`; the values add up to S(x) - S(b)."""
     _, g = gradient(x, rule=rules.deeplift, baseline=setting.baseline)
     values = g * (x - setting.baseline)
-    limits = completeness(values, score_of(gradient, x), score_of(gradient, setting.baseline), setting)
+    limits = completeness(values, score_of(gradient, x), score_of(gradient, setting.baseline), setting, RULED)
     return Sensitivity(values, 4, limits, {"baseline": setting.name})
 
 
@@ -149,7 +156,10 @@ def lrp(x: torch.Tensor, gradient: Gradient, setting: Setting) -> Sensitivity:
     scores, g = gradient(x, rule=rules.lrp)
     sums = (g * x).flatten(1).sum(1)
     limits = tuple(
-        (f"Relevance adds up to {float(found):.4g} of a score of {float(score):.4g}; biases take the rest.",)
+        (
+            f"Relevance adds up to {float(found):.4g} of a score of {float(score):.4g}; the rest stays in biases, and in "
+            "what has no rule (attention, products of two activations, normalisation by the sample's own statistics).",
+        )
         for found, score in zip(sums, scores.sum(1), strict=True)
     )
     return Sensitivity(g * x, 1, limits)
@@ -160,19 +170,24 @@ def score_of(gradient: Gradient, x: torch.Tensor) -> torch.Tensor:
     return gradient(x, scores_only=True)[0]
 
 
-def completeness(values: torch.Tensor, top: torch.Tensor, bottom: torch.Tensor, setting: Setting) -> tuple:
-    """For each target, how far its values' sum lies from the score's difference; slices by the worst one."""
+def completeness(
+    values: torch.Tensor, top: torch.Tensor, bottom: torch.Tensor, setting: Setting, advice: str = SAMPLED
+) -> tuple:
+    """For each target, how far its values' sum lies from the score's difference; slices by the worst one.
+
+    :param advice: said of an error that is not fair.
+    """
     dims = (1, 3, 4) if setting.by_slices else (1, 2, 3, 4)
     sums = values.double().sum(dims).reshape(len(values), -1)
-    return tuple(tuple(_sentences(s, d)) for s, d in zip(sums, (top - bottom).double().to(sums), strict=True))
+    return tuple(tuple(_sentences(s, d, advice)) for s, d in zip(sums, (top - bottom).double().to(sums), strict=True))
 
 
-def _sentences(sums: torch.Tensor, wanted: torch.Tensor) -> Iterator[str]:
+def _sentences(sums: torch.Tensor, wanted: torch.Tensor, advice: str) -> Iterator[str]:
     largest = float(wanted.abs().max())
     worst = int((sums - wanted).abs().argmax())
     error = float((sums - wanted).abs()[worst]) / largest if largest else 0.0
     where = f" (slice {worst})" if len(sums) > 1 else ""
-    fair = "" if error <= COMPLETE else "; more --samples, or another --baseline, may mend it"
+    fair = "" if error <= COMPLETE else f"; {advice}"
     yield (
         f"Completeness: the map adds up to {float(sums[worst]):.4g}, the score differs from the baseline's by "
         f"{float(wanted[worst]):.4g}{where}: an error of {100 * error:.2g} %{fair}."

@@ -20,8 +20,9 @@ What keeps its plain derivative
   does not conserve and DeepLIFT does not sum to the difference: whoever shows a map should say by how much.
 
 TorchScript calls nothing that could be intercepted: the rule's ``count`` stays 0. A block under
-``torch.utils.checkpoint`` (``use_reentrant=False``) works with :func:`guided` only; with the others torch raises its
-``CheckpointError``. Gradients with respect to parameters are not the network's.
+``torch.utils.checkpoint`` (``use_reentrant=False``) would be computed again without the rule, and torch raises its
+``CheckpointError``; :func:`MedXAILib.models.guest.guest` keeps what such a block computes. Gradients with respect to
+parameters are not the network's.
 """
 
 from __future__ import annotations
@@ -176,8 +177,8 @@ def _name(function, args, kwargs) -> str:
     return name
 
 
-def _positive(gradient: torch.Tensor) -> torch.Tensor:
-    return gradient.clamp(min=0)
+def _positive(gradient: torch.Tensor | None) -> torch.Tensor | None:
+    return gradient if gradient is None else gradient.clamp(min=0)  # None: of an operator without a derivative
 
 
 def _line(x: torch.Tensor, slope: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from ..attribution.methods import ALL, InputMethod, LayerMethod, Method, case_evaluations, method
 from ..attribution.methods import methods as methods_of
-from ..attribution.tape import TapeCache, eval_mode
+from ..attribution.tape import TapeCache
 from ..errors import InputError
+from ..models.guest import guest, written_name
 from ..models.layers import Layer, default_layer, find, side_by_side, stages
 from ..prediction import Prediction, lay_out, predict
 from ..preparation import Prepared, prepare
@@ -60,13 +61,14 @@ def explain(
     progress: Progress = silent,
     say: Callable[[str], None] = lambda text: None,
 ) -> list[Attribution]:
-    """Explain one case.
+    """Explain one case. The network is as it was afterwards; explanations in several threads wait for each other (see
+    :mod:`MedXAILib.models.guest`, also for who infers with the same network meanwhile).
 
     :param model: a model with its card, or a bare network of any make (then no card is needed: its classes are numbers,
         and the input is taken as it is).
     :param inputs: a volume, one for each of the card's named inputs, or what :func:`prepare` gave. For a bare network a
         Volume too, or an array or tensor as the network takes it: (slices, channel, d1, d2) for a 2D network, whose
-        samples are slices of their own, or (1, channel, d0, d1, d2); several named ones in a dict go to ``forward`` by
+        samples are slices of their own (each with its own baseline, noise, fill and superpixels, whatever its batch), or (1, channel, d0, d1, d2); several named ones in a dict go to ``forward`` by
         these names where it has them, else they become channels.
     :param targets: classes by name or number, or the scores of :mod:`MedXAILib.targets`; by default the predicted class.
     :param methods: names of the registry; ``all`` is every method that suits the network.
@@ -85,6 +87,7 @@ def explain(
     :param prediction, tapes: of this case, where they are at hand.
     :param probe: ask the network itself, by two more passes when a layer is explained for the first time, whether its cells
         lie where its operators say.
+    :param seed: of all random draws, those among them that the network itself makes.
     :param say: takes what was left out and why.
     :returns: one map for each target, method and layer (or named input), in this order.
     :raises InputError: for unknown methods, layers, classes, or slices, or an input of one value.
@@ -97,7 +100,7 @@ def explain(
             from ..models.bare import bare, runnable
 
             model = runnable(model)
-            stack.enter_context(eval_mode(model))
+            stack.enter_context(guest(model))
             model, inputs, references = bare(model, inputs, windows, references, output)
             for remark in inputs.remarks:
                 say(remark)
@@ -105,6 +108,7 @@ def explain(
             raise InputError(
                 f"output={output!r} is for a network without a card: {model.card.name}'s says it in output.which."
             )
+        stack.enter_context(guest(model.network))
         stack.enter_context(torch.autocast(model.device, enabled=False))
         prepared = inputs if isinstance(inputs, Prepared) else prepare(model.card, inputs)
         refuse_constant(prepared)
@@ -117,6 +121,7 @@ def explain(
         facts = case_facts(prepared, tiling.mode, 0, samples, superpixels)
         wanted = choose_methods(model, found, methods, layers, facts, budget, say)
         tapes = tapes or TapeCache(model.network, recorded(wanted), limit=tape_limit(tiling.mode))
+        tapes.draw_from(seed)
         parts = 1 + len(wanted)
         placing = Placing(model, layers_in(wanted), tiling, prepared.tensor, probe)
         placing.ask(portion(progress, 0, parts))
@@ -172,8 +177,7 @@ def _maps(case: Case, wanted, scores: Sequence[Score], progress: Progress, lenie
                 of_layers.append((m, layers))
         except InputError as error:
             _leave_out(m, error, lenient, say)
-    if of_layers:
-        yield from layer_maps(case, of_layers, scores, portion(progress, 1, parts))
+    yield from _of_layers(case, of_layers, scores, portion(progress, 1, parts), lenient, say)
     for number, (m, layers) in enumerate(wanted, 1):
         report = portion(progress, number, parts)
         if isinstance(m, LayerMethod):
@@ -186,6 +190,17 @@ def _maps(case: Case, wanted, scores: Sequence[Score], progress: Progress, lenie
                 yield from query_maps(case, m, scores, report)
         except InputError as error:
             _leave_out(m, error, lenient, say)
+
+
+def _of_layers(case: Case, wanted, scores: Sequence[Score], progress: Progress, lenient: bool, say) -> list:
+    """All from the same passes; where one of several cannot be had, one by one, so that the others are."""
+    try:
+        return list(layer_maps(case, wanted, scores, progress)) if wanted else []
+    except InputError as error:
+        if not lenient or len(wanted) == 1:
+            _leave_out(wanted[0][0], error, lenient, say)
+            return []
+    return [found for one in wanted for found in _of_layers(case, [one], scores, progress, lenient, say)]
 
 
 def _leave_out(m: Method, error: InputError, lenient: bool, say) -> None:
@@ -262,13 +277,16 @@ def choose_layers(model: Model, found: Sequence[Layer], asked: Sequence[str]) ->
 
     :raises InputError: for an unknown layer, with near names, or a network that has none.
     """
-    names, why = list(asked) or model.card.layers, "as asked" if asked else "the model card's"
+    names, why = (
+        [written_name(name) for name in asked] or model.card.layers,
+        "as asked" if asked else "the model card's",
+    )
+    if not found:
+        raise InputError(
+            f"{model.card.name}: this program shows no layers (TorchScript takes no hooks): choose saliency, ig or lime, "
+            "or export the network with torch.export, or as a state dict with a card."
+        )
     if not names:
-        if not found:
-            raise InputError(
-                f"{model.card.name}: this program shows no layers (TorchScript takes no hooks): choose saliency, ig or lime, "
-                "or export the network with torch.export, or as a state dict with a card."
-            )
         name, why = default_layer(found)
         names = [name]
     chosen = []

@@ -127,14 +127,27 @@ def choose_slices(spec: str, score: Score, prediction: Prediction) -> list[int]:
 
 
 def common_limits(
-    case: Case, m: Method, score: Score, values: np.ndarray, kept: Sequence[int] | None, lowered: bool = False
+    case: Case,
+    m: Method,
+    score: Score,
+    values: np.ndarray,
+    kept: Sequence[int] | None,
+    lowered: bool = False,
+    unused: str = "",
 ) -> Iterator[str]:
     """What limits belief in any map of this kind.
 
     :param lowered: whether values below 0 were found and are not in the map, so that an empty one means something.
+    :param unused: why the map must be empty, where this is known.
     """
     yield from case.prediction.remarks
     yield from score.remarks
+    if case.prediction.random:
+        yield Caveat(
+            "random-network",
+            f"The network draws random numbers in evaluation mode too (dropout that stays on, or the like): all its passes drew "
+            f"those of seed {case.seed}, and another seed gives another map.",
+        )
     yield Caveat("method", m.reading)
     if m.randomisation == FAILS:
         yield Caveat(
@@ -143,7 +156,9 @@ def common_limits(
             "the input, even where a network has learnt nothing.",
         )
     if not score.empty and not values.any() and m.kind != "query":  # these say it themselves, and why
-        if lowered:
+        if unused:
+            yield Caveat("empty", unused)
+        elif lowered:
             yield Caveat("empty", f"The map is empty: nothing here raises the score of {score.label}.")
         else:
             yield Caveat(

@@ -14,6 +14,8 @@ from ..attribution.gradient import BASELINES, Setting, baseline
 from ..attribution.methods import InputMethod
 from ..attribution.tape import INPUT, record, wide
 from ..errors import InputError
+from ..models.bare import ARRAY
+from ..models.card import FROM_FILE
 from ..prediction import feed, voxel_stitcher
 from ..preparation import ijk_affine
 from ..progress import Progress, portion
@@ -77,7 +79,8 @@ def named_channels(case: Case) -> list[tuple[str, slice]]:
 
 
 def setting_of(case: Case, m: InputMethod) -> Setting:
-    """Baselines and parameters of one case.
+    """Baselines and parameters of one case. Slices of one volume share its air, its tissue and its range; samples of a batch
+    of arrays have each its own.
 
     :raises InputError: for an unknown baseline, or references that are not as large as the input.
     """
@@ -86,9 +89,9 @@ def setting_of(case: Case, m: InputMethod) -> Setting:
     if case.baseline not in BASELINES:
         raise InputError(f"--baseline {case.baseline}: choose one of {', '.join(BASELINES)}.")
     x, by_slices = case.prepared.tensor, case.tiling.mode == "slices"
+    own = by_slices and case.prepared.reference.source.format == ARRAY  # a batch of arrays, no volume
     if not m.baseline:
-        return Setting("", x, (), case.samples, case.seed, by_slices)
-    inside = torch.from_numpy(foreground(np.moveaxis(x.numpy(), 0, -1)))
+        return Setting("", x, (), case.samples, case.seed, by_slices, own)
     mm = [0 if by_slices and axis == 0 else s for axis, s in enumerate(spacing(case.prepared.affine))]
     for other in case.references:
         if other.tensor.shape != x.shape:
@@ -96,9 +99,12 @@ def setting_of(case: Case, m: InputMethod) -> Setting:
                 f"{other.reference.source.name}: as a reference it must be as large as the input once prepared "
                 f"({' x '.join(map(str, other.shape))} instead of {' x '.join(map(str, case.prepared.shape))} voxels)."
             )
-    own = {name: baseline(name, x, inside, mm) for name in (BASELINES if not case.references else (case.baseline,))}
-    drawn = tuple(other.tensor for other in case.references) or tuple(own.values())
-    return Setting(case.baseline, own[case.baseline], drawn, case.samples, case.seed, by_slices)
+    parts, found = x.split(1, 1) if own else (x,), {}
+    insides = [torch.from_numpy(foreground(np.moveaxis(part.numpy(), 0, -1))) for part in parts]
+    for name in BASELINES if not case.references else (case.baseline,):
+        found[name] = torch.cat([baseline(name, *pair, mm) for pair in zip(parts, insides, strict=True)], 1)
+    drawn = tuple(other.tensor for other in case.references) or tuple(found.values())
+    return Setting(case.baseline, found[case.baseline], drawn, case.samples, case.seed, by_slices, own)
 
 
 def gradients_of(case: Case, m: InputMethod, scores: Sequence[Score], progress: Progress):
@@ -136,13 +142,23 @@ def gradients_of(case: Case, m: InputMethod, scores: Sequence[Score], progress: 
 
 
 def _tape(case: Case, x: torch.Tensor, rule, report: Progress, text: str, scores_only: bool):
-    """:raises InputError: where a rule met nothing that it could change."""
+    """:raises InputError: where a rule met nothing that it could change, or a program takes no input beside its baseline."""
     layers = [] if scores_only else [INPUT]
     if rule is None:
-        return record(case.model.network, x, layers, report, text)
-    with rule() as met:
-        tape = record(case.model.network, x, layers, report, text)
+        return record(case.model.network, x, layers, report, text, case.seed)
+    try:
+        with rule() as met:
+            tape = record(case.model.network, x, layers, report, text, case.seed)
+    except RuntimeError as error:
+        if case.model.card.network.architecture != FROM_FILE or len(x) == 1:
+            raise
+        raise InputError(
+            f"{case.model.card.name}: DeepLIFT gives the network the input and the baseline together, and this program was "
+            "exported for one sample: export it with a dynamic batch, or choose integrated gradients (ig)."
+        ) from error
     if met.count == 0:
+        if layers:  # where no gradient comes at all, that is the reason
+            tape.gradients(lambda output: output)
         raise InputError(
             f"{case.model.card.name}: no activation function can be seen here (the network is a program, or has none), "
             "which this method must change on the way backwards; choose saliency or ig."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from ..attribution.heads import averaged_share, weighs_positions
 from ..attribution.methods import LayerMethod
 from ..attribution.tape import glimpse, replay, wide
 from ..errors import Caveat, InputError
+from ..models.card import FROM_FILE
 from ..models.layers import Layer, as_grid, calls, find, inspect, last_decoder
 from ..prediction import feed, voxel_stitcher
 from ..progress import Progress, portion
@@ -40,6 +42,7 @@ class _Map:
     :ivar here: the layer as the running tile shows it: in a network that looks at values its cells lie elsewhere in each.
     :ivar statistics: of the tiles seen so far; of slices, those of the running tile.
     :ivar averaged: where the head weighs positions by themselves: see :func:`averaged_share`; else zeros.
+    :ivar unused: a sentence where the output does not depend on the layer.
     """
 
     method: LayerMethod
@@ -51,6 +54,7 @@ class _Map:
     linear: float = 0.0
     averaged: np.ndarray = field(default_factory=lambda: np.zeros(2))
     seconds: float = 0.0
+    unused: str = ""
     here: Layer | None = None
 
     def add(self, t: Tile, values: torch.Tensor, summed: bool = False) -> None:
@@ -149,7 +153,7 @@ def sweep(case: Case, maps: Sequence[_Map], progress: Progress, do: Callable, li
         case.tapes.progress = report = portion(progress, number, len(tiling.tiles))
         piece = feed(case.model, x)
         if light:
-            tape = glimpse(case.model.network, piece, [one.layer.name for one in some], report)
+            tape = glimpse(case.model.network, piece, [one.layer.name for one in some], report, case.seed)
         else:
             tape = case.tapes.tape(t, piece)
         passes: dict = {}  # one pass backwards serves all layers and methods of a score; then its gradients go
@@ -220,27 +224,37 @@ def _feature(case: Case, one: _Map, number: int, t: Tile, x: torch.Tensor, tape:
         if alone not in passes:
             w = weights()
             passes[alone] = tape.gradients(lambda output: score.of(output, w))
+        tape.check(layer.name)
+        one.unused = tape.unused(layer.name)
         return as_grid(passes[alone][layer.name], layer)
 
     def ask(input=None, off=None) -> torch.Tensor:
         count = len(input) // len(x) if input is not None else len(off) if off is not None else 1
+        if count > 1 and case.model.card.network.architecture == FROM_FILE:  # it may take no other batch
+            some = [None] * count if input is None else input.chunk(count)
+            return torch.cat(
+                [ask(i, o) for i, o in zip(some, off and [[n] for n in off] or [None] * count, strict=True)]
+            )
         given = x.repeat(count, *[1] * (x.ndim - 1)) if input is None else input
-        output = replay(case.model.network, given, layer, off, case.tapes.progress)
+        output = replay(case.model.network, given, layer, off, case.tapes.progress, case.seed)
         w = weights()
         return score.of(output.to(wide(output)), w.repeat(count, *[1] * (w.ndim - 1))).detach()
 
     windows = case.tiling.mode == "windows"
-    share = _share(one, t).to(activation) if windows else 1.0
-    return Feature(as_grid(activation, layer), backward, share, _count(case, one), ask, x, layer.arrangement.lay)
+    share, inside = _weights(one, t) if windows else (1.0, 1.0)
+    laid = as_grid(activation, layer)
+    return Feature(laid, backward, share, _count(case, one), ask, x, inside, layer.arrangement.lay)
 
 
-def _share(one: _Map, t: Tile) -> torch.Tensor:
-    """The part of each element in the whole."""
+def _weights(one: _Map, t: Tile) -> tuple[torch.Tensor | float, torch.Tensor | float]:
+    """Over windows: the part of each element in the whole, 0 in the padding, and whether it lies in the volume at all."""
     import torch
 
-    if one.here is one.layer:
-        return one.layer.arrangement.spread(torch.from_numpy(one.stitcher.share(t)))
-    return torch.tensor(1 / len(one.stitcher.tiling.tiles))
+    if one.here is not one.layer:
+        return 1 / len(one.stitcher.tiling.tiles), 1.0
+    lines = (one.stitcher.share(t), one.stitcher.inside(t).astype(np.float32))
+    share, inside = (one.layer.arrangement.spread(torch.from_numpy(line)) for line in lines)
+    return share * inside, inside
 
 
 def _count(case: Case, one: _Map) -> int:
@@ -248,10 +262,9 @@ def _count(case: Case, one: _Map) -> int:
     elements = one.here.arrangement.used
     if case.tiling.mode != "windows":
         return elements
-    whole = (
-        np.prod(one.stitcher.shape) / np.prod(one.stitcher.cells) if one.here is one.layer else len(case.tiling.tiles)
-    )
-    return round(elements * whole)
+    if one.here is not one.layer:
+        return elements * len(case.tiling.tiles)
+    return round(elements * one.stitcher.count / math.prod(one.layer.arrangement.sizes))
 
 
 def _attribution(case: Case, one: _Map, passes: int) -> Attribution:
@@ -289,7 +302,7 @@ def _attribution(case: Case, one: _Map, passes: int) -> Attribution:
                 f"{kept_share:.0%} of the gradient: prefer hirescam.",
             )
         )
-    limits += common_limits(case, m, score, values, kept, lowered)
+    limits += common_limits(case, m, score, values, kept, lowered, one.unused)
     # forward passes that the prediction and other maps of this case shared count too: it is what one map needs
     facts = provenance(case, m, score, kept) | {
         "layer": layer.name,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..attribution.probe import CONFIRMED, CONTRADICTED, UNCLEAR, Answers, Verdict, ask, judge
 from ..attribution.tape import TapeCache, glimpse
 from ..errors import Caveat, InputError
+from ..models.guest import weights_of
 from ..prediction import feed
 from ..progress import Progress
 
@@ -118,10 +119,10 @@ _verdicts: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 def _known(network: torch.nn.Module) -> dict:
     """Verdicts on a network, as long as its weights stay."""
-    state = [*network.parameters(), *network.buffers()]
-    now = tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in state)
-    before, verdicts = _verdicts.get(network, (None, {}))
+    now = tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in weights_of(network))
+    whole = getattr(network, "whole", network)  # what a network is read through comes and goes
+    before, verdicts = _verdicts.get(whole, (None, {}))
     if before != now:
         verdicts = {}
-        _verdicts[network] = now, verdicts
+        _verdicts[whole] = now, verdicts
     return verdicts

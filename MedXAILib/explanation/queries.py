@@ -15,6 +15,7 @@ from ..attribution.methods import SUPERPIXELS, QueryMethod
 from ..attribution.superpixels import superpixels as cut
 from ..attribution.tape import wide
 from ..errors import Caveat
+from ..models.guest import guest, passing
 from ..models.layers import first_tensor
 from ..prediction import feed
 from ..progress import Progress, portion
@@ -104,9 +105,9 @@ def _ask(case: Case, m: QueryMethod, where: slice, scores: Sequence[Score], prog
 
     def score(batch: torch.Tensor) -> torch.Tensor:
         total = torch.zeros(len(batch), len(scores))
-        with torch.inference_mode():
+        with torch.no_grad():
             for number, (_, piece) in enumerate(tiling.pieces(batch)):
-                output = first_output(case.model, piece)
+                output = first_output(case.model, piece, case.seed)
                 for row, s in enumerate(scores):
                     w = weights[row][number]
                     if w.any():
@@ -135,9 +136,15 @@ def _weights(case: Case, where: slice, scores: Sequence[Score]) -> list[list[np.
     return [[s.at(n, t, voxels) for n, t in enumerate(case.tiling.tiles)] for s in scores]
 
 
-def first_output(model: Model, x: torch.Tensor) -> torch.Tensor:
-    """The network's output without a tape. It gets a copy: windows share voxels, which it may change in place."""
-    return first_tensor(model.network(feed(model, x).clone()))
+def first_output(model: Model, x: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    """The network's output without a tape. It gets a copy: windows share voxels, which it may change in place.
+
+    (Not in inference_mode: a table that the network makes and keeps must be good for training afterwards.)
+    """
+    import torch
+
+    with guest(model.network), passing(model.network, seed), torch.no_grad():
+        return first_tensor(model.network(feed(model, x).clone()))
 
 
 def _parameters(case: Case, m: QueryMethod) -> dict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect as python
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from ..errors import InputError
 from ..preparation import REPEATED, Prepared
 from ..volume import GEOMETRY, Source, Volume
 from .card import FROM_FILE, ModelCard
-from .loading import Model
+from .loading import Model, onnx_refusal
 from .output import MEANINGS, Part, agree, another, choose, look, meaning, named, pick, plainly, read_as, tells
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def bare(
 
 
 def runnable(network) -> torch.nn.Module:
-    """The network itself; an exported program as modules that take hooks.
+    """The network itself; an exported program as modules that take hooks, TorchScript in a module that takes some, a
+    compiled network as it was written.
 
     :raises InputError: for what is no network, or the bare graph of an exported program, which has no modules.
     """
@@ -64,11 +66,49 @@ def runnable(network) -> torch.nn.Module:
 
     if isinstance(network, torch.export.ExportedProgram):
         return torch.export.unflatten(network)
+    if isinstance(network, torch.jit.ScriptModule):
+        return as_module(network)
+    if isinstance(getattr(network, "_orig_mod", None), torch.nn.Module):
+        return runnable(network._orig_mod)
+    if is_onnx(network):
+        raise InputError(onnx_refusal(network if isinstance(network, str | os.PathLike) else "This"))
     if not isinstance(network, torch.nn.Module):
         raise InputError(f"{type(network).__name__} is no network: give a torch.nn.Module, or a Model of load_model.")
     if isinstance(network, torch.fx.GraphModule) and "eval" in vars(network):  # it raises NotImplementedError
         raise InputError("This is the bare graph of an exported program: give the ExportedProgram itself.")
     return network
+
+
+def is_onnx(given) -> bool:
+    """Whether this is an ONNX model: a ModelProto, a session of onnxruntime, or a path."""
+    if isinstance(given, str | os.PathLike):
+        return str(given).lower().endswith((".onnx", ".ort"))
+    return type(given).__module__.partition(".")[0] in ("onnx", "onnxruntime")
+
+
+def as_module(program: torch.jit.ScriptModule) -> torch.nn.Module:
+    """TorchScript, which takes no hooks, as the only child of a module of the program's name."""
+    import torch
+
+    class Program(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.program = program
+            self.training = getattr(program, "training", False)
+
+        def forward(self, *inputs, **named):
+            return self.program(*inputs, **named)
+
+    Program.__name__ = getattr(program, "original_name", "") or Program.__name__
+    return Program()
+
+
+def is_program(network: torch.nn.Module) -> bool:
+    """Whether the network came from torch.export or TorchScript: it may take no batch but the one that it was made for."""
+    import torch
+
+    exported = type(network).__name__ in ("UnflattenedModule", "InterpreterModule")
+    return exported or any(isinstance(child, torch.jit.ScriptModule) for child in network.children())
 
 
 def is_flat(network: torch.nn.Module) -> bool:
@@ -148,13 +188,12 @@ def draft(
             f"{type(network).__name__} gives an output of the shape {part.shape}, which is neither (batch, class) nor (batch, "
             "class, *spatial): wrap it in a module that gives its logits so."
         )
-    exported = type(network).__name__ in ("UnflattenedModule", "InterpreterModule")
     task = "classification" if len(part.shape) == 2 else "segmentation"
     card = ModelCard.model_validate(
         {
             "name": type(network).__name__,
             "task": task,
-            "network": {"architecture": FROM_FILE if exported else type(network).__name__},
+            "network": {"architecture": FROM_FILE if is_program(network) else type(network).__name__},
             "weights": {"file": "none"},
             "spatial": spatial,
             "input": {"channels": [{"name": name} for name in names]},

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import InputError
 from .cells import Arrangement, Cells, arrange
+from .guest import written_name
 from .places import Place, tensors
 from .tracing import Example, Made, first_tensor, trace
 
@@ -190,6 +191,7 @@ def _hooks(network: torch.nn.Module, see):
         return lambda module, _inputs, output: see(name, module, output)
 
     modules = [(n, m) for n, m in network.named_modules() if n and not isinstance(m, torch.jit.ScriptModule)]
+    modules = [(written_name(n), m) for n, m in modules if not n.endswith("_orig_mod")]
     handles = [module.register_forward_hook(hook(name)) for name, module in modules]
     return lambda: [handle.remove() for handle in handles]
 

@@ -106,6 +106,8 @@ def find_card(card: ModelCard | str | Path) -> tuple[ModelCard, Path | None]:
     if not path.is_file():
         known = f", or the name of a model that comes with MedXAI ({', '.join(zoo_cards())})" if zoo_cards() else ""
         raise InputError(f"{path}: there is no such model card; give the path of one (a .json file){known}.")
+    if path.suffix.lower() in (".onnx", ".ort"):
+        raise InputError(onnx_refusal(path))
     if path.suffix.lower() != ".json":
         inspect(path).refuse()
         raise InputError(
@@ -113,6 +115,14 @@ def find_card(card: ModelCard | str | Path) -> tuple[ModelCard, Path | None]:
             f"draft one with 'medxai card new {path}'."
         )
     return read_card(path), path.parent
+
+
+def onnx_refusal(what) -> str:
+    """What to do about an ONNX model."""
+    return (
+        f"{what}: this is an ONNX model, which holds no PyTorch network: export the network with torch.export instead, or turn "
+        "the file into a torch.nn.Module (onnx2torch.convert) and give that to explain()."
+    )
 
 
 def find_weights(card: ModelCard, folder: Path | None, weights: str | Path | None) -> Path:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from . import shapes
+from .guest import guest, passing
 from .places import RULES, Call, Place, Unseen, nowhere, origin, pointwise, same, tensors, thin, unknown
 
 if TYPE_CHECKING:
@@ -303,19 +303,6 @@ def _copied(network: torch.nn.Module) -> torch.nn.Module | None:
     return other
 
 
-@contextmanager
-def evaluating(network: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode, every module's own flag restored."""
-    flags = [(module, module.training) for module in network.modules() if module.training]
-    if flags:
-        network.eval()
-    try:
-        yield
-    finally:
-        for module, flag in flags:
-            module.training = flag
-
-
 def trace(network: torch.nn.Module, shape: Sequence[int], watch: Callable, x: Example = None):
     """One traced pass; ``watch(tracer, network)`` may register hooks on the network and gives the function that ends it.
 
@@ -361,7 +348,7 @@ def _traced(network: torch.nn.Module, shape: Sequence[int], watch: Callable, x: 
     x = torch.empty(tuple(shape), dtype=kind, device="meta") if x is None else x.detach().clone()
     done = watch(mode, network)
     try:
-        with evaluating(network), torch.no_grad(), torch.autocast(device.type, enabled=False), mode:
+        with guest(network), passing(network, 0), torch.no_grad(), torch.autocast(device.type, enabled=False), mode:
             output = network(mode.start(x))
     finally:
         done()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import torch
 from fixture_nets import Blob, model
 from torch import nn
 
+from MedXAILib.attribution.methods import METHODS, LayerMethod, QueryMethod
 from MedXAILib.errors import InputError
 from MedXAILib.explanation import explain
 from MedXAILib.models.loading import load_model
@@ -176,3 +179,78 @@ def test_a_network_that_is_a_program_is_explained_as_far_as_it_can_be(kind, tmp_
     else:
         ours, theirs = (explain(m, volume, yes, layers=["1"])[0] for m in (model(net), program))
         assert np.allclose(ours.volume.array, theirs.volume.array, atol=1e-6)
+
+
+class Small(nn.Module):
+    def __init__(self, dimensions: int):
+        super().__init__()
+        torch.manual_seed(0)
+        conv = (nn.Conv2d, nn.Conv3d)[dimensions - 2]
+        self.features = nn.Sequential(conv(1, 4, 3, 2, 1), nn.ReLU(), conv(4, 6, 3, 1, 1), nn.ReLU())
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(self.features(x).flatten(2).mean(2))
+
+
+def exported(net: nn.Module, dimensions: int, dynamic: bool):
+    x = torch.rand(1 + dynamic, 1, *(8,) * dimensions)
+    return torch.export.export(net, (x,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},) if dynamic else None)
+
+
+def saved(net: nn.Module, dimensions: int):
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.trace(net, torch.rand(1, 1, *(8,) * dimensions)), file)
+    return torch.jit.load(io.BytesIO(file.getvalue()))
+
+
+PROGRAMS = {
+    "exported": lambda net, d: exported(net, d, False),
+    "exported, any batch": lambda net, d: exported(net, d, True),
+    "scripted": lambda net, d: torch.jit.script(net),
+    "traced": lambda net, d: torch.jit.trace(net, torch.rand(1, 1, *(8,) * d)),
+    "traced, saved": saved,
+    "frozen": lambda net, d: torch.jit.freeze(torch.jit.script(net)),
+}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("kind", PROGRAMS)
+def test_every_method_on_a_program_ends_in_the_networks_own_map_or_in_one_sentence(kind, dimensions):
+    net = Small(dimensions).eval()
+    program = PROGRAMS[kind](net, dimensions)
+    x = torch.rand(3 if dimensions == 2 else 1, 1, *(8,) * dimensions)
+    refused = {}
+    for name, m in METHODS.items():
+        options = {"samples": 10, "superpixels": 4, "layers": ["features"] if isinstance(m, LayerMethod) else []}
+        try:
+            (found,) = explain(program, x, [1], [name], **options)
+        except InputError as error:
+            refused[name] = str(error)
+            continue
+        (expected,) = explain(net, x, [1], [name], **options)
+        largest = np.abs(expected.volume.array).max()
+        rounding = 1e-2 if isinstance(m, QueryMethod) else 1e-5  # differences of scores that are float32
+        assert largest and np.allclose(found.volume.array, expected.volume.array, atol=rounding * largest), name
+    assert all(s.endswith(".") and "\n" not in s for s in refused.values())
+    if kind.startswith("exported"):
+        assert set(refused) == {"segxrescam"} | ({"deeplift"} if kind == "exported" else set())
+        assert all("dynamic batch" in refused[name] for name in set(refused) & {"deeplift"})
+    else:
+        hidden = {"deeplift", "lrp", "guidedbackprop", "deconvnet"}
+        assert set(refused) == {n for n, m in METHODS.items() if isinstance(m, LayerMethod)} | hidden | {
+            "guidedgradcam"
+        }
+        assert "takes no hooks" in refused["gradcam"] and "no activation function" in refused["lrp"]
+
+
+def test_an_onnx_model_is_named_and_what_to_do(tmp_path):
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"\x08\x07\x12\x07pytorch")
+    session = type("InferenceSession", (), {"__module__": "onnxruntime.capi.onnxruntime_inference_collection"})()
+    for given in (path, str(path), session):
+        with pytest.raises(InputError, match=r"ONNX model.*torch\.export.*onnx2torch"):
+            explain(given, torch.rand(1, 1, 8, 8, 8))
+    with pytest.raises(InputError, match=r"net\.onnx: this is an ONNX model"):
+        load_model(path)

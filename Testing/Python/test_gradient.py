@@ -162,7 +162,9 @@ def test_smoothgrad_is_the_mean_gradient_under_noise(dimensions):
         noisy = as_batch(as_volume(x) + noise, dimensions).requires_grad_()
         total = total + as_volume(torch.autograd.grad(net(noisy)[:, 1].sum(), noisy)[0])
     close(run("smoothgrad", net, x, [1], samples=6, seed=3).values[0], total / 6)
-    close(explained(net, x, "smoothgrad", samples=6, seed=3), (total / 6).abs().amax(0), SINGLE)
+    each = x.split(1) if dimensions == 2 else [x]  # samples of a batch have each their own range, and the same draws
+    own = torch.cat([run("smoothgrad", net, one, [1], samples=6, seed=3).values[0] for one in each], 1)
+    close(explained(net, x, "smoothgrad", samples=6, seed=3), own.abs().amax(0), SINGLE)
     again, other = (run("smoothgrad", net, x, [1], samples=6, seed=seed).values[0] for seed in (3, 4))
     close(again, total / 6, 0)
     assert not torch.allclose(again, other)
@@ -222,9 +224,14 @@ def test_a_baseline_is_what_its_name_says(name, mm):
 
 
 def baselines_of(x: torch.Tensor) -> dict[str, torch.Tensor]:
-    """All of them as explain() must make them of a tensor: its voxels are 1 mm wide, and slices are not mixed."""
-    inside = foreground(as_volume(x).movedim(0, -1).numpy())
-    return {name: own_baseline(name, as_volume(x), inside, (int(x.ndim == 5), 1, 1)) for name in BASELINES}
+    """All of them as explain() must make them of a tensor: its voxels are 1 mm wide, and each sample has its own."""
+    parts = [as_volume(part) for part in (x.split(1) if x.ndim == 4 else [x])]
+    insides = [foreground(part.movedim(0, -1).numpy()) for part in parts]
+    mm = int(x.ndim == 5), 1, 1
+    return {
+        name: torch.cat([own_baseline(name, *pair, mm) for pair in zip(parts, insides, strict=True)], 1)
+        for name in BASELINES
+    }
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -377,7 +384,8 @@ def test_several_named_inputs_have_a_map_each(dimensions):
     pair, x = made(Pair, dimensions)
     channels, _ = made(Channels, dimensions)
     mr, pet = x[:, :1].clone(), x[:, 1:2].clone()
-    lowest = tuple(torch.full_like(v, float(v.min())) for v in (mr, pet))
+    own = tuple(range(1 if dimensions == 2 else 0, x.ndim))  # each sample of a batch has its own air
+    lowest = tuple(v.amin(own, keepdim=True).expand_as(v).clone() for v in (mr, pet))
     slopes = Saliency(pair).attribute((mr.requires_grad_(), pet.requires_grad_()), target=1)
     ways = IntegratedGradients(pair).attribute((mr, pet), lowest, target=1, n_steps=9, method="riemann_middle")
     expected = {("saliency", n): v for n, v in zip(("mr", "pet"), slopes, strict=True)}
@@ -414,3 +422,60 @@ def test_every_method_of_the_input_was_looked_at_here():
     looked_at = ["saliency", "gradxinput", "smoothgrad", "ig", "expgrad", "deeplift", "lrp"]
     looked_at += ["guidedbackprop", "deconvnet", "guidedgradcam"]
     assert set(looked_at) == {name for name, m in METHODS.items() if isinstance(m, InputMethod)}
+
+
+def test_an_error_of_completeness_is_explained_by_its_method():
+    """DeepLIFT and LRP have no samples; what they do not follow is what their sentences name."""
+
+    class Normed(Net):
+        def __init__(self, dimensions):
+            super().__init__(dimensions)
+            self.between = nn.GroupNorm(1, 4)
+
+    net, x = made(Normed, 2)
+    for samples in (3, 300):
+        (found,) = explain(net, x, [1], ["deeplift"], samples=samples, baseline="zero")
+        (said,) = [s for s in found.limits if "Completeness" in s]
+        assert "sample's own statistics" in said and "more --samples" not in said
+    (found,) = explain(net, x, [1], ["lrp"])
+    (said,) = [s for s in found.limits if "Relevance" in s]
+    assert "biases" in said and "sample's own statistics" in said
+
+
+class Strided(nn.Module):
+    """Two channels, four classes; nothing in it is a mean over the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 6, 3, 2, 1), nn.Tanh())
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x):
+        return self.head(self.features(x).mean((2, 3)))
+
+
+@pytest.mark.parametrize("name", [name for name, m in METHODS.items() if m.task != "segmentation"])
+def test_a_samples_map_is_its_own_whatever_its_batch(name):
+    """Of a bare network given a batch of arrays: baselines, noise, fills, superpixels and draws."""
+    torch.manual_seed(0)
+    net, x = Strided().double().eval(), torch.rand(3, 2, 16, 12, dtype=torch.float64)
+    x = x * torch.tensor([1, 5, 0.1]).reshape(3, 1, 1, 1) - torch.tensor([0, 2, 9.0]).reshape(3, 1, 1, 1)
+    options = {"slices": "all", "samples": 12, "superpixels": 5, "layers": ["features"]}
+    for base in BASELINES if METHODS[name].kind == "input" and METHODS[name].baseline else BASELINES[:1]:
+        (together,) = explain(net, x, [1], [name], baseline=base, **options)
+        for n in range(3):
+            (alone,) = explain(net, x[n : n + 1], [1], [name], baseline=base, **options)
+            close(together.volume.array[n], alone.volume.array[0], 1e-6)
+
+
+def test_slices_of_one_volume_share_its_air():
+    """It is the volume's least value, though a slice may have none; of a batch of arrays each has its own."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.Flatten(), nn.Linear(48, 2, bias=False))
+    array = (np.random.default_rng(0).random((2, 8, 6)) + [[[0]], [[5]]]).astype(np.float32)
+    (shared,) = explain(net, Volume(array, np.eye(4)), [1], ["ig"], samples=2)
+    (own,) = explain(net, torch.from_numpy(array[:, None]), [1], ["ig"], samples=2)
+    for found, air in ((shared, array.min()), (own, array.min((1, 2), keepdims=True))):
+        with torch.no_grad():
+            expected = net(torch.from_numpy(array - air)[:, None])[:, 1]
+        np.testing.assert_allclose(found.volume.array.sum((1, 2)), expected, rtol=1e-4)

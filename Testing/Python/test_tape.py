@@ -15,9 +15,11 @@ import torch
 from captum.attr import LayerGradCam
 from monai.networks.nets import DenseNet121, UNet, ViT
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from MedXAILib.attribution.cam import Feature, gradcam, mean_gradient
 from MedXAILib.attribution.tape import INPUT, TapeCache, record
+from MedXAILib.errors import InputError
 from MedXAILib.explanation import explain
 from MedXAILib.progress import Cancelled
 
@@ -529,3 +531,265 @@ def test_a_cache_that_nobody_holds_goes_with_its_graph():
     left = weakref.ref(cache), weakref.ref(tape), weakref.ref(tape.output)
     del cache, tape
     assert [reference() for reference in left] == [None, None, None]
+
+
+class Masked(nn.Linear):
+    def forward(self, x):
+        return nn.functional.linear(
+            x, self.weight * (torch.arange(self.weight.numel()) % 2).view_as(self.weight), self.bias
+        )
+
+
+class Flipped(nn.Linear):
+    def forward(self, x):
+        return super().forward(x.flip(1)) * 0.1
+
+
+class LowRank(nn.Module):
+    """LoRA: a linear layer, and beside it one of low rank."""
+
+    def __init__(self, *size: int):
+        super().__init__()
+        self.base, self.down, self.up = nn.Linear(*size), nn.Linear(size[0], 1, False), nn.Linear(1, size[1], False)
+
+    def forward(self, x):
+        return self.base(x) + self.up(self.down(x))
+
+
+class Reversal(torch.autograd.Function):
+    """The value stays, its gradient changes sign (domain-adversarial training)."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return -gradient
+
+
+class Reversed(nn.Linear):
+    def forward(self, x):
+        return super().forward(Reversal.apply(x))
+
+
+class Double(nn.Module):
+    def forward(self, weight):
+        return 2 * weight
+
+
+def parametrised(*size: int) -> nn.Module:
+    head = nn.Linear(*size)
+    nn.utils.parametrize.register_parametrization(head, "weight", Double())
+    return head
+
+
+def patched(*size: int) -> nn.Module:
+    head = nn.Linear(*size)
+    head.forward = lambda x: nn.functional.linear(x, head.weight.flip(1), head.bias)
+    return head
+
+
+def hooked(*size: int) -> nn.Module:
+    head = nn.Linear(*size)
+    head.register_forward_pre_hook(lambda _, given: (given[0] * torch.tensor([3.0, -1.0, 0.5]),))
+    head.register_forward_hook(lambda _, __, output: output.flip(1))
+    return head
+
+
+def fake_quantised(*size: int) -> nn.Module:
+    return torch.ao.nn.qat.Linear(*size, qconfig=torch.ao.quantization.get_default_qat_qconfig("fbgemm"))
+
+
+HEADS = {
+    "linear": nn.Linear,
+    "masked": Masked,
+    "flipped": Flipped,
+    "low rank": LowRank,
+    "gradient reversal": Reversed,
+    "parametrised": parametrised,
+    "spectral norm": lambda *size: nn.utils.parametrizations.spectral_norm(nn.Linear(*size)),
+    "old spectral norm": lambda *size: nn.utils.spectral_norm(nn.Linear(*size)),
+    "weight norm": lambda *size: nn.utils.parametrizations.weight_norm(nn.Linear(*size)),
+    "patched": patched,
+    "hooked": hooked,
+    "quantisation aware": fake_quantised,
+    "two": lambda *size: nn.Sequential(nn.Linear(size[0], 4), nn.Linear(4, size[1])),
+    "corner": None,  # pools a corner of the features alone
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize("kind", HEADS)
+def test_whatever_a_head_does_to_its_weights_the_gradient_is_autograds(kind, constant):
+    torch.manual_seed(3)
+    head = (HEADS[kind] or nn.Linear)(3, 2)
+    pool = nn.AvgPool2d(3) if kind == "corner" else nn.AdaptiveAvgPool2d(1)
+    net, x = nn.Sequential(nn.Conv2d(1, 3, 2), pool, nn.Flatten(), head).eval(), torch.rand(2, 1, 6, 6)
+    x = torch.ones_like(x) if constant else x
+    for index in (0, 1):
+        expected = slope(net, 0, x, lambda output, n=index: output[:, n])
+        found = record(net, x, ["0"]).gradients(lambda output, n=index: output[:, n])["0"]
+        assert expected.any() and torch.allclose(found, expected, atol=1e-7, rtol=1e-5)
+
+
+class Cut(nn.Module):
+    """The way from the layers to the score is cut, or not, in one of many ways."""
+
+    def __init__(self, how: str):
+        super().__init__()
+        torch.manual_seed(0)
+        self.how, self.head = how, nn.Linear(4, 3)
+        self.block = nn.Sequential(nn.Conv3d(1, 3, 3, 2, 1), nn.ReLU(), nn.Conv3d(3, 4, 3, padding=1), nn.ReLU())
+        if how == "quantised":
+            self.head = torch.ao.quantization.quantize_dynamic(nn.Sequential(self.head), {nn.Linear}, torch.qint8)[0]
+
+    def forward(self, x):
+        if self.how == "inference_mode":
+            with torch.inference_mode():
+                return self.head(self.block(x).mean((2, 3, 4)))
+        if "checkpoint" in self.how:
+            z = checkpoint(self.block, x, use_reentrant=self.how.startswith("re-entrant"))
+        else:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self.how != "no_grad"):
+                z = self.block(x)
+        z = {"detach": z.detach, "data": lambda: z.data, "numpy": lambda: torch.from_numpy(z.detach().numpy())}.get(
+            self.how, lambda: z
+        )()
+        z = {"round": lambda: (100 * z).round(), "sign": lambda: (z - 0.1).sign(), "floor": lambda: 100 * z // 1}.get(
+            self.how, lambda: z
+        )()
+        output = self.head(z.mean((2, 3, 4)))
+        return nn.functional.one_hot(output.argmax(1), 3).float() if self.how == "argmax" else output
+
+
+CUTS = (
+    "no_grad",
+    "inference_mode",
+    "re-entrant checkpoint",
+    "detach",
+    "data",
+    "numpy",
+    "quantised",
+    "round",
+    "sign",
+    "floor",
+)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("how", CUTS)
+def test_a_gradient_that_cannot_come_through_is_a_sentence_and_the_other_methods_go_on(how):
+    net, x, said = Cut(how).eval(), torch.rand(1, 1, 8, 8, 8), []
+    for method in ("gradcam", "saliency", "ig", "guidedbackprop"):
+        with pytest.raises(
+            InputError, match=r"^No gradient .*(block|head|use_reentrant|floor).*occlusion, rise, lime or shap\.$"
+        ):
+            explain(net, x, [1], [method], ["block.2"])
+    found = explain(net, x, [1], ["all"], ["block.2"], samples=20, superpixels=4, say=said.append)
+    assert {a.method for a in found} >= {"eigencam", "scorecam", "ablationcam", "occlusion", "lime", "rise", "shap"}
+    assert not {a.method for a in found} & {"gradcam", "hirescam", "saliency", "smoothgrad", "ig", "deeplift"}
+    assert sum("No gradient" in sentence for sentence in said) >= 12 and all("\n" not in sentence for sentence in said)
+    assert {a.method: a for a in found}["occlusion"].volume.array.any()
+
+
+def test_a_network_made_under_inference_mode_has_no_gradient():
+    with torch.inference_mode():
+        net = Cut("").eval()
+    for method in ("gradcam", "saliency"):
+        with pytest.raises(InputError, match=r"^No gradient .* made under torch\.inference_mode"):
+            explain(net, torch.rand(1, 1, 8, 8, 8), [1], [method], ["block.2"])
+    assert explain(net, torch.rand(1, 1, 8, 8, 8), [1], ["occlusion"])[0].volume.array.any()
+
+
+@pytest.mark.parametrize("layer", ["block", "block.0", "block.1", "block.2", INPUT])
+@pytest.mark.parametrize("method", ["gradcam", "hirescam", "saliency", "lrp", "deeplift", "guidedbackprop"])
+def test_a_checkpoint_that_is_not_re_entrant_changes_nothing(method, layer):
+    x, layers = torch.rand(1, 1, 8, 8, 8), [] if layer == INPUT else [layer]
+    expected, found = (explain(Cut(how).eval(), x, [1], [method], layers)[0] for how in ("", "a checkpoint"))
+    assert expected.volume.array.any() and np.array_equal(found.volume.array, expected.volume.array)
+    outside = (record(Cut(how).train(), x, [layer]).gradients(lambda y: y[:, 0])[layer] for how in ("", "a checkpoint"))
+    assert torch.equal(*outside), "also where the pass back comes later"
+
+
+class Aside(nn.Module):
+    """A layer beside the way to the score; behind ``dead`` nothing is ever above 0; ``apart`` is detached."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.c, self.aside, self.apart = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 2, 3), nn.Conv2d(1, 4, 3)
+        self.dead, self.head = nn.Conv2d(1, 4, 3), nn.Linear(4, 2)
+
+    def forward(self, x):
+        z = self.c(x).relu()
+        dead = (self.dead(x) - 100).relu()
+        return {"out": self.head((z + dead + self.apart(x).detach()).mean((2, 3))), "aside": self.aside(z)}
+
+
+def test_unused_cut_and_dead_layers_are_told_apart():
+    net, x = Aside().eval(), torch.rand(1, 1, 12, 12)
+    with pytest.raises(InputError, match="does not depend on the layer aside"):
+        record(net, x, ["aside"]).gradients(lambda y: y[:, 0])
+    with pytest.raises(InputError, match="does not depend on the layer aside"):
+        explain(net, x, [0], layers=["aside"])
+    tape = record(net, x, ["aside", "c", "apart", "dead"])
+    found = tape.gradients(lambda y: y[:, 0])
+    assert [name for name in found if found[name].any()] == ["c"] and "does not depend" in tape.unused("aside")
+    tape.check("c"), tape.check("aside"), tape.check("dead")
+    with pytest.raises(InputError, match="No gradient .* comes to the layer apart"):
+        tape.check("apart")
+    one, other = explain(net, x, [0], layers=["c", "aside"])
+    assert one.volume.array.any() and not other.volume.array.any()
+    assert any("does not depend" in s for s in other.limits) and not any("does not depend" in s for s in one.limits)
+    assert not any("map is empty" in s for s in other.limits)
+    (dead,) = explain(net, x, [0], layers=["dead"])
+    assert any("map is empty" in s for s in dead.limits)
+
+
+def test_an_input_that_the_output_does_not_use_is_a_sentence():
+    class Deaf(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.c, self.head = nn.Conv2d(1, 4, 3), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.head(torch.ones(len(x), 4) + 0 * len(self.c(x)))
+
+    net, x = Deaf().eval(), torch.rand(1, 1, 8, 8)
+    with pytest.raises(InputError, match="does not depend on its input"):
+        explain(net, x, [0], ["saliency"])
+    named = Modalities().eval()
+    named.forward = lambda mr, pet: named.head(named.one(mr).mean((2, 3)))
+    inputs = {"mr": torch.randn(1, 1, 8, 8), "pet": torch.randn(1, 1, 8, 8)}
+    found = record(named, inputs, [f"{INPUT}.mr", f"{INPUT}.pet"]).gradients(lambda y: y[:, 0])
+    assert found[f"{INPUT}.mr"].any() and not found[f"{INPUT}.pet"].any()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_a_network_that_is_quantised_throughout_has_activations_and_no_gradient():
+    quantisation = torch.ao.quantization
+
+    class Quantised(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.start, self.end = quantisation.QuantStub(), quantisation.DeQuantStub()
+            self.one, self.two, self.head = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 6, 3, 2), nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.end(self.head(self.two(self.one(self.start(x)).relu()).mean((2, 3))))
+
+    net, x, said = Quantised().eval(), torch.rand(2, 1, 16, 16), []
+    net.qconfig = quantisation.get_default_qconfig("fbgemm")
+    quantisation.prepare(net, inplace=True)
+    net(x)
+    quantisation.convert(net, inplace=True)
+    for layer in ("one", "two"):
+        with pytest.raises(InputError, match=f"^No gradient .* comes to the layer {layer}, it is lost"):
+            record(net, x, [layer]).gradients(lambda y: y[:, 1])
+    assert torch.equal(record(net, x, ["two"]).activations["two"], net.two(net.one(net.start(x)).relu()).dequantize())
+    found = {a.method: a for a in explain(net, x, [1], ["all"], samples=8, superpixels=4, say=said.append)}
+    assert {"occlusion", "lime", "rise", "shap"} <= set(found) and not {"gradcam", "saliency", "ig"} & set(found)
+    assert found["occlusion"].volume.array.any() and sum("No gradient" in s for s in said) >= 8

@@ -127,3 +127,36 @@ def test_windows_of_a_class_score_are_explained_too():
     (found,) = explain(net, x, [1], ["saliency"], windows=WINDOW)
     planes = np.flatnonzero(found.volume.array.any((1, 2)))
     assert planes.min() >= 16 * strongest and planes.max() < 16 * strongest + 32
+
+
+class Patches(nn.Module):
+    """Cells of 4 voxels that see nothing of each other: the padding behind a volume changes no cell in it."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(5)
+        self.down = nn.Sequential(nn.Conv3d(1, 4, 2, 2), nn.ReLU(), nn.Conv3d(4, 6, 2, 2), nn.ReLU())
+        self.head = nn.ConvTranspose3d(6, 2, 4, 4)
+        for parameter in self.parameters():
+            parameter.data.abs_()
+        self.head.weight.data[:, 1] += 0.3 * torch.randn_like(self.head.weight[:, 1]) + 0.1
+
+    def forward(self, x):
+        return self.head(self.down(x))
+
+
+@pytest.mark.parametrize(
+    ("method", "window"),
+    [
+        *((m, w) for m in (*METHODS_OF_LAYERS, "scorecam") for w in ((8, 12, 16), (16, 16, 16), (8, 32, 16))),
+        *((m, (8, 8, 8)) for m in METHODS_OF_LAYERS if m != "segxrescam"),  # whose own windows differ then
+    ],
+)
+def test_the_padding_of_a_small_volume_takes_no_part(method, window):
+    """Raw values too are those of the volume by itself, however far the window reaches beyond it."""
+    net, x = Patches().double().eval(), torch.rand(1, 1, 8, 12, 16, dtype=torch.float64)
+    (whole,) = explain(net, x, [1], [method], ["down"])
+    (padded,) = explain(net, x, [1], [method], ["down"], windows=window)
+    found = padded.volume.array[:2, :3, :4]
+    assert whole.volume.array.any()
+    np.testing.assert_allclose(found, whole.volume.array, atol=1e-6 * np.abs(whole.volume.array).max())

@@ -1,0 +1,339 @@
+"""Somebody else's network, used and left as it was.
+
+Everything that runs the user's network does so as a :func:`guest`, and each pass inside :func:`passing`.
+
+What can be promised to who uses the same network in another thread meanwhile: the hooks of this library see its own
+thread alone (:func:`mine`), modes and ``requires_grad`` are touched only where they must be, and what is put back is put
+back entry by entry. A network in evaluation mode whose parameters are frozen may therefore infer in other threads at any
+time; one that is being trained may not. Explanations themselves wait for each other.
+"""
+
+from __future__ import annotations
+
+import operator
+import random
+import sys
+import threading
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+COPIED = 1 << 22
+"""Bytes of parameters up to which a network works on copies of them. A larger network that changes its weights in place
+in ``forward`` (one that binds new ones is no problem) leaves them as an ordinary pass does."""
+CONTAINERS = (dict, OrderedDict, defaultdict, list, set)
+
+_lock = threading.RLock()  # one for all networks: torch's random state and its compiler's stance belong to the process
+
+
+@dataclass(eq=False)
+class _Host:
+    """A network in use.
+
+    :ivar weights: its own parameters and buffers.
+    :ivar keeps: what its modules keep beside what torch's own do; ``caches``: (container, copy) of the dicts, lists and sets
+        among it.
+    """
+
+    network: torch.nn.Module
+    weights: list
+    keeps: list
+    caches: list[tuple]
+    ran: bool = False
+    random: bool = False
+
+    def is_of(self, network: torch.nn.Module) -> bool:
+        return network is self.network or network._modules is self.network._modules
+
+
+_hosts: list[_Host] = []
+
+
+@contextmanager
+def guest(network: torch.nn.Module) -> Iterator[None]:
+    """The network in evaluation mode, without gradients of parameters, compiler and checkpoints, for this thread alone.
+
+    Afterwards, also after an error, it is as it was: parameters, buffers, ``requires_grad``, ``.grad``, hooks, modes and
+    every attribute of every module. Dicts, lists and sets that a network keeps (caches) hold what its first pass left in
+    them. May be entered again inside.
+
+    :raises InputError: for a network with lazy modules that never ran: its weights do not exist yet.
+    """
+    with _lock:
+        if any(host.is_of(network) for host in _hosts):
+            yield
+            return
+        modules = list(network.modules())
+        parameters = list({p: None for m in modules for p in m._parameters.values() if p is not None})
+        _refuse_lazy(network, parameters)
+        with ExitStack() as stack:
+            for context in (_ordinary_passes(modules), _frozen(parameters), _put_back(network, modules)):
+                stack.enter_context(context)
+            stack.enter_context(_eval_mode(network, modules))
+            yield
+
+
+def _refuse_lazy(network: torch.nn.Module, parameters: list) -> None:
+    import torch
+
+    if any(torch.nn.parameter.is_lazy(parameter) for parameter in parameters):
+        raise InputError(
+            f"{type(network).__name__} has lazy modules, whose weights do not exist before its first pass: run it once on an "
+            "input, or load its weights."
+        )
+
+
+def weights_of(network: torch.nn.Module) -> list:
+    """A network's own parameters and buffers, not those that stand in for them meanwhile."""
+    host = next((host for host in _hosts if host.is_of(network)), None)
+    return host.weights if host else [*network.parameters(), *network.buffers()]
+
+
+def written_name(module: str) -> str:
+    """A module's name without the modules that torch.compile puts around others."""
+    return module.replace("._orig_mod", "").replace("_orig_mod.", "")
+
+
+def mine(hook: Callable) -> Callable:
+    """A hook for the passes of this thread: somebody may use the network in another one meanwhile."""
+    me = threading.get_ident()
+    return lambda *given: hook(*given) if threading.get_ident() == me else None
+
+
+@dataclass
+class Draws:
+    """:ivar random: whether random numbers were drawn."""
+
+    random: bool = False
+
+
+@contextmanager
+def passing(network: torch.nn.Module, seed: int) -> Iterator[Draws]:
+    """One pass of a network, as its guest: its random numbers come from the seed. (A network whose first pass drew none
+    is not asked again; what it may draw later comes from a seed all the same.)"""
+    host = next(host for host in _hosts if host.is_of(network))
+    if host.ran and not host.random:
+        yield Draws()
+        return
+    with seeded(seed, host.keeps) as draws:
+        yield draws
+    host.random |= draws.random
+    if not host.ran:
+        host.ran, host.caches[:] = True, _caches(host.keeps)
+
+
+@contextmanager
+def seeded(seed: int, keeps: Iterable = ()) -> Iterator[Draws]:
+    """Random numbers of torch, NumPy and Python, and of generators among ``keeps``, from a seed; afterwards their states
+    are what they were, to the bit."""
+    streams = [*_common_streams(), *(stream for value in keeps if (stream := _stream(value)))]
+    before, draws = [stream.get() for stream in streams], Draws()
+    for stream in streams:
+        stream.seed(seed)
+    fresh = [stream.get() for stream in streams]
+    try:
+        yield draws
+    finally:
+        draws.random = not _same(fresh, [stream.get() for stream in streams])
+        for stream, state in zip(streams, before, strict=True):
+            stream.set(state)
+
+
+class _Stream(NamedTuple):
+    """Where random numbers come from."""
+
+    get: Callable
+    set: Callable
+    seed: Callable
+
+
+def _common_streams() -> list[_Stream]:
+    """Those of the process."""
+    import torch
+
+    generators = (torch.default_generator, *(torch.cuda.default_generators if torch.cuda.is_initialized() else ()))
+    return [*map(_stream, generators), _legacy(np.random), _Stream(random.getstate, random.setstate, random.seed)]
+
+
+def _legacy(stream) -> _Stream:
+    return _Stream(stream.get_state, stream.set_state, lambda seed: stream.seed(seed % (1 << 32)))
+
+
+def _stream(value) -> _Stream | None:
+    """A generator of torch, NumPy or Python; None for anything else."""
+    import torch
+
+    if isinstance(value, torch.Generator):
+        return _Stream(value.get_state, value.set_state, value.manual_seed)
+    if isinstance(value, random.Random):
+        return _Stream(value.getstate, value.setstate, value.seed)
+    if isinstance(value, np.random.RandomState):
+        return _legacy(value)
+    if isinstance(value, np.random.Generator):
+        bits = value.bit_generator
+        put = partial(setattr, bits, "state")
+        return _Stream(lambda: bits.state, put, lambda seed: put(type(bits)(seed % (1 << 32)).state))
+    return None
+
+
+def _same(one, other) -> bool:
+    """Equal states: tensors, arrays and numbers in lists, tuples and dicts."""
+    if isinstance(one, dict):
+        return _same(list(one.values()), list(other.values()))
+    if isinstance(one, list | tuple) and any(not isinstance(value, int | float | None) for value in one):
+        return all(map(_same, one, other))
+    return bool(one.equal(other)) if hasattr(one, "equal") else np.array_equal(one, other)
+
+
+@contextmanager
+def _ordinary_passes(modules: list) -> Iterator[None]:
+    """What was compiled runs as it was written, and nothing is compiled; what a block under a checkpoint computes is kept,
+    not computed again on the way backwards, where hooks and rules would be missing; recurrent layers do without cuDNN,
+    which gives gradients in training mode only."""
+    import torch
+
+    with ExitStack() as stack:
+        if any(isinstance(module, torch.nn.RNNBase) for module in modules):
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        if "torch._dynamo" in sys.modules:  # else nothing was compiled
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        checkpoints = sys.modules.get("torch.utils.checkpoint")
+        if (keeping := getattr(checkpoints, "_checkpoint_hook", None)) is not None:
+            me = threading.get_ident()
+            checkpoints._checkpoint_hook = lambda *given: (
+                nullcontext() if threading.get_ident() == me else keeping(*given)
+            )
+            stack.callback(setattr, checkpoints, "_checkpoint_hook", keeping)
+        yield
+
+
+@contextmanager
+def _eval_mode(network: torch.nn.Module, modules: list) -> Iterator[None]:
+    """Evaluation mode, every module's own flag restored; nothing is touched where it is on already."""
+    flags = [(module, module.training) for module in modules if hasattr(module, "training")]
+    if any(flag for _, flag in flags):
+        network.eval()
+    try:
+        yield
+    finally:
+        for module, flag in flags:
+            if module.training != flag:
+                module.training = flag
+
+
+@contextmanager
+def _frozen(parameters: list) -> Iterator[None]:
+    """Parameters without gradients, restored afterwards: a recurrent network goes on using its own, not their stand-ins.
+    (Those made under inference_mode, and a copied program's, have no flag to change.)"""
+    thawed = [p for p in parameters if p.requires_grad and p.is_leaf and not p.is_inference()]
+    for parameter in thawed:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in thawed:
+            parameter.requires_grad_(True)
+
+
+@contextmanager
+def _put_back(network: torch.nn.Module, modules: list) -> Iterator[None]:
+    """Whatever passes do to the modules is undone. They work on stand-ins for parameters and buffers, which a tape may go
+    on using."""
+    import torch
+
+    programs = [m for m in modules if isinstance(m, torch.jit.ScriptModule)]
+    states = [vars(m) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
+    plain = vars(torch.nn.Module())
+    groups = [name for name, value in plain.items() if type(value) in CONTAINERS]
+    own = [state[name] for state in states for name in groups if name in state]
+    others = [value for state in states for name, value in state.items() if name not in plain]
+    kept = [(group, group.copy() if group else {}) for group in (*states, *own)]
+    outside = [(t, t.detach().clone()) for m in programs for t in (*m.parameters(), *m.buffers())]
+    weights = [*network.parameters(), *network.buffers()]
+    _hosts.append(_Host(network, weights, others, _caches(others)))
+    try:
+        _stand_in(states)
+        with seeded(0, others):
+            yield
+    finally:
+        with torch.no_grad():
+            for tensor, before in outside:
+                if not torch.equal(tensor, before):
+                    tensor.copy_(before)
+        for container, before in (*kept, *_hosts.pop().caches):
+            if container or before:
+                _reset(container, before)
+
+
+def _stand_in(states: list[dict]) -> None:
+    """Other tensors in place of a network's own: copies of buffers and of few parameters, else others on the same memory."""
+    import torch
+
+    parameters = {p: None for state in states for p in state["_parameters"].values() if type(p) is torch.nn.Parameter}
+    few = sum(p.numel() * p.element_size() for p in parameters) <= COPIED
+    instead: dict = {}
+    for parameter in parameters:
+        if not parameter.is_inference():
+            data = parameter.detach().clone() if few else parameter.detach()
+            instead[parameter] = torch.nn.Parameter(data, requires_grad=False)
+    for state in states:
+        for buffer in state["_buffers"].values():
+            if type(buffer) is torch.Tensor and buffer not in instead:
+                instead[buffer] = buffer.detach().clone()
+        for group in (state["_parameters"], state["_buffers"]):
+            group.update({name: instead[tensor] for name, tensor in group.items() if tensor in instead})
+
+
+def _caches(values: list) -> list[tuple]:
+    """(container, copy) of the dicts, lists and sets among values, and inside of these."""
+    found, waiting, seen = [], list(values), set()
+    while waiting:
+        value = waiting.pop()
+        if type(value) not in CONTAINERS or id(value) in seen:
+            continue
+        seen.add(id(value))
+        inside = list(value.values()) if isinstance(value, dict) else list(value)
+        waiting.extend(inside)
+        copied = value.copy()
+        if isinstance(value, dict):
+            copied.update({key: _bare(item) for key, item in value.items()})
+        elif isinstance(value, list):
+            copied[:] = [_bare(item) for item in value]
+        found.append((value, copied))
+    return found
+
+
+def _bare(value):
+    """A tensor without the graph of the pass that made it; anything else as it is."""
+    import torch
+
+    if isinstance(value, torch.Tensor) and value.grad_fn is not None:
+        return value.detach()
+    return tuple(_bare(item) for item in value) if type(value) is tuple else value
+
+
+def _reset(container, before) -> None:
+    """The content of a dict, list or set as it was; never empty in between, for another thread may look at it."""
+    if isinstance(container, dict):
+        if container.keys() == before.keys() and all(map(operator.is_, container.values(), before.values())):
+            return
+        for key in [key for key in container if key not in before]:
+            del container[key]
+        for key, value in before.items():
+            if key not in container or container[key] is not value:
+                container[key] = value
+    elif isinstance(container, list):
+        container[:] = before
+    elif container != before:
+        container.intersection_update(before)
+        container.update(before)
