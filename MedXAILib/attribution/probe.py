@@ -31,6 +31,8 @@ BLURS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 slowly than twice as wide, where neighbouring places look alike."""
 SHIFT = 2
 LEAST_CELLS = 8
+LONG = 5
+"""Cells along an axis from which on a place can be told to be wrong along it."""
 MOST_CELLS = 32
 """Along an axis, of grids of more than its cube: the middle ones are compared."""
 ROLLS = 24
@@ -181,14 +183,25 @@ def compare(ratio: np.ndarray, code: np.ndarray, any_orientation: bool = False) 
             fits, chance = _fits(*_band(ratio, code, blur, slow))
             turned = [key for key in fits if not key[2]]
             best = max(turned, key=fits.get) if any_orientation else (tuple(range(ratio.ndim)), (), 0)
-            others = [fit for key, fit in fits.items() if key != best and not (any_orientation and key[2])]
-            fit, other = fits[best], max(others, default=0.0)
+            others = [key for key in fits if key != best and not (any_orientation and key[2])]
+            rival = max(others, key=fits.get, default=best)
+            fit, other = fits[best], fits[rival]
             apart = (np.arctanh(min(fit, 0.999)) - np.arctanh(min(other, 0.999))) / chance
-            found.append((apart, Verdict(_verdict(fit, other, apart), *best[:2], fit, other)))
+            what = _verdict(fit, other, apart)
+            if what == CONTRADICTED and min((ratio.shape[a] for a in _moved(rival)), default=0) < LONG:
+                what = UNCLEAR
+            found.append((apart, Verdict(what, *best[:2], fit, other)))
     said = {verdict.what for _, verdict in found} - {UNCLEAR}
     if len(said) != 1:
         return max(found, key=lambda row: row[0])[1]._replace(what=UNCLEAR)
     return max((row for row in found if row[1].what in said), key=lambda row: abs(row[0]))[1]
+
+
+def _moved(place: tuple) -> set[int]:
+    """The axes along which a place differs from the traced one."""
+    axes, flips, shift = place
+    exchanged = {axis for n, axis in enumerate(axes) if n != axis}
+    return exchanged | set(flips) | ({shift[0]} if shift else set())
 
 
 def _verdict(fit: float, other: float, apart: float) -> str:
