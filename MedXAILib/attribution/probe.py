@@ -115,9 +115,10 @@ def judge(answers: Answers, layer: Layer, at_rest: torch.Tensor) -> Verdict:
 
     :param at_rest: the layer's activation for the input as it is, (1, ...).
     """
+    nothing = Verdict(UNCLEAR, tuple(range(len(layer.shape) - 1)), (), 0.0, 0.0)
+    if any(found[layer.name].shape != at_rest.shape for found in (answers.on, answers.off)):
+        return nothing  # the signal changed what the network looks at
     ratio, strength = _ratio(answers, layer, at_rest)
-    as_traced = tuple(range(ratio.ndim))
-    nothing = Verdict(UNCLEAR, as_traced, (), 0.0, 0.0)
     if ratio.size < LEAST_CELLS or (strength > 0).mean() < 0.2:
         return nothing
     code = at_cells(answers.code, layer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,8 @@ class Placing:
     def ask(self, progress: Progress) -> None:
         """The two passes; before the recorded one, so that they do not stand beside its graph."""
         if self.asked:
-            self.answers = ask(self.model.network, feed(self.model, self.piece), self.asked, progress)
+            with suppress(RuntimeError, ValueError, IndexError, AssertionError):  # it may refuse an input that is changed
+                self.answers = ask(self.model.network, feed(self.model, self.piece), self.asked, progress)
 
     def settle(self, tiling: Tiling, tapes: TapeCache, progress: Progress) -> None:
         """Judge the answers."""
@@ -94,10 +96,10 @@ class Placing:
             "place-found",
             f"The operator {layer.hidden} hides where the cells lie: their place was found by the network's own answers.",
         )
-        return replace(_read(layer, verdict), doubt=found)
+        return replace(read(layer, verdict), doubt=found)
 
 
-def _read(layer: Layer, verdict: Verdict) -> Layer:
+def read(layer: Layer, verdict: Verdict) -> Layer:
     """A layer whose grid is read in another orientation."""
     if not verdict.flips and list(verdict.axes) == sorted(verdict.axes):
         return layer

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .places import varies
+
 if TYPE_CHECKING:
     import torch
 
     from .places import Place
 
-NEAR = 1.0
+NEAR = 0.7
 """Cells of an even grid may lie so far, in cells, from the middle of what they see."""
 SAME = 1e-3
 """Coordinates nearer than this, in parts of a cell, are the same."""
@@ -139,14 +141,14 @@ def arrange(place: Place, sizes: tuple[int, ...], voxels: Sequence[int]) -> tupl
         return None
     batch, channel = axes
     if channel is not None:
-        at, grid = ([_over_channels(t, channel) for t in lines] for lines in (at, grid))
-        if any(t is None for t in (*at, *grid)):
+        at, grid = [t.nanmean(channel, keepdim=True) for t in at], [_over_channels(t, channel) for t in grid]
+        if any(t is None for t in grid):
             return None  # its channels lie at different places
-    carriers = [axis for axis in range(len(sizes)) if any(t.shape[axis] > 1 for t in at)]
+    carriers = [axis for axis in range(len(sizes)) if any(t.shape[axis] > 1 for t in grid)]
     if not carriers:
         return None
     field, seen = place.field[1:], place.seen[1:]
-    rows = _rows(at, grid, carriers, sizes, field, voxels)
+    rows = _rows(at, grid, carriers, sizes, field, seen, voxels)
     if rows is None:
         return _scattered(at, grid, field, seen, sizes, voxels, carriers, batch, channel)
     stride, offset, axes, turned, exact = zip(*rows, strict=True)
@@ -175,34 +177,37 @@ def _batch_and_channel(sizes, grid, dimensions: int) -> tuple[int | None, int | 
 
 def _channels_lie_together(grid, axis: int) -> bool:
     """Whether an axis along which places vary holds channels all the same: neighbours merged into one cell."""
-    return any(t.shape[axis] > 1 for t in grid) and all(_over_channels(t, axis) is not None for t in grid)
+    shared = [t for t in grid if t.shape[axis] > 1 and t.numel() > t.shape[axis]]  # else it is an axis of the grid itself
+    return bool(shared) and all(_over_channels(t, axis) is not None for t in grid)
 
 
 def _over_channels(t: torch.Tensor, channel: int) -> torch.Tensor | None:
-    """Coordinates of all channels together; None where these lie further apart than two cells."""
+    """Coordinates of all channels together; None where these lie far apart, but at a seam (of a roll, for instance)."""
     if t.shape[channel] == 1:
         return t
     apart = t.nan_to_num(-math.inf).amax(channel) - t.nan_to_num(math.inf).amin(channel)
-    steps = [t.diff(dim=axis).abs().flatten() for axis in range(t.ndim) if axis != channel and t.shape[axis] > 1]
-    pitch = max((float(s.nanmedian()) for s in steps), default=0.0)
-    if float(apart.max()) > 2 * max(pitch, 1.0):
-        return None
+    if apart.numel() > 1:  # else the input is one cell long
+        steps = [t.diff(dim=axis).abs().flatten() for axis in range(t.ndim) if axis != channel and t.shape[axis] > 1]
+        known = t[~t.isnan()]
+        far = max(2.0, *(2 * float(s.nanmedian()) for s in steps), float(known.max() - known.min()) / 4)
+        if float((apart <= far).double().mean()) <= 0.5:
+            return None
     return t.nanmean(channel, keepdim=True)
 
 
-def _rows(at, grid, carriers, sizes, field, voxels) -> list | None:
+def _rows(at, grid, carriers, sizes, field, seen, voxels) -> list | None:
     """(stride, offset, tensor axis, backwards, exact) for each axis of the input, where each axis of the tensor runs along
     one axis of the input in even steps; None otherwise."""
     found, used = [], []
     for c, n in enumerate(voxels):
-        mine = [axis for axis in carriers if at[c].shape[axis] > 1]
+        mine = [axis for axis in carriers if grid[c].shape[axis] > 1 or at[c].shape[axis] > 1]
         if len(mine) > 1:
             return None
         if not mine:
             found.append((float(n), float(at[c].flatten()[0]), None, False, True))
             continue
         used += mine
-        row = _even(at[c].flatten(), grid[c].flatten(), field[c], n)
+        row = _even(at[c].expand_as(grid[c]).flatten(), grid[c].flatten(), field[c], seen[c], n)
         if row is None:
             return None
         stride, offset, exact = row
@@ -213,13 +218,16 @@ def _rows(at, grid, carriers, sizes, field, voxels) -> list | None:
     return found if sorted(used) == sorted(carriers) else None
 
 
-def _even(at: torch.Tensor, grid: torch.Tensor, field: float, voxels: int) -> tuple[float, float, bool] | None:
+def _even(at: torch.Tensor, grid: torch.Tensor, field: float, seen, voxels: int) -> tuple[float, float, bool] | None:
     """(stride, offset, exact) of cells in even steps; None where there are none such near by."""
     import torch
 
     for line in (grid, at):
-        if line.isnan().any() or at.isnan().any():
+        if line.isnan().any():
             return None
+        steps = line.diff()
+        if not ((steps >= 0).all() or (steps <= 0).all()):
+            continue
         n = len(line)
         trim = n // 4
         stride = float(line[n - 1 - trim] - line[trim]) / (n - 1 - 2 * trim)
@@ -227,12 +235,25 @@ def _even(at: torch.Tensor, grid: torch.Tensor, field: float, voxels: int) -> tu
             continue
         offset = float((line - stride * torch.arange(n)).median())
         even = offset + stride * torch.arange(n, dtype=torch.float64)
-        inside = (at - field / 2 > 0) & (at + field / 2 < voxels - 1)
+        inside = _sees_no_border(at, even, field, _borders(seen, voxels, abs(stride)))
         reach = torch.where(inside, NEAR * abs(stride), max(NEAR * abs(stride), field / 2)) + 1e-9
-        if bool(((even - at).abs() <= reach).all()):
+        if bool(((even - at).abs() <= reach)[~at.isnan()].all()):
             exact = bool(((even - line).abs() <= 0.05 * abs(stride)).all())
             return _round(stride), _round(offset), exact
     return None
+
+
+def _borders(seen: tuple[float, float], voxels: int, stride: float) -> tuple[float, float]:
+    """The first and the last voxel of the input, but for a rest of less than a cell that strides leave out."""
+    low, high = seen
+    return (low if low < stride else 0.0), (high if voxels - 1 - high < stride else voxels - 1.0)
+
+
+def _sees_no_border(at: torch.Tensor, grid: torch.Tensor, field: float, borders: tuple[float, float]) -> torch.Tensor:
+    """Whether what an element sees ends before the border of the input: as far beyond its middle ``at`` as the kernel, which
+    has its own in ``grid`` and may hang over an edge, ends before it."""
+    half = (field - 1) / 2
+    return (2 * at - (grid + half) > borders[0] + 1e-6) & (2 * at - (grid - half) < borders[1] - 1e-6)
 
 
 def _round(value: float) -> float:
@@ -249,12 +270,13 @@ def _scattered(at, grid, field, seen, sizes, voxels, carriers, batch, channel) -
     def flat(t):
         return t.permute(*carriers, *rest).flatten(len(carriers)).squeeze(-1).expand(whole).flatten()
 
-    pairs = zip(at, grid, field, voxels, strict=True)
-    coordinates = [_nearer(flat(a), flat(g), f, n) for a, g, f, n in pairs]
+    rows = zip(at, grid, field, seen, voxels, strict=True)
+    coordinates = [_nearer(flat(a), flat(g), f, s, n) for a, g, f, s, n in rows]
     known = ~torch.stack([t.isnan() for t in coordinates]).any(0)
     if not known.any():
         return None
-    lines = [_lattice(t[known], whole) for t in coordinates]
+    axes = max(1, sum(varies(t) for t in grid))
+    lines = [_lattice(t[known], max(whole) if len(whole) >= axes else max(whole) ** (1 / axes)) for t in coordinates]
     number, exact = torch.zeros(int(known.sum()), dtype=torch.long), True
     stride, offset, count = [], [], []
     for t, (step, first, cells), n in zip(coordinates, lines, voxels, strict=True):
@@ -273,12 +295,12 @@ def _scattered(at, grid, field, seen, sizes, voxels, carriers, batch, channel) -
     return Cells(tuple(stride), tuple(offset), field, seen, exact), arrangement
 
 
-def _nearer(at: torch.Tensor, grid: torch.Tensor, field: float, voxels: int) -> torch.Tensor:
+def _nearer(at: torch.Tensor, grid: torch.Tensor, field: float, seen, voxels: int) -> torch.Tensor:
     """The even grid's coordinates where they are near the exact ones."""
     if grid is at:
         return at
     step = _spacing(grid)
-    inside = (at - field / 2 > 0) & (at + field / 2 < voxels - 1)
+    inside = _sees_no_border(at, grid, field, _borders(seen, voxels, step))
     return grid if bool(((grid - at).abs() <= NEAR * step)[inside & ~at.isnan()].all()) else at
 
 
@@ -287,23 +309,24 @@ def _spacing(t: torch.Tensor) -> float:
     return float(values.diff().median()) if len(values) > 1 else 1.0
 
 
-def _lattice(t: torch.Tensor, whole: Sequence[int]) -> tuple[float, float, int]:
+def _lattice(t: torch.Tensor, likely: float) -> tuple[float, float, int]:
     """(step, first, cells) of evenly spaced cells for coordinates in any order: in steps of which nearly all distances are
     multiples (at a seam some may lie between), else in steps as wide as the coordinates lie apart."""
     values = t.unique()
     gaps = values.diff()
     gaps = gaps[gaps > SAME * float(values[-1] - values[0]) / len(t)]
+    most = len(gaps) + 1 if 2 * len(gaps) < len(t) else round(likely)
     if not len(gaps):
         return 1.0, float(values[0]), 1
     ordered = t.sort().values
-    for step, most in ((float(gaps.min()), 0.0), (float(gaps.median()), 0.25)):
+    for step, tolerated in ((float(gaps.min()), 0.0), (float(gaps.median()), 0.5)):
         for phase in (float(ordered[len(t) // 2]), float(ordered[len(t) // 4])):
             number = ((t - phase) / step).round()
             beside = ((t - phase) / step - number).abs() > 0.1
             cells = int(number.max() - number.min()) + 1
-            if float(beside.double().mean()) <= most and cells <= 4 * max(whole):
+            if float(beside.double().mean()) <= tolerated and cells <= 4 * most:
                 return step, phase + float(number.min()) * step, cells
-    cells = max(whole)
+    cells = most
     return float(values[-1] - values[0]) / max(cells - 1, 1), float(values[0]), cells
 
 

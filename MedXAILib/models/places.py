@@ -62,7 +62,7 @@ class Place:
     @property
     def nowhere(self) -> bool:
         """Whether no axis of the tensor carries a place."""
-        return not any(varies(t) for t in self.at)
+        return not any(varies(t) for t in self.grid)
 
 
 def origin(shape: Sequence[int]) -> Place:
@@ -182,7 +182,7 @@ def merge(places: Sequence[Place]) -> Place:
         return places[0]
     at, grid, field, counted = [], [], [], set()
     for axis in range(len(places[0].at)):
-        some = [p for p in places if varies(p.at[axis])] or [p for p in places if not p.at[axis].isnan().all()]
+        some = [p for p in places if varies(p.grid[axis])] or [p for p in places if not p.at[axis].isnan().all()]
         some = some or list(places)
         counted.update(map(id, some))
         middle, spread = _mean([p.at[axis] for p in some])
@@ -211,7 +211,7 @@ def _seen(places: Sequence[Place]) -> tuple[tuple[float, float], ...]:
 def _cropped(place: Place) -> Place:
     """What is left to see once elements were taken out."""
     seen = []
-    for t, f, (low, high) in zip(place.at, place.field, place.seen, strict=True):
+    for t, f, (low, high) in zip(place.grid, place.field, place.seen, strict=True):
         known = t[~t.isnan()]
         if varies(t) and len(known):
             low, high = max(low, float(known.min()) - (f - 1) / 2), min(high, float(known.max()) + (f - 1) / 2)
@@ -243,7 +243,7 @@ def averaged(place: Place, axes: Sequence[int], keep: bool = True) -> Place:
     axes = sorted({a % place.at[0].ndim for a in axes}) if place.at[0].ndim else []
     if not axes:
         return place
-    spans = [_span(t, axes) if any(t.shape[a] > 1 for a in axes) else 0.0 for t in place.at]
+    spans = [_span(t, axes) if any(t.shape[a] > 1 for a in axes) else 0.0 for t in place.grid]
 
     def mean(t):
         return thin(t.nanmean(tuple(axes), keepdim=keep))
@@ -271,7 +271,7 @@ def normalised(call: Call) -> list[Place]:
     else:  # batch norm, by the sample's own statistics or by stored ones; group norm always by its own
         own = call.given.get("training", "momentum" not in call.given)
         axes = range(2, place.at[0].ndim) if own else []
-    mixed = any(t.shape[a] > 1 for t in place.at[1:] for a in axes)
+    mixed = any(t.shape[a] > 1 for t in place.grid[1:] for a in axes)
     normed = mixed and "norm" in call.name
     first = replace(place, mixed=place.mixed or mixed, normed=place.normed or normed)
     return [first, *[nowhere(len(s), len(place.at)) for s in call.sizes[1:]]]
@@ -295,6 +295,16 @@ def erased(call: Call) -> list[Place]:
     return [nowhere(len(call.sizes[0]), len(call.voxels))]
 
 
+def as_real(call: Call) -> list[Place]:
+    """Complex numbers as pairs: the new axis holds channels."""
+    return [call.placed[0]._place.each(lambda t: t.unsqueeze(-1))]
+
+
+def as_complex(call: Call) -> list[Place]:
+    """Pairs as complex numbers."""
+    return [averaged(call.placed[0]._place, [-1], keep=False)]
+
+
 def halved(call: Call) -> list[Place]:
     """Gated linear unit: one half of an axis times the other."""
     place, axis = call.placed[0]._place, call.given["dim"]
@@ -308,24 +318,51 @@ def product(call: Call) -> list[Place]:
     names = [n for n in ("self", "input", "mat1", "batch1", "mat2", "batch2", "weight", "vec") if n in call.given]
     one, other = names[-2:]
     found = [(call.place(one), -1), (call.place(other), -1 if other == "weight" else -2)]
+    if chosen_rows := _permuted(call, found, (one, other)):
+        return [chosen_rows]
     parts = [averaged(p, [axis]) if p.at[0].ndim > 1 else p for p, axis in found if p is not None]
     if not parts:  # the bias alone
         return [nowhere(len(call.sizes[0]), len(call.voxels))]
     if len(parts) == 2:
-        line = [a if varies(a) or not varies(b) else b for a, b in zip(parts[0].at, parts[1].at, strict=True)]
+        first = [varies(a) or not varies(b) for a, b in zip(parts[0].grid, parts[1].grid, strict=True)]
+        lines = [
+            tuple(a if mine else b for a, b, mine in zip(*pair, first, strict=True))
+            for pair in ((parts[0].at, parts[1].at), (parts[0].grid, parts[1].grid))
+        ]
         field = tuple(map(float, call.voxels))
-        seen = _seen(parts)
         normed = any(p.normed for p in parts)
-        return [Place(tuple(line), tuple(line), field, seen, True, normed, _hidden(parts), _pooled(parts))]
+        return [Place(*lines, field, _seen(parts), True, normed, _hidden(parts), _pooled(parts))]
     (part,) = parts
     everything = [n if varies(a) and not varies(b) else f for n, a, b, f in _lost(call, found, part)]
     ndim = len(call.sizes[0])
     return [_aligned(replace(part, field=tuple(everything)), ndim) if part.at[0].ndim <= ndim else part]
 
 
+def _permuted(call: Call, found, names: tuple[str, str]) -> Place | None:
+    """A product with a matrix of which each row (column) picks one element: as an index would."""
+    import torch
+
+    (one, _), (other, axis) = found
+    if (one is None) == (other is None) or call.given["mat1" if "mat1" in names else names[0]].ndim != 2:
+        return None
+    place = one or other
+    along = -1 if one else -2
+    matrix = call.given[names[1] if one else names[0]].detach()
+    if matrix.is_meta or matrix.ndim != 2 or not any(t.shape[along] > 1 for t in place.grid):
+        return None
+    rows = matrix.abs().cpu().double()
+    rows = rows.T if one and axis == -2 else rows
+    strongest = rows.max(1)
+    if not bool((strongest.values >= 0.9 * rows.sum(1)).all()) or not bool((strongest.values > 0).all()):
+        return None
+    return _cropped(
+        place.each(lambda t: t.index_select(along, strongest.indices) if t.shape[along] > 1 else t)
+    )
+
+
 def _lost(call: Call, found, part: Place):
     before = next(p for p, _ in found if p is not None)
-    return zip(map(float, call.voxels), before.at, part.at, part.field, strict=True)
+    return zip(map(float, call.voxels), before.grid, part.grid, part.field, strict=True)
 
 
 def attention(call: Call) -> list[Place]:
@@ -590,20 +627,28 @@ def _other_where_none(a, b):
 
 
 def kernel_mean(t: torch.Tensor, axis: int, taps: torch.Tensor) -> torch.Tensor:
-    """The mean of coordinates over the taps of a kernel; where these reach over a seam (of a roll, of two pieces side by
-    side), over those on the middle one's side.
+    """The mean of coordinates over the taps of a kernel that do not lie in the padding; where these reach over a seam (of a
+    roll, of two pieces side by side), over those on the middle one's side.
 
     :param taps: (cells, taps) indices along the axis, which may lie outside.
     """
     import torch
 
-    if t.shape[axis] == 1:
-        return t
-    seen = sample_line(t, axis, taps.flatten().double()).unflatten(axis, tuple(taps.shape))
+    n = t.shape[axis]
+    seen = t.index_select(axis, taps.flatten().clamp(0, n - 1)).unflatten(axis, tuple(taps.shape))
+    outside = (taps < 0) | (taps >= n)
+    if outside.any():
+        shape = [1] * seen.ndim
+        shape[axis : axis + 2] = taps.shape
+        seen = seen.masked_fill(outside.reshape(shape), math.nan)
     middle = seen.nanmedian(axis + 1, keepdim=True).values
     reach = 2 * _pitch(t, axis) * float((taps[0] - taps[0, 0]).abs().max() + 1)
-    mean = torch.where((seen - middle).abs() <= reach, seen, torch.nan).nanmean(axis + 1)
-    return t if same(t, mean) else mean
+    return torch.where((seen - middle).abs() <= reach, seen, torch.nan).nanmean(axis + 1)
+
+
+def kernel_middle(t: torch.Tensor, axis: int, taps: torch.Tensor) -> torch.Tensor:
+    """The coordinate of the middle of a kernel, which may lie in the padding."""
+    return sample_line(t, axis, taps.double().mean(1))
 
 
 def convolved(
@@ -622,12 +667,18 @@ def convolved(
         taps.append(torch.arange(n)[:, None] * s - p + torch.arange(k)[None] * d)
     field = _wider(place, [(first + a, (k - 1) * d) for a, (k, d) in enumerate(zip(kernel, dilation, strict=True))])
 
-    def change(t):
-        for a, some in enumerate(taps):
-            t = kernel_mean(t, first + a, some)
-        return channels(t) if channels else t
+    def by(rule: Callable):
+        def change(t):
+            before = t
+            for a, some in enumerate(taps):
+                if t.shape[first + a] > 1:
+                    t = rule(t, first + a, some)
+            t = before if same(before, t) else t
+            return channels(t) if channels else t
 
-    return place.each(change, field=field, joined=False)
+        return change
+
+    return _twice(place, by(kernel_mean), by(kernel_middle), field)
 
 
 def _wider(place: Place, reach: Sequence[tuple[int, float]]) -> tuple[float, ...]:
@@ -682,10 +733,12 @@ def _transposed(place: Place, kernel, step, left, dilation, cells, channels) -> 
         for a, (k, s, p, d, n) in enumerate(rows):
             if t.shape[first + a] > 1:
                 source = torch.arange(n)[:, None] + p - torch.arange(k)[None] * d
-                found = sample_line(t, first + a, (source / s).flatten().double()).unflatten(first + a, (n, k))
+                none = (source % s != 0) | (source < 0) | (source >= t.shape[first + a] * s)
+                found = t.index_select(first + a, (source // s).clamp(0, t.shape[first + a] - 1).flatten())
                 shape = [1] * (t.ndim + 1)
                 shape[first + a : first + a + 2] = n, k
-                t = found.masked_fill((source % s != 0).reshape(shape), math.nan).nanmean(first + a + 1)
+                found = found.unflatten(first + a, (n, k)).masked_fill(none.reshape(shape), math.nan)
+                t = found.nanmean(first + a + 1)
         return channels(t)
 
     def even(t):
@@ -694,6 +747,13 @@ def _transposed(place: Place, kernel, step, left, dilation, cells, channels) -> 
         return channels(t)
 
     return _twice(place, exact, even, _wider(place, reach))
+
+
+def _by_each(rule: Callable, lines: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """Each coordinate changed; those that are one tensor once."""
+    done = {id(t): t for t in lines}
+    done = {key: rule(t) for key, t in done.items()}
+    return tuple(done[id(t)] for t in lines)
 
 
 def _twice(place: Place, exact: Callable, even: Callable, field) -> Place:
@@ -775,19 +835,30 @@ def interpolation(call: Call) -> list[Place]:
 
 
 def padded(call: Call) -> list[Place]:
-    """Zeros around: the coordinates go on, as they do in the padding of a convolution. Negative padding crops."""
+    """A constant around, which comes from nowhere; an even grid goes on. Negative padding crops."""
     import torch
 
     (source,) = call.placed[:1]
     pad = call.given["pad"]
     pairs = [(source.ndim - 1 - n // 2, pad[n], pad[n + 1]) for n in range(0, len(pad), 2)]
 
-    def change(t):
+    def even(t):
         for axis, before, after in pairs:
             t = sample_line(t, axis, torch.arange(-before, source.shape[axis] + after).double())
         return t
 
-    return [source._place.each(change)]
+    def exact(t):
+        for axis, before, after in pairs:
+            n = source.shape[axis]
+            if before > 0 or after > 0:
+                t = t.expand([n if a == axis else size for a, size in enumerate(t.shape)])
+            where = torch.arange(-before, n + after)
+            if t.shape[axis] > 1:
+                outside = ((where < 0) | (where >= n)).reshape([-1 if a == axis else 1 for a in range(t.ndim)])
+                t = t.index_select(axis, where.clamp(0, n - 1)).masked_fill(outside, math.nan)
+        return thin(t)
+
+    return [_cropped(_twice(source._place, exact, even, source._place.field))]
 
 
 def mirrored(call: Call) -> list[Place]:
@@ -829,7 +900,7 @@ def shuffled(call: Call) -> list[Place]:
     def exact(t):
         return thin(call.again({id(source): t.expand(source.shape)})) if varies(t) else t
 
-    by_channel = any(t.shape[-3] > 1 for t in source._place.at)
+    by_channel = any(t.shape[-3] > 1 for t in source._place.grid)
     return [_twice(source._place, exact, exact if by_channel else even, source._place.field)]
 
 
@@ -874,6 +945,8 @@ RULES: dict[str, Callable[[Call], list[Place]]] = {
         "randn_like", "new_zeros", "new_ones", "new_empty", "new_full", "randint_like", "bernoulli"), erased),
     "copy_": copied,
     "glu": halved,
+    "view_as_real": as_real,
+    "view_as_complex": as_complex,
     **dict.fromkeys((
         "mean", "sum", "amax", "amin", "prod", "var", "std", "var_mean", "std_mean", "logsumexp", "linalg_vector_norm",
         "norm", "nansum", "nanmean", "any", "all", "argmax", "argmin", "count_nonzero", "aminmax", "nanmedian", "max", "min", "median",

@@ -41,24 +41,51 @@ def places(network: torch.nn.Module, x: torch.Tensor, layer: str) -> np.ndarray:
 
     :raises InputError: where it says that this cannot be known.
     """
-    from MedXAILib.models.layers import as_grid, find, inspect
+    from MedXAILib.models.layers import find, inspect
 
-    found = find(inspect(network, x.shape), layer)
+    found = find(inspect(network, x.shape, x), layer)
     seen = []
     handle = network.get_submodule(layer).register_forward_hook(lambda module, inputs, output: seen.append(output))
     with torch.no_grad():
         network(x)
     handle.remove()
-    last = found.channels_last or found.tokens is not None
-    shape = [n for axis, n in enumerate(seen[0].shape) if axis != (seen[0].ndim - 1 if last else 1)]
-    elements = torch.arange(int(np.prod(shape))).reshape(shape).unsqueeze(-1 if last else 1).expand(seen[0].shape)
-    numbers = as_grid(elements, found)[0, 0].numpy()
+    found = believed(network, x, found, seen[0])
+    arrangement = found.arrangement
+    if arrangement.channel is None:
+        seen[0], channel = seen[0].unsqueeze(-1), seen[0].ndim
+    else:
+        channel = arrangement.channel
+    shape = [n for axis, n in enumerate(seen[0].shape) if axis != channel]
+    elements = torch.arange(int(np.prod(shape))).reshape(shape).unsqueeze(channel).expand(seen[0].shape)
+    elements = elements.squeeze(-1) if arrangement.channel is None else elements
+    numbers = arrangement.features(elements)[0, 0].flatten().numpy()
+    cell = np.arange(len(numbers)) if arrangement.cell is None else arrangement.cell.numpy()
+    index = np.stack(np.unravel_index(cell, arrangement.sizes), -1)
     where = np.full((int(np.prod(shape)), x.ndim - 2), np.nan)
-    cells = np.moveaxis(np.indices(numbers.shape), 0, -1)
-    where[numbers.ravel()] = (np.array(found.cells.offset) + np.array(found.cells.stride) * cells).reshape(
-        -1, x.ndim - 2
-    )
+    where[numbers] = np.array(found.cells.offset) + np.array(found.cells.stride) * index
     return where.reshape(*shape, x.ndim - 2)
+
+
+def believed(network: torch.nn.Module, x: torch.Tensor, layer, at_rest: torch.Tensor):
+    """The layer as MedXAI would show it, once the network was asked.
+
+    :raises InputError: where its place is contradicted, or hidden and not found.
+    """
+    from MedXAILib.attribution.probe import CONFIRMED, CONTRADICTED, ask, judge
+    from MedXAILib.explanation.placing import read
+    from MedXAILib.progress import silent
+
+    try:
+        verdict = judge(ask(network, x, [layer], silent), layer, at_rest)
+    except RuntimeError:  # the network refuses an input that is changed
+        return layer
+    if verdict.what == CONTRADICTED:
+        raise InputError("contradicted")
+    if not layer.hidden:
+        return layer
+    if verdict.what != CONFIRMED:
+        raise InputError(f"hidden by {layer.hidden}")
+    return read(layer, verdict)
 
 
 def response(drawn: Drawn, elements: np.ndarray) -> np.ndarray:
