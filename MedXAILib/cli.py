@@ -239,6 +239,13 @@ def explain(
     format: Annotated[str, FORMAT] = "nrrd",
     keep_input: Annotated[bool, KEEP] = False,
     cells: Annotated[bool, typer.Option("--cells", help="Also write maps of layers on their own coarse grid.")] = False,
+    no_probe: Annotated[
+        bool,
+        typer.Option(
+            "--no-probe",
+            help="Do not ask the network, by two more passes, whether a layer's cells lie where its operators say.",
+        ),
+    ] = False,
     scene: Annotated[Path | None, SCENE] = None,
     snapshot: Annotated[Path | None, SNAPSHOT] = None,
     overwrite: Annotated[bool, OVERWRITE] = False,
@@ -277,6 +284,7 @@ def explain(
         tuple(references or ()),
         budget,
         cells,
+        no_probe,
     )
     carry_out(job, output, overwrite, scene, snapshot, as_json)
 

@@ -57,6 +57,7 @@ class Job:
     references: tuple[str, ...] = ()
     budget: int | None = None
     cells: bool = False
+    no_probe: bool = False
 
     @classmethod
     def from_json(cls, values: dict) -> Job:

@@ -158,6 +158,7 @@ def carry_out(
             seed=job.seed,
             prediction=opened.prediction,
             tapes=opened.tapes,
+            probe=not job.no_probe,
             progress=progress,
             say=say,
         )

@@ -49,7 +49,9 @@ class Placing:
     def ask(self, progress: Progress) -> None:
         """The two passes; before the recorded one, so that they do not stand beside its graph."""
         if self.asked:
-            with suppress(RuntimeError, ValueError, IndexError, AssertionError):  # it may refuse an input that is changed
+            with suppress(
+                RuntimeError, ValueError, IndexError, AssertionError
+            ):  # it may refuse an input that is changed
                 self.answers = ask(self.model.network, feed(self.model, self.piece), self.asked, progress)
 
     def settle(self, tiling: Tiling, tapes: TapeCache, progress: Progress) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect as python
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..preparation import REPEATED, Prepared
 from ..volume import GEOMETRY, Source, Volume
 from .card import FROM_FILE, ModelCard
+from .layers import examine
 from .loading import Model, onnx_refusal
 from .output import MEANINGS, Part, agree, another, choose, look, meaning, named, pick, plainly, read_as, tells
 
@@ -44,6 +45,8 @@ def bare(
     tensor, reference, names = as_tensor(inputs, dimensions)
     if isinstance(inputs, Mapping) and set(names) <= set(python.signature(network.forward).parameters):
         network = by_name(network, names)
+    if not isinstance(inputs, Mapping) and (taken := slices_of(network, tensor)):
+        network, tensor, reference = taken
     tensor, remarks = as_colour(network, tensor)
     card, said = draft(network, tensor, names, windows, output)
     prepared = Prepared(_planes(tensor), _affine(reference), reference, remarks)
@@ -235,16 +238,43 @@ def meant(network: torch.nn.Module, part: Part, task: str, x: torch.Tensor) -> d
     return {"kind": kind, "activation": "softmax" if several else "sigmoid"}
 
 
+def slices_of(network: torch.nn.Module, tensor: torch.Tensor) -> tuple[torch.nn.Module, torch.Tensor, Volume] | None:
+    """What a network makes of the channels' axis where it holds slices: those that its first convolution takes for its
+    batch, in an input (1, slice, channel, d1, d2) or (1, slice, d1, d2). The network as one that takes (1, channel, slice,
+    d1, d2), its input, and the volume on whose grid maps come back. None where channels are channels."""
+    if len(tensor) > 1 or tensor.shape[1] == 1:
+        return None
+    try:
+        batch = examine(network, tensor.shape, tensor).batch
+    except Exception:  # what is wrong is said where the network is looked at in earnest
+        return None
+    if 1 not in batch:
+        return None
+    if tensor.ndim == 5:
+        network, tensor = around(network, lambda net, x: net(x.transpose(1, 2)), "slices"), tensor.transpose(1, 2)
+    else:
+        network, tensor = around(network, lambda net, x: net(x[:, 0]), "slices"), tensor[:, None]
+    return network, tensor, Volume(tensor[0, 0].numpy(), np.eye(4), Source("array", ARRAY, assumed=GEOMETRY))
+
+
 def by_name(network: torch.nn.Module, names: Sequence[str]) -> torch.nn.Module:
-    """The network as one of a single tensor, whose channels go to ``forward`` by name. Its layers keep their names."""
+    """The network as one of a single tensor, whose channels go to ``forward`` by name."""
+    return around(network, lambda net, x: net(**{name: x[:, n : n + 1] for n, name in enumerate(names)}), "named")
+
+
+def around(network: torch.nn.Module, call: Callable, taken: str) -> torch.nn.Module:
+    """The network as one whose forward is ``call(network, x)``. Its layers keep their names.
+
+    :param taken: a word for how the input is taken.
+    """
     import torch
 
-    class ByName(torch.nn.Module):
+    class Around(torch.nn.Module):
         def forward(self, x: torch.Tensor):
-            return self.__dict__["whole"](**{name: x[:, n : n + 1] for n, name in enumerate(names)})
+            return call(self.__dict__["whole"], x)
 
-    wrapped = ByName()
-    wrapped.__dict__["whole"] = network  # beside the registry, or all layers would be renamed
+    wrapped = Around()
+    wrapped.__dict__.update(whole=network, taken=taken)  # beside the registry, or all layers would be renamed
     wrapped._modules, wrapped._parameters, wrapped._buffers = network._modules, network._parameters, network._buffers
     wrapped.training = network.training
     return wrapped

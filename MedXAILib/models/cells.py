@@ -177,7 +177,9 @@ def _batch_and_channel(sizes, grid, dimensions: int) -> tuple[int | None, int | 
 
 def _channels_lie_together(grid, axis: int) -> bool:
     """Whether an axis along which places vary holds channels all the same: neighbours merged into one cell."""
-    shared = [t for t in grid if t.shape[axis] > 1 and t.numel() > t.shape[axis]]  # else it is an axis of the grid itself
+    shared = [
+        t for t in grid if t.shape[axis] > 1 and t.numel() > t.shape[axis]
+    ]  # else it is an axis of the grid itself
     return bool(shared) and all(_over_channels(t, axis) is not None for t in grid)
 
 

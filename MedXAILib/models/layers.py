@@ -82,11 +82,13 @@ class Inspection:
     :ivar layers: every module call, in the order in which they end; none of TorchScript, which takes no hooks.
     :ivar outputs: the shapes of the tensors that it returns, batch included.
     :ivar data: the network looks at values: other inputs may take other ways.
+    :ivar batch: axes of the input (1 that of the channels) that the first convolution takes for its batch.
     """
 
     layers: tuple[Layer, ...]
     outputs: tuple[tuple[int, ...], ...]
     data: bool = False
+    batch: tuple[int, ...] = ()
 
 
 def inspect(network: torch.nn.Module, shape: Sequence[int], x: Example = None) -> list[Layer]:
@@ -109,7 +111,7 @@ def examine(network: torch.nn.Module, shape: Sequence[int], x: Example = None) -
         answers = {}
         _inspected[whole] = now, answers
     shape = tuple(shape)
-    key = shape, getattr(network, "which", None)
+    key = shape, getattr(network, "which", None), getattr(network, "taken", None)
     if key in answers:
         return answers[key]
     found = _examine(network, shape, x)
@@ -156,7 +158,8 @@ def _examine(network: torch.nn.Module, shape: tuple[int, ...], x: Example) -> In
         numbers[sight.name] += 1
         used = first is None or bool(first.needs >> sight.made.step & 1)
         found.append(_layer(name, sight, arranged[key], used, tracer.data))
-    return Inspection(tuple(found), tuple(tuple(t.shape) for t in tensors([output])), tracer.data)
+    outputs = tuple(tuple(t.shape) for t in tensors([output]))
+    return Inspection(tuple(found), outputs, tracer.data, tracer.batch or ())
 
 
 class Sight(NamedTuple):

@@ -340,7 +340,6 @@ def product(call: Call) -> list[Place]:
 
 def _permuted(call: Call, found, names: tuple[str, str]) -> Place | None:
     """A product with a matrix of which each row (column) picks one element: as an index would."""
-    import torch
 
     (one, _), (other, axis) = found
     if (one is None) == (other is None) or call.given["mat1" if "mat1" in names else names[0]].ndim != 2:
@@ -355,9 +354,7 @@ def _permuted(call: Call, found, names: tuple[str, str]) -> Place | None:
     strongest = rows.max(1)
     if not bool((strongest.values >= 0.9 * rows.sum(1)).all()) or not bool((strongest.values > 0).all()):
         return None
-    return _cropped(
-        place.each(lambda t: t.index_select(along, strongest.indices) if t.shape[along] > 1 else t)
-    )
+    return _cropped(place.each(lambda t: t.index_select(along, strongest.indices) if t.shape[along] > 1 else t))
 
 
 def _lost(call: Call, found, part: Place):

@@ -66,7 +66,8 @@ def tracer(shape: Sequence[int], dry: bool, device: torch.device):
     :param shape: (batch, channel, *spatial) of the input.
     :param dry: the input is on the meta device; then what is not computed from it is made on ``device``.
 
-    Its ``attentions`` counts the products of attention so far; ``data`` says whether the network looked at values.
+    Its ``attentions`` counts the products of attention so far; ``data`` says whether the network looked at values;
+    ``batch`` names the axes of the input that the first convolution takes for its batch.
     """
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -82,6 +83,7 @@ def tracer(shape: Sequence[int], dry: bool, device: torch.device):
             self.grids: dict[tuple[int, ...], Place] = {}
             self.attentions = self.steps = 0
             self.data = False
+            self.batch: tuple[int, ...] | None = None
 
         def start(self, x: torch.Tensor) -> torch.Tensor:
             x._place, x._made = origin((1, *self.voxels)), Made()
@@ -162,6 +164,9 @@ def tracer(shape: Sequence[int], dry: bool, device: torch.device):
             rule = RULES.get(call.name) or RULES.get(call.name.rstrip("_"))
             if torch.Tag.pointwise in function.tags and call.name not in RULES:
                 rule = rule or pointwise
+            if self.batch is None and rule is RULES["convolution"] and call.placed:
+                lines = call.placed[0]._place.grid
+                self.batch = tuple(axis for axis, line in enumerate(lines, 1) if line.shape[0] > 1)
             products = len([t for t in call.placed if not t._place.nowhere]) > 1 and rule is RULES["mm"]
             self.attentions += products or rule is RULES["scaled_dot_product_attention"]
             found = None
