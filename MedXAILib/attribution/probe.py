@@ -8,8 +8,9 @@ place, and with what it would be were the grid flipped, its axes exchanged, or s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,6 +23,7 @@ from .tape import glimpse, wide
 if TYPE_CHECKING:
     import torch
 
+    from ..models.cells import Cells
     from ..models.layers import Layer
 
 FAINT = 0.05
@@ -31,17 +33,28 @@ BLURS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 slowly than twice as wide, where neighbouring places look alike."""
 SHIFT = 2
 LEAST_CELLS = 8
+AGREE = 3
+"""In so many bands the same other place has to fit better."""
 LONG = 5
 """Cells along an axis from which on a place can be told to be wrong along it."""
 MOST_CELLS = 32
 """Along an axis, of grids of more than its cube: the middle ones are compared."""
-ROLLS = 24
-FITS, BETTER = (0.3, 0.5), (0.1, 0.2)
-"""To confirm, and to contradict: how well a place must correlate with the code at least, and by how much better than others."""
-CLEARLY = 3.0
-"""One place has to fit better than another by so many times what places fit that have nothing to do with it."""
-
+STRANGERS = 24
+"""Codes that were never shown: a place must fit better than the best of them."""
 CONFIRMED, CONTRADICTED, UNCLEAR = "confirmed", "contradicted", "unclear"
+
+
+class Threshold(NamedTuple):
+    """How well a place must correlate with the code, and by how much better than another; the same in each half."""
+
+    fit: float
+    better: float
+    half_fit: float
+    half_better: float
+
+
+TO_CONFIRM = Threshold(0.3, 0.06, 0.1, 0.02)
+TO_CONTRADICT = Threshold(0.35, 0.15, 0.2, 0.08)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +72,8 @@ class Answers:
 
 class Verdict(NamedTuple):
     """:ivar what: confirmed, contradicted or unclear.
-    :ivar axes, flips: the orientation that fits best: the axes of the traced grid in another order, then these reversed.
+    :ivar axes, flips: the orientation that fits best: which axis of the input each axis of the grid runs along, and which
+        of the grid's axes run backwards.
     :ivar fit, next: correlation of the best orientation, and of the best other place.
     """
 
@@ -106,7 +120,7 @@ def draw(size: Sequence[int], stride: Sequence[float], offset: Sequence[float], 
         count = [line.max() + 1 for line in number]
         if blocks > 1 and max(count) < 4:
             return (total > np.median(total)).astype(np.float32)
-        total += random.standard_normal(count, dtype=np.float32)[np.ix_(*number)] / blocks
+        total += random.standard_normal(count, dtype=np.float32)[np.ix_(*number)] / blocks**0.5
         blocks *= 2
 
 
@@ -118,21 +132,21 @@ def judge(answers: Answers, layer: Layer, at_rest: torch.Tensor) -> Verdict:
     nothing = Verdict(UNCLEAR, tuple(range(len(layer.shape) - 1)), (), 0.0, 0.0)
     if any(found[layer.name].shape != at_rest.shape for found in (answers.on, answers.off)):
         return nothing  # the signal changed what the network looks at
-    ratio, strength = _ratio(answers, layer, at_rest)
-    if ratio.size < LEAST_CELLS or (strength > 0).mean() < 0.2:
+    ratio, weight = _ratio(answers, layer, at_rest)
+    if (weight > 0.5).sum() < LEAST_CELLS:
         return nothing
-    code = at_cells(answers.code, layer)
+    if not layer.mixed and not layer.hidden and _answers_from_elsewhere(answers.code, layer, ratio, weight):
+        return nothing._replace(what=CONTRADICTED)
+    codes = {axes: exchanged(answers.code, layer, axes) for axes in orders(ratio.shape)}
     if ratio.size > MOST_CELLS**3:
         middle = tuple(slice((n - m) // 2, (n - m) // 2 + m) for n in ratio.shape for m in [min(n, MOST_CELLS)])
-    else:
-        middle = ()
-    if not layer.mixed and not layer.hidden and _answers_from_elsewhere(answers.code, layer, ratio, strength):
-        return nothing._replace(what=CONTRADICTED)
-    return compare(ratio[middle], code[middle], bool(layer.hidden))
+        ratio, weight, codes = ratio[middle], weight[middle], {axes: code[middle] for axes, code in codes.items()}
+    return compare(ratio, weight, codes, bool(layer.hidden))
 
 
 def _ratio(answers: Answers, layer: Layer, at_rest: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """For each cell the part of its answers that is to the code, and how strong they are."""
+    """For each cell the part of its answers that is to the code, and how much it counts: cells that hardly answer (behind a
+    ReLU that is off) do not."""
 
     def strength(changed: torch.Tensor) -> np.ndarray:
         moved = as_grid(changed.to(wide(changed)) - at_rest.to(wide(at_rest)), layer).double().pow(2).sum(1)
@@ -141,24 +155,39 @@ def _ratio(answers: Answers, layer: Layer, at_rest: torch.Tensor) -> tuple[np.nd
     on, off = strength(answers.on[layer.name]), strength(answers.off[layer.name])
     both = on + off
     alive = both > 1e-6 * both.max() if both.max() > 0 else np.zeros(both.shape, bool)
-    ratio = np.divide(on, both, out=np.zeros_like(on), where=alive)
-    ratio[~alive] = ratio[alive].mean() if alive.any() else 0
-    return ratio, np.where(alive, both, 0)
+    ratio = np.divide(on, both, out=np.full_like(on, 0.5), where=alive)
+    weight = np.where(alive, np.minimum(both / (np.median(both[alive]) if alive.any() else 1), 1), 0)
+    return ratio, weight
 
 
-def at_cells(code: np.ndarray, layer: Layer) -> np.ndarray:
+def exchanged(code: np.ndarray, layer: Layer, axes: Sequence[int]) -> np.ndarray:
+    """The code at the cells, (*cells), if the n-th axis of the layer's grid ran along the input's axis ``axes[n]``."""
+    cells, count = turned(layer, axes)
+    return at_cells(code, cells.stride, cells.offset, count).transpose(axes)
+
+
+def turned(layer: Layer, axes: Sequence[int]) -> tuple[Cells, tuple[int, ...]]:
+    """Cells over the same part of the input, and their number along each of its axes, if the n-th axis of the layer's grid
+    ran along the input's axis ``axes[n]``."""
+    cells, before = layer.cells, layer.shape[1:]
+    count = [before[n] for n in np.argsort(axes)]
+    stride = [s * n / m for s, n, m in zip(cells.stride, before, count, strict=True)]
+    offset = [o + (t - s) / 2 for o, s, t in zip(cells.offset, cells.stride, stride, strict=True)]
+    return replace(cells, stride=tuple(stride), offset=tuple(offset)), tuple(count)
+
+
+def at_cells(code: np.ndarray, stride: Sequence[float], offset: Sequence[float], count: Sequence[int]) -> np.ndarray:
     """The mean of the code over each cell's own block of voxels, (*cells)."""
-    for axis, (s, o, n) in enumerate(zip(layer.cells.stride, layer.cells.offset, layer.shape[1:], strict=True)):
+    for axis, (s, o, n) in enumerate(zip(stride, offset, count, strict=True)):
         number = np.clip(np.floor((np.arange(code.shape[axis]) - o) / s + 0.5).astype(int), 0, n - 1)
-        count = np.bincount(number, minlength=n)
+        many = np.bincount(number, minlength=n)
         sums = np.zeros((*code.shape[:axis], n, *code.shape[axis + 1 :]), np.float32)
         np.add.at(np.moveaxis(sums, axis, 0), number, np.moveaxis(code, axis, 0))
-        shape = [-1 if a == axis else 1 for a in range(code.ndim)]
-        code = sums / np.maximum(count, 1).reshape(shape)
+        code = sums / np.maximum(many, 1).reshape([-1 if a == axis else 1 for a in range(code.ndim)])
     return code
 
 
-def _answers_from_elsewhere(code: np.ndarray, layer: Layer, ratio: np.ndarray, strength: np.ndarray) -> bool:
+def _answers_from_elsewhere(code: np.ndarray, layer: Layer, ratio: np.ndarray, weight: np.ndarray) -> bool:
     """Whether cells answer to the code though none of it lies in what they can see, with two cells to spare."""
     from scipy.ndimage import maximum_filter
 
@@ -168,106 +197,142 @@ def _answers_from_elsewhere(code: np.ndarray, layer: Layer, ratio: np.ndarray, s
     near = maximum_filter(code, reach, mode="constant")
     rows = zip(layer.cells.offset, layer.cells.stride, layer.shape[1:], code.shape, strict=True)
     places = [np.clip(np.round(o + s * np.arange(k)).astype(int), 0, n - 1) for o, s, k, n in rows]
-    blind = (near[np.ix_(*places)] == 0) & (strength > 0)
+    blind = (near[np.ix_(*places)] == 0) & (weight > 0)
     return bool(blind.sum() >= 3 and (ratio[blind] > 0.01).mean() > 0.5)
 
 
-def compare(ratio: np.ndarray, code: np.ndarray, any_orientation: bool = False) -> Verdict:
+def compare(ratio: np.ndarray, weight: np.ndarray, codes: dict, any_orientation: bool = False) -> Verdict:
     """How well the answers fit the code at the traced place, and at others.
 
-    :param ratio, code: (*cells).
+    :param ratio, weight: (*cells).
+    :param codes: the code at the cells, (*cells), for each order of the axes.
     :param any_orientation: the place is a guess: the best of all orientations is judged.
     """
+    as_traced = (tuple(range(ratio.ndim)), (), 0)
+    random, even = np.random.default_rng(1), [1.0] * ratio.ndim
+    strange = {
+        n: draw(ratio.shape, even, [0.0] * ratio.ndim, random) for n in range(STRANGERS if ratio.size < 4096 else 6)
+    }
     found = []
     for blur in BLURS:
         for slow in (False, True):
-            fits, chance = _fits(*_band(ratio, code, blur, slow))
+            band = _band(ratio, weight, codes, blur, slow)
+            pairs = _places(*band, weight)
+            fits = {key: _fit(*pair) for key, pair in pairs.items()}
             turned = [key for key in fits if not key[2]]
-            best = max(turned, key=fits.get) if any_orientation else (tuple(range(ratio.ndim)), (), 0)
+            best = max(turned, key=fits.get) if any_orientation else as_traced
             others = [key for key in fits if key != best and not (any_orientation and key[2])]
             rival = max(others, key=fits.get, default=best)
             fit, other = fits[best], fits[rival]
-            apart = (np.arctanh(min(fit, 0.999)) - np.arctanh(min(other, 0.999))) / chance
-            what = _verdict(fit, other, apart)
-            if what == CONTRADICTED and min((ratio.shape[a] for a in _moved(rival)), default=0) < LONG:
-                what = UNCLEAR
-            found.append((apart, Verdict(what, *best[:2], fit, other)))
-    said = {verdict.what for _, verdict in found} - {UNCLEAR}
-    if len(said) != 1:
-        return max(found, key=lambda row: row[0])[1]._replace(what=UNCLEAR)
-    return max((row for row in found if row[1].what in said), key=lambda row: abs(row[0]))[1]
+            luck = max(_fit(band[0], code, weight) for code in _band(ratio, weight, strange, blur, slow)[1].values())
+            what = UNCLEAR
+            if fit >= max(TO_CONFIRM.fit, luck) and _is_better(pairs[best], pairs[rival], TO_CONFIRM):
+                what = CONFIRMED
+            elif other >= max(TO_CONTRADICT.fit, luck + TO_CONTRADICT.better) and _can_be_told(pairs[rival], rival):
+                what = CONTRADICTED if _is_better(pairs[rival], pairs[best], TO_CONTRADICT) else UNCLEAR
+            found.append((rival, Verdict(what, *best[:2], fit, other)))
+    said = Counter(verdict.what for _, verdict in found)
+    rivals = Counter(rival for rival, verdict in found if verdict.what == CONTRADICTED)
+    what = UNCLEAR
+    if said[CONFIRMED] and not said[CONTRADICTED]:
+        what = CONFIRMED
+    elif rivals and not said[CONFIRMED] and max(rivals.values()) >= AGREE:
+        what = CONTRADICTED
+    some = [verdict for _, verdict in found if verdict.what == what] or [verdict for _, verdict in found]
+    return max(some, key=lambda verdict: abs(verdict.fit - verdict.next))._replace(what=what)
+
+
+def _is_better(one: tuple, other: tuple, wanted: Threshold) -> bool:
+    """Whether one place fits better than another, in the whole and, by less, in each half of the grid."""
+    if _fit(*one) - _fit(*other) < wanted.better:
+        return False
+    for axis, n in enumerate(one[0].shape):
+        for half in ((0, 2), (1, 2)) if n >= 4 else ():
+            good, bad = (_fit(*(_part(values, axis, *half) for values in pair)) for pair in (one, other))
+            if good < wanted.half_fit or good - bad < wanted.half_better:
+                return False
+    return True
+
+
+def _part(values: np.ndarray, axis: int, number: int, of: int) -> np.ndarray:
+    """One of so many equal parts along an axis."""
+    n = values.shape[axis]
+    return values[(slice(None),) * axis + (slice(number * n // of, (number + 1) * n // of),)]
+
+
+def _can_be_told(pair: tuple, place: tuple) -> bool:
+    """Whether there are cells enough along the axes along which a place differs from the traced one."""
+    return min((pair[0].shape[axis] for axis in _moved(place)), default=0) >= LONG
 
 
 def _moved(place: tuple) -> set[int]:
     """The axes along which a place differs from the traced one."""
     axes, flips, shift = place
-    exchanged = {axis for n, axis in enumerate(axes) if n != axis}
-    return exchanged | set(flips) | ({shift[0]} if shift else set())
+    apart = {axis for n, axis in enumerate(axes) if n != axis}
+    return apart | set(flips) | ({shift[0]} if isinstance(shift, tuple) else set())
 
 
-def _verdict(fit: float, other: float, apart: float) -> str:
-    """Of one band.
-
-    :param apart: by how many standard errors the first fits better.
-    """
-    if apart >= CLEARLY and fit >= FITS[0] and fit - other >= BETTER[0]:
-        return CONFIRMED
-    if apart <= -CLEARLY and other >= FITS[1] and other - fit >= BETTER[1]:
-        return CONTRADICTED
-    return UNCLEAR
-
-
-def _band(ratio: np.ndarray, code: np.ndarray, blur: float, slow: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Answers and code in one band: the code blurred as a cell of that width sees it, and both with what varies slowly or
+def _band(ratio: np.ndarray, weight: np.ndarray, codes: dict, blur: float, slow: bool) -> tuple[np.ndarray, dict]:
+    """Answers and codes in one band: the codes blurred as a cell of that width sees them, and all with what varies slowly or
     without it."""
     from scipy.ndimage import gaussian_filter
 
-    seen = gaussian_filter(code, blur, mode="nearest") if blur else code
     wide = [2 * blur + 1.5 if n > 3 else 0 for n in ratio.shape]
+    seen = {axes: gaussian_filter(code, blur, mode="nearest") if blur else code for axes, code in codes.items()}
     if slow or not any(wide):
         return ratio, seen
-    return tuple(values - gaussian_filter(values, wide, mode="nearest") for values in (ratio, seen))
+
+    def around(values: np.ndarray) -> np.ndarray:
+        return gaussian_filter(values, wide, mode="nearest")
+
+    near = around(ratio * weight) / np.maximum(around(weight), 1e-9)
+    return ratio - near, {axes: code - around(code) for axes, code in seen.items()}
 
 
-def _fits(ratio: np.ndarray, code: np.ndarray) -> tuple[dict, float]:
-    """Correlation at each place (axes, flips, (axis, shift) or 0), and how well places fit that have nothing to do with it:
-    the root mean square over the code rolled far away."""
-    random = np.random.default_rng(0)
-    fits = {}
-    for axes, flips in orientations(ratio.shape):
-        turned = np.flip(ratio.reshape([ratio.shape[a] for a in axes]).transpose(np.argsort(axes)), flips)
-        fits[axes, flips, 0] = _fit(turned, code)
-    as_traced = tuple(range(ratio.ndim)), ()
-    for shift in _shifts(ratio.shape):
-        fits[*as_traced, shift] = _shifted_fit(ratio, code, *shift)
-    rolls = [[int(random.integers(n // 3, n - n // 3 + 1)) if n > 2 else 0 for n in ratio.shape] for _ in range(ROLLS)]
-    elsewhere = [_fit(ratio, np.roll(code, roll, range(ratio.ndim))) for roll in rolls]
-    return fits, max(float(np.sqrt(np.mean(np.square(elsewhere)))), 0.02)
+def _places(ratio: np.ndarray, codes: dict, weight: np.ndarray) -> dict[tuple, tuple]:
+    """(answers, code, weight) for each place: (axes, flips, 0), (axes, (), "rows") or (as traced, (), (axis, shift))."""
+    as_traced = tuple(range(ratio.ndim))
+    flips = _flips(ratio.shape)
+    found = {(axes, some, 0): (ratio, np.flip(code, some), weight) for axes, code in codes.items() for some in flips}
+    for axes in codes:
+        shape = tuple(ratio.shape[a] for a in axes)
+        if shape != ratio.shape:  # tokens read in another order
+            rows = (t.reshape(shape).transpose(np.argsort(axes)) for t in (ratio, weight))
+            read, count = rows
+            found[axes, (), "rows"] = (read, codes[as_traced], count)
+    for axis, by in _shifts(ratio.shape):
+        n = ratio.shape[axis] - abs(by)
+        here, there = np.arange(n) + max(by, 0), np.arange(n) + max(-by, 0)
+        taken = (ratio.take(here, axis), codes[as_traced].take(there, axis), weight.take(here, axis))
+        found[as_traced, (), (axis, by)] = taken
+    return found
 
 
-def orientations(shape: Sequence[int]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """(order of the axes, axes that run backwards) of every way to read a grid; along an axis of one cell there is none."""
+def orders(shape: Sequence[int]) -> list[tuple[int, ...]]:
+    """Every order of the axes; an axis of one cell stays where it is."""
     long = [axis for axis, n in enumerate(shape) if n > 1]
+    found = []
     for order in permutations(long):
         axes = list(range(len(shape)))
         for place, axis in zip(long, order, strict=True):
             axes[place] = axis
-        for number in range(1 << len(long)):
-            yield tuple(axes), tuple(axis for n, axis in enumerate(long) if number >> n & 1)
+        found.append(tuple(axes))
+    return found
+
+
+def _flips(shape: Sequence[int]) -> list[tuple[int, ...]]:
+    """Every choice of axes that run backwards."""
+    long = [axis for axis, n in enumerate(shape) if n > 1]
+    return [tuple(axis for n, axis in enumerate(long) if number >> n & 1) for number in range(1 << len(long))]
 
 
 def _shifts(shape: Sequence[int]) -> list[tuple[int, int]]:
     return [(axis, by) for axis, n in enumerate(shape) if n > 2 * SHIFT for by in (-SHIFT, SHIFT)]
 
 
-def _shifted_fit(ratio: np.ndarray, code: np.ndarray, axis: int, by: int) -> float:
-    n = ratio.shape[axis] - abs(by)
-    here, there = (np.arange(n) + max(by, 0), np.arange(n) + max(-by, 0))
-    return _fit(ratio.take(here, axis), code.take(there, axis))
-
-
-def _fit(a: np.ndarray, b: np.ndarray) -> float:
-    """Pearson's correlation."""
-    a, b = a - a.mean(), b - b.mean()
-    bottom = np.sqrt((a * a).sum() * (b * b).sum())
-    return float((a * b).sum() / bottom) if bottom > 0 else 0.0
+def _fit(a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> float:
+    """Weighted correlation (Pearson's)."""
+    total = weight.sum() or 1.0
+    a, b = a - (weight * a).sum() / total, b - (weight * b).sum() / total
+    bottom = np.sqrt((weight * a * a).sum() * (weight * b * b).sum())
+    return float((weight * a * b).sum() / bottom) if bottom > 0 else 0.0

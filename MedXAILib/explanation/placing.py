@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..attribution.probe import CONFIRMED, CONTRADICTED, UNCLEAR, Answers, Verdict, ask, judge
+from ..attribution.probe import CONFIRMED, CONTRADICTED, UNCLEAR, Answers, Verdict, ask, judge, turned
 from ..attribution.tape import TapeCache, glimpse
 from ..errors import Caveat, InputError
 from ..models.guest import weights_of
@@ -105,8 +105,10 @@ def read(layer: Layer, verdict: Verdict) -> Layer:
     """A layer whose grid is read in another orientation."""
     if not verdict.flips and list(verdict.axes) == sorted(verdict.axes):
         return layer
-    arrangement = layer.arrangement.turned_to(verdict.axes, verdict.flips)
-    return replace(layer, arrangement=arrangement, shape=(layer.shape[0], *arrangement.sizes))
+    cells, _ = turned(layer, verdict.axes)
+    order = [verdict.axes.index(axis) for axis in range(len(verdict.axes))]
+    arrangement = layer.arrangement.turned_to(order, [order.index(axis) for axis in verdict.flips])
+    return replace(layer, arrangement=arrangement, cells=cells, shape=(layer.shape[0], *arrangement.sizes))
 
 
 def _telling(tiling: Tiling, tensor: torch.Tensor) -> tuple[Tile, torch.Tensor]:
