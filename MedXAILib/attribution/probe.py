@@ -54,7 +54,7 @@ class Threshold(NamedTuple):
 
 
 TO_CONFIRM = Threshold(0.3, 0.06, 0.1, 0.02)
-TO_CONTRADICT = Threshold(0.35, 0.15, 0.2, 0.08)
+TO_CONTRADICT = Threshold(0.35, 0.12, 0.2, 0.06)
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,7 +228,7 @@ def compare(ratio: np.ndarray, weight: np.ndarray, codes: dict, any_orientation:
             what = UNCLEAR
             if fit >= max(TO_CONFIRM.fit, luck) and _is_better(pairs[best], pairs[rival], TO_CONFIRM):
                 what = CONFIRMED
-            elif other >= max(TO_CONTRADICT.fit, luck + TO_CONTRADICT.better) and _can_be_told(pairs[rival], rival):
+            elif other >= max(TO_CONTRADICT.fit, luck + TO_CONTRADICT.better) and _can_be_told(ratio.shape, rival):
                 what = CONTRADICTED if _is_better(pairs[rival], pairs[best], TO_CONTRADICT) else UNCLEAR
             found.append((rival, Verdict(what, *best[:2], fit, other)))
     said = Counter(verdict.what for _, verdict in found)
@@ -260,9 +260,9 @@ def _part(values: np.ndarray, axis: int, number: int, of: int) -> np.ndarray:
     return values[(slice(None),) * axis + (slice(number * n // of, (number + 1) * n // of),)]
 
 
-def _can_be_told(pair: tuple, place: tuple) -> bool:
+def _can_be_told(shape: Sequence[int], place: tuple) -> bool:
     """Whether there are cells enough along the axes along which a place differs from the traced one."""
-    return min((pair[0].shape[axis] for axis in _moved(place)), default=0) >= LONG
+    return min((shape[axis] for axis in _moved(place)), default=0) >= LONG
 
 
 def _moved(place: tuple) -> set[int]:
