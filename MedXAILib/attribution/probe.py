@@ -54,7 +54,7 @@ class Threshold(NamedTuple):
 
 
 TO_CONFIRM = Threshold(0.3, 0.06, 0.1, 0.02)
-TO_CONTRADICT = Threshold(0.35, 0.12, 0.2, 0.06)
+TO_CONTRADICT = Threshold(0.35, 0.1, 0.15, 0.04)
 
 
 @dataclass(frozen=True, eq=False)

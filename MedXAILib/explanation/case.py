@@ -12,6 +12,7 @@ import numpy as np
 from .. import NOTICE, __version__
 from ..attribution.methods import FAILS, Facts, Method
 from ..errors import Caveat, InputError, as_values
+from ..models.bare import ARRAY
 from ..regions import spread
 from ..suitability import refuse_constant
 from ..tiling import Tiling, ranges
@@ -234,6 +235,8 @@ def fact(case: Case, score: Score, kept: Sequence[int] | None) -> str:
         own = score.name == score.label and any(row.name == score.label for row in prediction.labels.rows)
         volume = prediction.labels.volume if own else grid
         count = prediction.labels.counts()[score.label] if own else int(score.planes.sum())
+        if volume.source.format == ARRAY:
+            return f"{count * volume.voxel_ml:.1f} mL if a voxel is 1 mm wide ({count} voxels)"
         return size_words(count, volume)
     output = prediction.card.output
     if kept is None or len(prediction.pieces) == 1:

@@ -724,7 +724,7 @@ def draw_grid(rng: random.Random, seed: int) -> Drawn:
     axes = tuple(a for a in range(1, d.x.ndim) if a != channel)
     d.lines.append(f"self.head(x.mean({axes}))")
     text = program(d.modules, d.lines)
-    several = 24 if d.averaged and not rest else 1
+    several = 96 if d.averaged and not rest else 1
     inputs = [x, *(0.5 + torch.rand_like(x) for _ in range(several - 1))]
     return Drawn(text, compiled(text), channel, d.stride, inputs, list(dict.fromkeys(d.names)))
 

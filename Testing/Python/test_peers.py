@@ -223,9 +223,12 @@ def test_defect_08_each_call_of_a_module_has_its_own_map():
 
 
 @pytest.mark.parametrize("name", [m.name for m in METHODS.values() if m.task != "segmentation"])
-def test_defect_09_a_constant_image_gives_numbers(name):
-    """medcam: a constant map divides 0 by 0 and is NaN."""
+def test_defect_09_a_nearly_constant_image_gives_numbers(name):
+    """medcam: a constant map divides 0 by 0 and is NaN. (An image of one value has nothing to explain, and is refused.)"""
     net, x = classifier(), torch.full((2, 1, 16, 16), 3.0, dtype=torch.float64)
+    with pytest.raises(InputError, match="nothing to explain"):
+        explain(net, x, [1], [name])
+    x[:, :, 0, 0] += 1e-9
     net[0].padding = net[2].padding = (0, 0)  # else the border differs
     options = {"samples": 20, "superpixels": 4} if isinstance(METHODS[name], QueryMethod) else {}
     (found,) = explain(net, x, [1], [name], ["3"] if isinstance(METHODS[name], LayerMethod) else (), **options)
@@ -236,7 +239,9 @@ def test_defect_09_a_constant_image_gives_numbers(name):
 
 def test_defect_09_a_constant_map_is_hot_everywhere():
     """medcam: a constant map divides 0 by 0 and is NaN."""
-    (found,) = explain(Blob(3, 2, 2), torch.full((1, 1, 8, 8, 8), 3.0), [1], layers=["features"])
+    x = torch.full((1, 1, 8, 8, 8), 3.0)
+    x[..., ::2], x[..., 1::2] = 2.5, 3.5  # 3 in the mean of each of the cells' 2 x 2 x 2 voxels
+    (found,) = explain(Blob(3, 2, 2), x, [1], layers=["features"])
     values = found.volume.array
     np.testing.assert_allclose(values, 3 / 4**3, rtol=1e-6)  # the weight 1 over the cells, times the activation
     assert display_limit(values) == pytest.approx(3 / 4**3) and display_limit(0 * values) == 1
