@@ -54,7 +54,7 @@ class Threshold(NamedTuple):
 
 
 TO_CONFIRM = Threshold(0.3, 0.06, 0.1, 0.02)
-TO_CONTRADICT = Threshold(0.35, 0.1, 0.15, 0.04)
+TO_CONTRADICT = Threshold(0.35, 0.12, 0.2, 0.06)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +141,8 @@ def judge(answers: Answers, layer: Layer, at_rest: torch.Tensor) -> Verdict:
     if ratio.size > MOST_CELLS**3:
         middle = tuple(slice((n - m) // 2, (n - m) // 2 + m) for n in ratio.shape for m in [min(n, MOST_CELLS)])
         ratio, weight, codes = ratio[middle], weight[middle], {axes: code[middle] for axes, code in codes.items()}
-    return compare(ratio, weight, codes, bool(layer.hidden))
+    wide = [axis for axis, stride in enumerate(layer.cells.stride) if stride >= 1]
+    return compare(ratio, weight, codes, wide, bool(layer.hidden))
 
 
 def _ratio(answers: Answers, layer: Layer, at_rest: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -201,11 +202,14 @@ def _answers_from_elsewhere(code: np.ndarray, layer: Layer, ratio: np.ndarray, w
     return bool(blind.sum() >= 3 and (ratio[blind] > 0.01).mean() > 0.5)
 
 
-def compare(ratio: np.ndarray, weight: np.ndarray, codes: dict, any_orientation: bool = False) -> Verdict:
+def compare(
+    ratio: np.ndarray, weight: np.ndarray, codes: dict, wide: Sequence[int], any_orientation: bool = False
+) -> Verdict:
     """How well the answers fit the code at the traced place, and at others.
 
     :param ratio, weight: (*cells).
     :param codes: the code at the cells, (*cells), for each order of the axes.
+    :param wide: axes along which a cell is a voxel or more: along others two cells are no distance.
     :param any_orientation: the place is a guess: the best of all orientations is judged.
     """
     as_traced = (tuple(range(ratio.ndim)), (), 0)
@@ -217,12 +221,13 @@ def compare(ratio: np.ndarray, weight: np.ndarray, codes: dict, any_orientation:
     for blur in BLURS:
         for slow in (False, True):
             band = _band(ratio, weight, codes, blur, slow)
-            pairs = _places(*band, weight)
+            pairs = _places(*band, weight, wide)
             fits = {key: _fit(*pair) for key, pair in pairs.items()}
-            turned = [key for key in fits if not key[2]]
-            best = max(turned, key=fits.get) if any_orientation else as_traced
-            others = [key for key in fits if key != best and not (any_orientation and key[2])]
-            rival = max(others, key=fits.get, default=best)
+            best = max((key for key in fits if not key[2]), key=fits.get) if any_orientation else as_traced
+            if any_orientation:
+                pairs |= _rolled(pairs[best], best)
+                fits = {key: _fit(*pair) for key, pair in pairs.items()}
+            rival = max((key for key in fits if key != best), key=fits.get, default=best)
             fit, other = fits[best], fits[rival]
             luck = max(_fit(band[0], code, weight) for code in _band(ratio, weight, strange, blur, slow)[1].values())
             what = UNCLEAR
@@ -240,6 +245,16 @@ def compare(ratio: np.ndarray, weight: np.ndarray, codes: dict, any_orientation:
         what = CONTRADICTED
     some = [verdict for _, verdict in found if verdict.what == what] or [verdict for _, verdict in found]
     return max(some, key=lambda verdict: abs(verdict.fit - verdict.next))._replace(what=what)
+
+
+def _rolled(pair: tuple, place: tuple) -> dict[tuple, tuple]:
+    """A place and all those beside it, by two cells or more along one axis: where an operator may have moved everything."""
+    ratio, code, weight = pair
+    return {
+        (*place[:2], (axis, by)): (ratio, np.roll(code, by, axis), weight)
+        for axis, n in enumerate(ratio.shape)
+        for by in range(SHIFT, n - SHIFT + 1)
+    }
 
 
 def _is_better(one: tuple, other: tuple, wanted: Threshold) -> bool:
@@ -289,7 +304,7 @@ def _band(ratio: np.ndarray, weight: np.ndarray, codes: dict, blur: float, slow:
     return ratio - near, {axes: code - around(code) for axes, code in seen.items()}
 
 
-def _places(ratio: np.ndarray, codes: dict, weight: np.ndarray) -> dict[tuple, tuple]:
+def _places(ratio: np.ndarray, codes: dict, weight: np.ndarray, wide: Sequence[int]) -> dict[tuple, tuple]:
     """(answers, code, weight) for each place: (axes, flips, 0), (axes, (), "rows") or (as traced, (), (axis, shift))."""
     as_traced = tuple(range(ratio.ndim))
     flips = _flips(ratio.shape)
@@ -300,7 +315,7 @@ def _places(ratio: np.ndarray, codes: dict, weight: np.ndarray) -> dict[tuple, t
             rows = (t.reshape(shape).transpose(np.argsort(axes)) for t in (ratio, weight))
             read, count = rows
             found[axes, (), "rows"] = (read, codes[as_traced], count)
-    for axis, by in _shifts(ratio.shape):
+    for axis, by in _shifts(ratio.shape, wide):
         n = ratio.shape[axis] - abs(by)
         here, there = np.arange(n) + max(by, 0), np.arange(n) + max(-by, 0)
         taken = (ratio.take(here, axis), codes[as_traced].take(there, axis), weight.take(here, axis))
@@ -326,8 +341,8 @@ def _flips(shape: Sequence[int]) -> list[tuple[int, ...]]:
     return [tuple(axis for n, axis in enumerate(long) if number >> n & 1) for number in range(1 << len(long))]
 
 
-def _shifts(shape: Sequence[int]) -> list[tuple[int, int]]:
-    return [(axis, by) for axis, n in enumerate(shape) if n > 2 * SHIFT for by in (-SHIFT, SHIFT)]
+def _shifts(shape: Sequence[int], wide: Sequence[int]) -> list[tuple[int, int]]:
+    return [(axis, by) for axis in wide if shape[axis] > 2 * SHIFT for by in (-SHIFT, SHIFT)]
 
 
 def _fit(a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> float:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from .places import Place
 
-NEAR = 0.7
+NEAR = 0.65
 """Cells of an even grid may lie so far, in cells, from the middle of what they see."""
 SAME = 1e-3
 """Coordinates nearer than this, in parts of a cell, are the same."""
@@ -134,8 +134,10 @@ def arrange(place: Place, sizes: tuple[int, ...], voxels: Sequence[int]) -> tupl
     :param voxels: of the input, its spatial axes.
     """
     at, grid = place.at[1:], place.grid[1:]
-    if len(sizes) < 2 or any(t.isnan().all() for t in at):
+    if len(sizes) < 2 or all(t.isnan().all() for t in grid):
         return None
+    # what was averaged over an axis of the input is one cell along it
+    at, grid = ([_in_the_middle(t, (n - 1) / 2) for t, n in zip(lines, voxels, strict=True)] for lines in (at, grid))
     axes = _batch_and_channel(sizes, grid, len(voxels))
     if axes is None:
         return None
@@ -154,6 +156,11 @@ def arrange(place: Place, sizes: tuple[int, ...], voxels: Sequence[int]) -> tupl
     stride, offset, axes, turned, exact = zip(*rows, strict=True)
     count = tuple(1 if axis is None else sizes[axis] for axis in axes)
     return Cells(stride, offset, field, seen, all(exact)), Arrangement(batch, channel, count, axes, turned)
+
+
+def _in_the_middle(t: torch.Tensor, value: float) -> torch.Tensor:
+    """A coordinate of nothing at all is the middle."""
+    return t.nan_to_num(value) if t.numel() == 1 else t
 
 
 def _batch_and_channel(sizes, grid, dimensions: int) -> tuple[int | None, int | None] | None:
@@ -321,7 +328,7 @@ def _lattice(t: torch.Tensor, likely: float) -> tuple[float, float, int]:
     if not len(gaps):
         return 1.0, float(values[0]), 1
     ordered = t.sort().values
-    for step, tolerated in ((float(gaps.min()), 0.0), (float(gaps.median()), 0.5)):
+    for step, tolerated in ((float(gaps.median()), 0.25), (float(gaps.min()), 0.0), (float(gaps.median()), 0.5)):
         for phase in (float(ordered[len(t) // 2]), float(ordered[len(t) // 4])):
             number = ((t - phase) / step).round()
             beside = ((t - phase) / step - number).abs() > 0.1

@@ -239,14 +239,15 @@ def _span(t: torch.Tensor, axes: Sequence[int]) -> float:
 
 
 def averaged(place: Place, axes: Sequence[int], keep: bool = True) -> Place:
-    """The mean over some axes of the tensor; what spread over them is mixed."""
+    """The mean over some axes of the tensor; what spread over them is mixed, and lies nowhere if nothing of it is left."""
     axes = sorted({a % place.at[0].ndim for a in axes}) if place.at[0].ndim else []
     if not axes:
         return place
     spans = [_span(t, axes) if any(t.shape[a] > 1 for a in axes) else 0.0 for t in place.grid]
 
     def mean(t):
-        return thin(t.nanmean(tuple(axes), keepdim=keep))
+        found = thin(t.nanmean(tuple(axes), keepdim=keep))
+        return found * math.nan if varies(t) and not varies(found) else found  # everywhere is nowhere
 
     field = tuple(f + s for f, s in zip(place.field, spans, strict=True))
     return place.each(mean, field=field, mixed=place.mixed or any(s > 0 for s in spans[1:]))
@@ -794,6 +795,8 @@ def adaptive(call: Call) -> list[Place]:
             t = sample_line(t, a, (torch.arange(m).double() + 0.5) * n / m - 0.5)
         return t
 
+    whole = [a for a, n, m in pairs if m == 1 < n]
+    place, pairs = averaged(place, whole), [pair for pair in pairs if pair[0] not in whole]
     found = _twice(place, exact, even, _wider(place, [(a, n / m - 1) for a, n, m in pairs]))
     changed = any(n != m for _, n, m in pairs)
     return [replace(found, pooled=place.pooled or changed * call.step)] * len(call.sizes)
