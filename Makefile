@@ -56,6 +56,11 @@ $(BENCH)/.peers: $(BENCH)/.torch
 check-place: $(VENV)/.test
 	$(BIN)/python Testing/Checks/place.py
 
+# Whether the probe tells a right place from a wrong one: networks with their own trace, and with one that was made wrong.
+.PHONY: check-confirm
+check-confirm: $(VENV)/.test
+	$(BIN)/python Testing/Checks/confirm.py
+
 # Gradients and maps of published architectures, against autograd done literally; in an environment of its own.
 .PHONY: check-foreign
 check-foreign: $(FOREIGN)/.networks

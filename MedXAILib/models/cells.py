@@ -305,17 +305,13 @@ def _scattered(at, grid, field, seen, sizes, voxels, carriers, batch, channel) -
 
 
 def _nearer(at: torch.Tensor, grid: torch.Tensor, field: float, seen, voxels: int) -> torch.Tensor:
-    """The even grid's coordinates where they are near the exact ones."""
-    if grid is at:
+    """The even grid's coordinates where they are even, and near the exact ones."""
+    steps = grid[~grid.isnan()].unique().diff()
+    if grid is at or not len(steps) or float(steps.max() - steps.min()) > 0.1 * float(steps.max()):
         return at
-    step = _spacing(grid)
+    step = float(steps.median())
     inside = _sees_no_border(at, grid, field, _borders(seen, voxels, step))
     return grid if bool(((grid - at).abs() <= NEAR * step)[inside & ~at.isnan()].all()) else at
-
-
-def _spacing(t: torch.Tensor) -> float:
-    values = t[~t.isnan()].unique()
-    return float(values.diff().median()) if len(values) > 1 else 1.0
 
 
 def _lattice(t: torch.Tensor, likely: float) -> tuple[float, float, int]:

@@ -108,7 +108,10 @@ def mutations(layer: Layer, size: tuple[int, ...], rng: random.Random) -> Iterat
         axes = [b if axis == a else a if axis == b else axis for axis in same]
         arrangement = layer.arrangement.turned_to(axes, [])
         wrong, _ = turned(layer, axes)
-        yield "exchanged", replace(layer, arrangement=arrangement, cells=wrong, shape=(layer.shape[0], *arrangement.sizes))
+        yield (
+            "exchanged",
+            replace(layer, arrangement=arrangement, cells=wrong, shape=(layer.shape[0], *arrangement.sizes)),
+        )
 
 
 def check(make: Callable) -> dict:
