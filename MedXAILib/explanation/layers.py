@@ -59,10 +59,14 @@ class _Map:
 
     def add(self, t: Tile, values: torch.Tensor, summed: bool = False) -> None:
         """Put one tile's map in its place."""
-        laid = self.here.arrangement.lay(values, self.method.summed).detach().float().cpu().numpy()
+        laid = _numpy(self.here.arrangement.lay(values, self.method.summed))
         if self.here is not self.layer:
             laid = np.stack([_on_voxels(one, self.here.cells, self.stitcher.cells) for one in laid])
         self.stitcher.add(t, laid, summed)
+
+
+def _numpy(values: torch.Tensor) -> np.ndarray:
+    return values.detach().float().cpu().numpy()
 
 
 def _on_voxels(values: np.ndarray, cells: Cells, size: Sequence[int]) -> np.ndarray:
