@@ -343,8 +343,11 @@ def _by_level(layers: Sequence[Layer]) -> list[list[Layer]]:
 
 
 def _bottom(layers: Sequence[Layer]) -> Layer:
-    """The last layer of the lowest resolution."""
-    return _last(layers, _by_level(_usable(layers))[-1])
+    """The last layer of the lowest resolution; where a pyramid of poolings follows there, the last one before it."""
+    lowest = _by_level(_usable(layers))[-1]
+    pyramid = {layer.pooled for layer in grids(layers) if _on_a_branch(layer, layers)}
+    before = [layer for layer in lowest if not any(layer.needs >> step & 1 for step in pyramid)]
+    return _last(layers, before or lowest)
 
 
 def _decoder(layers: Sequence[Layer]) -> list[Layer]:

@@ -294,18 +294,21 @@ def _remember_view(function, args, kwargs, output) -> None:
             part._view = View(base, lambda t: function(t, *args[1:], **kwargs), number)
 
 
-def _copied(network: torch.nn.Module) -> torch.nn.Module | None:
+def _copied(network: torch.nn.Module) -> tuple[torch.nn.Module | None, bool]:
     """A network to try things on: the parameters are shared, everything else is its own, and whoever listens to the network
-    does not listen to the copy. None where it cannot be copied."""
+    does not listen to the copy; and whether anybody does (it may be the network itself, which then needs its hooks). None
+    where it cannot be copied."""
+    listened = False
     try:
         other = copy.deepcopy(network, {id(p): p for p in network.parameters()})
     except Exception:  # whatever a network may keep
-        return None
+        return None, listened
     for module in other.modules():
         for hooks in (getattr(module, "_forward_hooks", {}), getattr(module, "_forward_pre_hooks", {})):
             for key in [key for key, hook in hooks.items() if not type(hook).__module__.startswith("torch.")]:
                 del hooks[key]  # torch's own make the weights (spectral norm)
-    return other
+                listened = True
+    return other, listened
 
 
 def trace(network: torch.nn.Module, shape: Sequence[int], watch: Callable, x: Example = None):
@@ -318,11 +321,12 @@ def trace(network: torch.nn.Module, shape: Sequence[int], watch: Callable, x: Ex
     :param x: the input, or what gives it, where it is at hand: of this shape, as the network takes it.
     :returns: (output, tracer).
     """
-    if (dry := _copied(network)) is not None:
+    dry, listened = _copied(network)
+    if dry is not None:
         try:
             return _traced(dry, shape, watch, None)
         except Exception:  # the pass on numbers says what is wrong, if anything is
-            network = _copied(network)
+            network = network if listened else _copied(network)[0]
     if x is None:
         x = _example(network, shape)
     return _traced(network, shape, watch, x() if callable(x) else x)
