@@ -1,0 +1,205 @@
+"""Where a map lies: a planted blob is found again whatever the network does to space, or the map is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from MedXAILib import explain
+from MedXAILib.attribution.probe import CONFIRMED, CONTRADICTED, ask, judge
+from MedXAILib.attribution.tape import glimpse
+from MedXAILib.errors import InputError
+from MedXAILib.models.layers import find, inspect
+from MedXAILib.progress import silent
+from MedXAILib.volume import Volume
+
+BLOB = np.array((26, 10, 20))
+
+
+class Net(nn.Module):
+    """Two convolutions of stride 2 with positive weights, after whatever ``before`` does to the input."""
+
+    def __init__(self, before):
+        super().__init__()
+        torch.manual_seed(0)
+        self.c1, self.c2 = nn.Conv3d(1, 2, 3, 2, 1, bias=False), nn.Conv3d(2, 2, 3, 2, 1, bias=False)
+        self.head, self.before = nn.Linear(2, 2), before
+        for parameter in self.parameters():
+            parameter.data.abs_()
+
+    def forward(self, x):
+        pieces = self.before(x)
+        pieces = pieces if isinstance(pieces, list) else [pieces]
+        return sum(self.head(F.relu(self.c2(F.relu(self.c1(piece)))).mean((2, 3, 4))) for piece in pieces)
+
+
+def blob() -> torch.Tensor:
+    x = torch.zeros(1, 1, 32, 32, 32)
+    x[0, 0, 24:28, 8:12, 18:22] = 1
+    return x
+
+
+def centre(a) -> np.ndarray:
+    """Centre of a map's mass in voxels (d0, d1, d2)."""
+    values = a.volume.array
+    index = np.array([(values * grid).sum() for grid in np.indices(values.shape)]) / values.sum()
+    return a.volume.ras(index[::-1])[::-1]
+
+
+def canvas(x):
+    out = torch.zeros(1, 1, 40, 32, 32)
+    out[:, :, 4:36] = x.flip(3)
+    return out
+
+
+def turned_by_values(x):
+    return x.flip(2) if x[:, :, 16:].sum() > x[:, :, :16].sum() else x
+
+
+def hottest(x):
+    place = int(F.avg_pool3d(x, 8, 4).flatten().argmax())
+    a, b, c = (min(4 * int(v), 16) for v in np.unravel_index(place, (7, 7, 7)))
+    return x[:, :, a : a + 16, b : b + 16, c : c + 16]
+
+
+def sampled(x):
+    theta = torch.tensor([[[1.0, 0, 0, 0], [0, -1.0, 0, 0], [0, 0, 1.0, 0]]])
+    return F.grid_sample(x, F.affine_grid(theta, x.shape, align_corners=False), align_corners=False)
+
+
+MOVES = {
+    "nothing": lambda x: x,
+    "permute": lambda x: x.permute(0, 1, 4, 3, 2),
+    "einsum": lambda x: torch.einsum("bcdhw->bcwdh", x),
+    "flip": lambda x: x.flip(2),
+    "rot90": lambda x: x.rot90(1, (2, 3)),
+    "roll": lambda x: torch.roll(x, (8, 3), (2, 4)),
+    "narrow": lambda x: x.narrow(2, 16, 16),
+    "chunk": lambda x: x.chunk(2, 2)[1],
+    "index": lambda x: x[:, :, list(range(31, -1, -1))],
+    "index_select": lambda x: x.index_select(3, torch.arange(16)),
+    "swapped halves": lambda x: torch.cat([x[:, :, 16:], x[:, :, :16]], 2),
+    "written into a canvas": canvas,
+    "circular padding": lambda x: F.pad(x, (0, 0, 0, 0, 12, 12), mode="circular")[:, :, :32],
+    "two views": lambda x: [x, x.flip(2)],
+    "grid_sample": sampled,
+    "turned by its values": turned_by_values,
+    "cropped by its values": hottest,
+}
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_a_blob_is_found_where_it_is(name):
+    for a in explain(Net(MOVES[name]).eval(), blob(), [0], layers=["c2"]):
+        assert np.abs(centre(a) - BLOB).max() < 4, "within a cell"
+
+
+def test_an_operator_that_hides_the_place_is_refused_unless_the_network_shows_it():
+    def low_pass(x):
+        spectrum = torch.fft.rfftn(x, dim=(2, 3, 4))
+        keep = torch.fft.fftfreq(32).abs()[:, None, None] < 0.4
+        return torch.fft.irfftn(spectrum * keep, x.shape[2:], dim=(2, 3, 4))
+
+    def beside(x):
+        phase = torch.exp(-2j * torch.pi * torch.fft.fftfreq(32) * 9)
+        return torch.fft.ifft(torch.fft.fft(x, dim=2) * phase[:, None, None], dim=2).real
+
+    x = blob() + 0.1 * torch.rand(blob().shape, generator=torch.Generator().manual_seed(0))
+    (found,) = explain(Net(low_pass).eval(), x, [0], layers=["c2"])
+    assert any(getattr(limit, "code", "") == "place-found" for limit in found.limits)
+    assert np.abs(centre(found) - centre(explain(Net(lambda x: x).eval(), x, [0], layers=["c2"])[0])).max() < 1
+    with pytest.raises(InputError, match="is not known"):
+        explain(Net(beside).eval(), x, [0], layers=["c2"])
+    with pytest.raises(InputError, match="hides it"):
+        explain(Net(low_pass).eval(), x, [0], layers=["c2"], probe=False)
+
+
+def test_the_place_is_confirmed_by_two_passes_once():
+    network, x, passes = Net(lambda x: x).eval(), torch.rand(1, 1, 48, 48, 48), []
+    network.c1.register_forward_hook(lambda *_: passes.append(1))
+    first, second, third = (explain(network, x, [0], layers=["c2"], probe=probe)[0] for probe in (True, True, False))
+    assert len(passes) == 1 + 2 + 1 + 1
+    assert not any("not confirmed" in limit for a in (first, second, third) for limit in a.limits)
+    unasked = explain(Net(lambda x: x).eval(), x, [0], layers=["c2"], probe=False)[0]
+    assert any("not confirmed" in limit for limit in unasked.limits)
+
+
+@pytest.mark.parametrize("wrong", ["flipped", "exchanged", "shifted"])
+def test_a_wrong_trace_is_contradicted(wrong):
+    network, x = Net(lambda x: x).eval(), torch.rand(1, 1, 48, 48, 48)
+    layer = find(inspect(network, x.shape), "c2")
+    at_rest = glimpse(network, x, ["c2"], silent).activations["c2"]
+    believed = {
+        "flipped": replace(layer, arrangement=layer.arrangement.turned_to((0, 1, 2), [1])),
+        "exchanged": replace(layer, arrangement=layer.arrangement.turned_to((1, 0, 2), [])),
+        "shifted": replace(layer, cells=replace(layer.cells, offset=(8.0, 0.0, 0.0))),
+    }[wrong]
+    assert judge(ask(network, x, [layer], silent), layer, at_rest).what == CONFIRMED
+    assert judge(ask(network, x, [believed], silent), believed, at_rest).what == CONTRADICTED
+
+
+def test_a_map_goes_on_to_the_edge_of_what_the_network_saw():
+    x = torch.rand(1, 1, 64, 64, 64)
+    net = nn.Sequential(nn.Conv3d(1, 2, 3, 16, 1), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(2, 2))
+    for parameter in net.parameters():
+        parameter.data.abs_()
+    (a,) = explain(net.eval(), x, [0], layers=["1"])
+    whole = Volume(np.zeros((64, 64, 64), np.float32), np.eye(4))
+    laid = a.on(whole).array
+    assert (laid > 0).all(), "the last cells' centres lie at 48"
+    np.testing.assert_allclose(laid[63, 63, 63], a.volume.array[3, 3, 3], rtol=1e-6)
+    half = explain(Net(lambda x: x.narrow(2, 16, 16)).eval(), torch.rand(1, 1, 32, 32, 32), [0], layers=["c2"])[0]
+    laid = half.on(Volume(np.zeros((32, 32, 32), np.float32), np.eye(4))).array
+    assert not laid[:14].any() and laid[17:].any(), "nothing where the network did not look"
+
+
+class Siamese(nn.Module):
+    """The same module sees two images."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.head = nn.Sequential(nn.Conv3d(1, 4, 3, 2, 1), nn.ReLU()), nn.Linear(4, 3)
+
+    def forward(self, pre, post):
+        return self.head((self.body(pre) - self.body(post)).mean((2, 3, 4)))
+
+
+def test_a_module_that_sees_two_images_gives_two_maps():
+    images = {name: torch.rand(1, 1, 16, 16, 16) for name in ("pre", "post")}
+    assert [a.layer for a in explain(Siamese().eval(), images, [1])] == ["body#0", "body#1"]
+    (one,) = explain(Siamese().eval(), images, [1], layers=["body#1"])
+    assert any("leaves out body#0" in limit for limit in one.limits)
+
+
+class SliceBySlice(nn.Module):
+    """A 2D network on every slice, and a recurrent one over them."""
+
+    def __init__(self, order: str):
+        super().__init__()
+        self.cnn = nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 8, 3, 2, 1), nn.ReLU())
+        self.rnn, self.head, self.order = nn.LSTM(8, 6, batch_first=True), nn.Linear(6, 2), order
+
+    def forward(self, x):
+        x = {"BCTHW": lambda: x.transpose(1, 2), "BTCHW": lambda: x, "BTHW": lambda: x[:, :, None]}[self.order]()
+        batch, slices = x.shape[:2]
+        features = self.cnn(x.flatten(0, 1)).mean((2, 3)).view(batch, slices, -1)
+        return self.head(self.rnn(features)[0][:, -1])
+
+
+@pytest.mark.parametrize(
+    "order, shape", [("BCTHW", (1, 1, 5, 16, 16)), ("BTCHW", (1, 5, 1, 16, 16)), ("BTHW", (1, 5, 16, 16))]
+)
+def test_slices_that_a_network_takes_for_its_batch_have_a_map_each(order, shape):
+    network, x = SliceBySlice(order).eval(), torch.rand(shape)
+    (cam,) = explain(network, x, [1], ["gradcam"], ["cnn"])
+    (slope,) = explain(network, x, [1], ["saliency"])
+    assert cam.volume.array.shape == (5, 4, 4) and slope.volume.array.shape == (5, 16, 16)
+    leaf = x.clone().requires_grad_()
+    network(leaf)[0, 1].backward()
+    np.testing.assert_allclose(slope.volume.array, leaf.grad.abs().reshape(5, 16, 16), rtol=1e-4, atol=1e-9)
