@@ -8,6 +8,7 @@ place, and with what it would be were the grid flipped, its axes exchanged, or s
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +33,7 @@ BLURS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 """How wide a cell may see, in cells: deviations of a Gaussian. Answers and code are compared without what varies more
 slowly than twice as wide, where neighbouring places look alike."""
 SHIFT = 2
-LEAST_CELLS = 8
+LEAST_CELLS = 12
 AGREE = 3
 """In so many bands the same other place has to fit better."""
 LONG = 5
@@ -122,6 +123,11 @@ def draw(size: Sequence[int], stride: Sequence[float], offset: Sequence[float], 
             return (total > np.median(total)).astype(np.float32)
         total += random.standard_normal(count, dtype=np.float32)[np.ix_(*number)] / blocks**0.5
         blocks *= 2
+
+
+def can_tell(layer: Layer) -> bool:
+    """Whether a grid has cells enough for answers that say something."""
+    return math.prod(layer.shape[1:]) >= LEAST_CELLS
 
 
 def judge(answers: Answers, layer: Layer, at_rest: torch.Tensor) -> Verdict:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..attribution.probe import CONFIRMED, CONTRADICTED, UNCLEAR, Answers, Verdict, ask, judge, turned
+from ..attribution.probe import CONFIRMED, CONTRADICTED, UNCLEAR, Answers, Verdict, ask, can_tell, judge, turned
 from ..attribution.tape import TapeCache, glimpse
 from ..errors import Caveat, InputError
 from ..models.guest import weights_of
@@ -39,7 +39,7 @@ class Placing:
         self.model, self.probe = model, probe
         self.known = _known(model.network)
         self.layers = {layer.name: layer for layer in layers}
-        self.asked = [layer for layer in self.layers.values() if probe and self._key(layer) not in self.known]
+        self.asked = [x for x in self.layers.values() if probe and can_tell(x) and self._key(x) not in self.known]
         self.tile, self.piece = _telling(tiling, tensor) if self.asked else (None, None)
         self.answers: Answers | None = None
 

@@ -305,10 +305,15 @@ def look(network: torch.nn.Module, shape: tuple[int, ...]) -> list[Part]:
         _looked[network] = now, known
     key = shape, tuple(p.shape for p in network.parameters())
     if key not in known:
-        with watching():
-            output, _ = trace(network, shape, lambda _tracer, _copy: lambda: None)
+        output, _ = trace(network, shape, lambda _tracer, _copy: _entered(watching()))
         known[key] = parts_of(network, output)
     return known[key]
+
+
+def _entered(mode) -> Callable[[], None]:
+    """A mode switched on; the function that switches it off."""
+    mode.__enter__()
+    return lambda: mode.__exit__(None, None, None)
 
 
 def plainly(network: torch.nn.Module, x: torch.Tensor):
