@@ -15,7 +15,7 @@ from ..volume import GEOMETRY, Source, Volume
 from .card import FROM_FILE, ModelCard
 from .layers import examine
 from .loading import Model, onnx_refusal
-from .output import MEANINGS, Part, agree, another, choose, look, meaning, named, pick, plainly, read_as, tells
+from .output import MEANINGS, Part, agree, another, choose, meaning, named, pick, plainly, read_as, tells
 
 if TYPE_CHECKING:
     import torch
@@ -179,7 +179,7 @@ def draft(
         size = (windows,) * 3 if isinstance(windows, int) else tuple(windows)
         spatial = {"mode": "windows", "size": size}
     try:
-        parts = look(network, (1, tensor.shape[1], *size))
+        parts = examine(network, (1, tensor.shape[1], *size)).outputs
     except Exception as error:
         raise InputError(
             f"{type(network).__name__} does not take an input of the shape (1, {tensor.shape[1]}, "

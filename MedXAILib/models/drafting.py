@@ -9,10 +9,11 @@ from pathlib import Path
 
 from ..errors import InputError
 from .card import TO_FILL, unfilled
+from .layers import examine
 from .listing import SCHEMA_VERSION
 from .loading import FROM_FILE, read_weights, sha256
 from .networks import architecture
-from .output import MEANINGS, choose, program_parts
+from .output import MEANINGS, Part, choose, script, script_parts
 
 DENSENETS = ("DenseNet121", "DenseNet169", "DenseNet201", "DenseNet264")
 RESNETS = ("resnet10", "resnet18", "resnet34", "resnet50")
@@ -87,6 +88,18 @@ def output(program, dimensions: int) -> dict:
         return dict(zip(("kind", "activation"), MEANINGS[part.end], strict=True)) | which
     kind = "logits, probabilities where the network ends in a sigmoid or softmax, or value (and beside it a unit)"
     return {"kind": f"{TO_FILL}: {kind}"} | which
+
+
+def program_parts(network) -> list[Part]:
+    """The tensors of the output of a TorchScript or exported program, found without an input; empty where they are not."""
+    if (program := script(network)) is not None:
+        return script_parts(program)
+    graph = getattr(network, "graph", None)
+    inputs = [node.meta.get("val") for node in graph.nodes if node.op == "placeholder"] if graph else []
+    try:
+        return examine(network, tuple(map(int, inputs[0].shape))).outputs if len(inputs) == 1 else []
+    except Exception:  # it wants another input than the one that was noted
+        return []
 
 
 def guess(shapes: Shapes, weights: Path) -> Proposal:

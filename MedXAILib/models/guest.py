@@ -14,11 +14,12 @@ import operator
 import random
 import sys
 import threading
+import weakref
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -32,6 +33,7 @@ COPIED = 1 << 22
 """Bytes of parameters up to which a network works on copies of them. A larger network that changes its weights in place
 in ``forward`` (one that binds new ones is no problem) leaves them as an ordinary pass does."""
 CONTAINERS = (dict, OrderedDict, defaultdict, list, set)
+PLAIN = frozenset((bool, int, float, complex, str, type(None)))
 
 _lock = threading.RLock()  # one for all networks: torch's random state and its compiler's stance belong to the process
 
@@ -41,8 +43,9 @@ class _Host:
     """A network in use.
 
     :ivar weights: its own parameters and buffers.
-    :ivar keeps: what its modules keep beside what torch's own do; ``caches``: (container, copy) of the dicts, lists and sets
-        among it.
+    :ivar keeps: what its modules keep beside what torch's own do, but for numbers and texts; ``caches``: (container, copy) of
+        the dicts, lists and sets among it.
+    :ivar state: as :func:`state_of` gives it; None while nobody asked.
     """
 
     network: torch.nn.Module
@@ -51,6 +54,7 @@ class _Host:
     caches: list[tuple]
     ran: bool = False
     random: bool = False
+    state: list | None = None
 
     def is_of(self, network: torch.nn.Module) -> bool:
         return network is self.network or network._modules is self.network._modules
@@ -70,7 +74,7 @@ def guest(network: torch.nn.Module) -> Iterator[None]:
     :raises InputError: for a network with lazy modules that never ran: its weights do not exist yet.
     """
     with _lock:
-        if any(host.is_of(network) for host in _hosts):
+        if _host_of(network) is not None:
             yield
             return
         modules = list(network.modules())
@@ -95,8 +99,59 @@ def _refuse_lazy(network: torch.nn.Module, parameters: list) -> None:
 
 def weights_of(network: torch.nn.Module) -> list:
     """A network's own parameters and buffers, not those that stand in for them meanwhile."""
-    host = next((host for host in _hosts if host.is_of(network)), None)
+    host = _host_of(network)
     return host.weights if host else [*network.parameters(), *network.buffers()]
+
+
+def state_of(network: torch.nn.Module) -> list:
+    """What a network does may hang on this, beside the values of its weights: its modules, their numbers, texts, switches and
+    functions, and the shapes, types and devices of its tensors. To be compared; it keeps nothing alive. While somebody is
+    a guest it stays what it was when first asked for."""
+    host = _host_of(network)
+    if host is None:
+        return _state(network)
+    if host.state is None:
+        host.state = _state(network)
+    return host.state
+
+
+def innermost(network: torch.nn.Module) -> torch.nn.Module:
+    """The user's own network in what it is read through, which comes and goes."""
+    while (inside := vars(network).get("whole")) is not None:
+        network = inside
+    return network
+
+
+def _host_of(network: torch.nn.Module) -> _Host | None:
+    return next((host for host in _hosts if host.is_of(network)), None)
+
+
+def _state(network: torch.nn.Module) -> list:
+    found: list = []
+    ordinary = vars(_module()).keys()
+    for name, module in innermost(network).named_modules():
+        found += (name, weakref.ref(module))  # no number: a new module may lie where an old one lay
+        for key, value in vars(module).items():
+            kind = type(value)
+            if key in ordinary:
+                continue
+            if kind in PLAIN or (kind is tuple and all(type(part) in PLAIN for part in value)):
+                found.append(value)
+            elif callable(value):
+                with suppress(TypeError):  # what takes no reference is no function that could be exchanged
+                    found.append(weakref.ref(value))
+        for tensor in (*module._parameters.values(), *module._buffers.values()):
+            if tensor is not None:
+                found += (tensor.shape, tensor.dtype, tensor.device)
+    return found
+
+
+@cache
+def _module() -> torch.nn.Module:
+    """One without anything of its own."""
+    import torch
+
+    return torch.nn.Module()
 
 
 def written_name(module: str) -> str:
@@ -121,7 +176,7 @@ class Draws:
 def passing(network: torch.nn.Module, seed: int) -> Iterator[Draws]:
     """One pass of a network, as its guest: its random numbers come from the seed. (A network whose first pass drew none
     is not asked again; what it may draw later comes from a seed all the same.)"""
-    host = next(host for host in _hosts if host.is_of(network))
+    host = _host_of(network)
     if host.ran and not host.random:
         yield Draws()
         return
@@ -253,10 +308,12 @@ def _put_back(network: torch.nn.Module, modules: list) -> Iterator[None]:
 
     programs = [m for m in modules if isinstance(m, torch.jit.ScriptModule)]
     states = [vars(m) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
-    plain = vars(torch.nn.Module())
-    groups = [name for name, value in plain.items() if type(value) in CONTAINERS]
+    ordinary = vars(_module())
+    groups = [name for name, value in ordinary.items() if type(value) in CONTAINERS]
     own = [state[name] for state in states for name in groups if name in state]
-    others = [value for state in states for name, value in state.items() if name not in plain]
+    others = [
+        value for state in states for name, value in state.items() if name not in ordinary and type(value) not in PLAIN
+    ]
     kept = [(group, group.copy() if group else {}) for group in (*states, *own)]
     outside = [(t, t.detach().clone()) for m in programs for t in (*m.parameters(), *m.buffers())]
     weights = [*network.parameters(), *network.buffers()]

@@ -11,12 +11,14 @@ import math
 import weakref
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import InputError
 from .cells import Arrangement, Cells, arrange
-from .guest import written_name
+from .guest import innermost, state_of, written_name
+from .output import Part, parts_of, watching
 from .places import Place, tensors
 from .tracing import Example, Made, first_tensor, trace
 
@@ -80,13 +82,13 @@ class Inspection:
     """What one pass shows of a network.
 
     :ivar layers: every module call, in the order in which they end; none of TorchScript, which takes no hooks.
-    :ivar outputs: the shapes of the tensors that it returns, batch included.
+    :ivar outputs: the tensors that it returns.
     :ivar data: the network looks at values: other inputs may take other ways.
     :ivar batch: axes of the input (1 that of the channels) that the first convolution takes for its batch.
     """
 
     layers: tuple[Layer, ...]
-    outputs: tuple[tuple[int, ...], ...]
+    outputs: list[Part]
     data: bool = False
     batch: tuple[int, ...] = ()
 
@@ -99,17 +101,16 @@ def inspect(network: torch.nn.Module, shape: Sequence[int], x: Example = None) -
 def examine(network: torch.nn.Module, shape: Sequence[int], x: Example = None) -> Inspection:
     """What a pass shows of a network, for inputs of one shape.
 
-    The answer is remembered until the network goes or its modules, or its parameters' shapes, types or devices, change;
-    not that of a network that looks at values.
+    The answer is remembered until the network goes or its state (:func:`.guest.state_of`) changes; not that of a network
+    that looks at values.
 
     :param shape: (batch, channel, *spatial) of the input.
     :param x: the input itself, or what gives it, where it is at hand.
     """
-    whole = getattr(network, "whole", network)  # what a network is read through comes and goes
-    state, answers = _inspected.get(whole, (None, {}))
-    if state != (now := _state(network)):
+    state, answers = _inspected.get(innermost(network), (None, {}))
+    if state != (now := state_of(network)):
         answers = {}
-        _inspected[whole] = now, answers
+        _inspected[innermost(network)] = now, answers
     shape = tuple(shape)
     key = shape, getattr(network, "which", None), getattr(network, "taken", None)
     if key in answers:
@@ -126,21 +127,17 @@ _inspected: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 """Network to its state, and to what was found for each input shape."""
 
 
-def _state(network: torch.nn.Module) -> tuple:
-    """What the layers depend on. References, not numbers: a new module may lie where an old one lay."""
-    modules = tuple((name, weakref.ref(module)) for name, module in network.named_modules())
-    state = (*network.parameters(), *network.buffers())
-    return modules, tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in state)
-
-
 def _examine(network: torch.nn.Module, shape: tuple[int, ...], x: Example) -> Inspection:
     seen: list[tuple] = []
 
     def watch(tracer, network):
         seen.clear()
-        return _hooks(
-            network, lambda name, module, output: seen.append(_sight(name, module, output, tracer.attentions))
+        stack = ExitStack()
+        stack.enter_context(watching())
+        stack.callback(
+            _hooks(network, lambda name, module, output: seen.append(_sight(name, module, output, tracer.attentions)))
         )
+        return stack.close
 
     output, tracer = trace(network, shape, watch, x)
     first = getattr(first_tensor(output), "_made", None)
@@ -158,8 +155,7 @@ def _examine(network: torch.nn.Module, shape: tuple[int, ...], x: Example) -> In
         numbers[sight.name] += 1
         used = first is None or bool(first.needs >> sight.made.step & 1)
         found.append(_layer(name, sight, arranged[key], used, tracer.data))
-    outputs = tuple(tuple(t.shape) for t in tensors([output]))
-    return Inspection(tuple(found), outputs, tracer.data, tracer.batch or ())
+    return Inspection(tuple(found), parts_of(network, output), tracer.data, tracer.batch or ())
 
 
 class Sight(NamedTuple):

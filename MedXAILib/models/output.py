@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from .card import ModelCard
+from .guest import innermost, state_of
 from .places import tensors
-from .tracing import first_tensor, trace
+from .tracing import first_tensor
 
 if TYPE_CHECKING:
     import torch
@@ -272,50 +273,6 @@ def _swapped(value):
     return {k: _swapped(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
-_looked: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-"""Network to its settings, and to the parts of its output by input shape and parameters' shapes."""
-
-
-def settings(network: torch.nn.Module) -> list:
-    """What the meaning of a network's output may hang on: its modules, their numbers, texts, switches and functions."""
-
-    import torch
-
-    def noted(value):
-        with suppress(TypeError):  # a reference keeps nothing alive
-            return weakref.ref(value) if callable(value) else value
-
-    torchs_own = vars(torch.nn.Module()).keys()
-    found = []
-    for module in network.modules():
-        own = [(name, value) for name, value in vars(module).items() if name not in torchs_own]
-        plain = [(n, noted(v)) for n, v in own if isinstance(v, bool | int | float | str | None) or callable(v)]
-        found.append((weakref.ref(module), plain))
-    return found
-
-
-def look(network: torch.nn.Module, shape: tuple[int, ...]) -> list[Part]:
-    """The tensors of a network's output, by a dry pass; on torch's meta device if it runs there.
-
-    :param shape: (batch, channel, *spatial) of the input.
-    """
-    before, known = _looked.get(network, (None, {}))
-    if before != (now := settings(network)):
-        known = {}
-        _looked[network] = now, known
-    key = shape, tuple(p.shape for p in network.parameters())
-    if key not in known:
-        output, _ = trace(network, shape, lambda _tracer, _copy: _entered(watching()))
-        known[key] = parts_of(network, output)
-    return known[key]
-
-
-def _entered(mode) -> Callable[[], None]:
-    """A mode switched on; the function that switches it off."""
-    mode.__enter__()
-    return lambda: mode.__exit__(None, None, None)
-
-
 def plainly(network: torch.nn.Module, x: torch.Tensor):
     """The network's output as it is, without a graph, for an input of any type and place."""
     import torch
@@ -356,19 +313,6 @@ def script(network: torch.nn.Module) -> torch.jit.ScriptModule | None:
 
     found = next(network.children(), None) if len(list(network.children())) == 1 else None
     return next((m for m in (network, found) if isinstance(m, torch.jit.ScriptModule)), None)
-
-
-def program_parts(network: torch.nn.Module) -> list[Part]:
-    """The tensors of the output of a TorchScript or exported program, found without an input; empty where they are not."""
-
-    if (program := script(network)) is not None:
-        return script_parts(program)
-    graph = getattr(network, "graph", None)
-    inputs = [node.meta.get("val") for node in graph.nodes if node.op == "placeholder"] if graph else []
-    try:
-        return look(network, tuple(map(int, inputs[0].shape))) if len(inputs) == 1 else []
-    except Exception:  # it wants another input than the one that was noted
-        return []
 
 
 def script_parts(network: torch.jit.ScriptModule) -> list[Part]:
@@ -615,12 +559,12 @@ def check_values(card: ModelCard, value: torch.Tensor) -> None:
 # -- card and network --------------------------------------------------------------------------------------------------
 
 _compared: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-"""Network to its settings, the ``output`` of the card that it was found to agree with, and what was odd about it."""
+"""Network to its state, the ``output`` of the card that it was found to agree with, and what was odd about it."""
 
 
 def agree(network: torch.nn.Module, card: ModelCard, remarks: tuple[str, ...] = ()) -> tuple[str, ...]:
     """From now on the network is what the card says; gives ``remarks``."""
-    _compared[network] = settings(network), card.output, remarks
+    _compared[innermost(network)] = state_of(network), card.output, remarks
     return remarks
 
 
@@ -636,8 +580,8 @@ def compared(model: Model, x: torch.Tensor, run: Callable[[], torch.Tensor]) -> 
         if card.output.kind not in ("logits", "value"):  # every pass is looked at
             return run(), ()
         network = network.whole
-    before, agreed, remarks = _compared.get(network, (None, None, ()))
-    if agreed == card.output and before == settings(network):
+    before, agreed, remarks = _compared.get(innermost(network), (None, None, ()))
+    if agreed == card.output and before == state_of(network):
         return run(), remarks
     if isinstance(network, torch.jit.ScriptModule):
         output, seen = run(), [plainly(network, x)]
