@@ -107,7 +107,7 @@ class Prediction:
         """Segmentation: probability of a class on the network's grid, float32 (d0, d1, d2), or in a box of it."""
         return activate(self.logits[(slice(None), *where)], self.card, axis=0)[index]
 
-    @property
+    @cached_property
     def remarks(self) -> tuple[str, ...]:
         """How the output was taken, and what is odd about it: a segmentation that is one class nearly throughout."""
         counts = {} if self.labels is None else self.labels.counts()

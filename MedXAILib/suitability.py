@@ -136,7 +136,10 @@ def refuse_constant(prepared: Prepared, slices: Sequence[int] | None = None) -> 
 def is_constant(tensor) -> bool:
     """Whether every channel holds one value only."""
     flat = tensor.flatten(1)
-    return bool((flat.amax(1) == flat.amin(1)).all()) or not bool(flat.isfinite().any())
+    for some in (flat[:, :: flat.shape[1] // 1000 + 1], flat):  # a thousand voxels nearly always tell
+        if bool(((some.amax(1) != some.amin(1)) & some.isfinite().any(1)).any()):
+            return False
+    return True
 
 
 def value_everywhere(prepared: Prepared) -> str:

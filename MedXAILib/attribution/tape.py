@@ -318,10 +318,36 @@ def _record(network, x, layers: Sequence[str], progress: Progress, text: str, se
         for module in set(modules.values()) if layers else ():
             if isinstance(module, torch.nn.Linear) or type(module).__name__ == "InterpreterModule":
                 stack.callback(module.register_forward_hook(mine(watch_head)).remove)
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                stack.callback(module.register_forward_pre_hook(mine(_tidy_input)).remove)
+                stack.callback(module.register_forward_hook(mine(_tidy_gradient)).remove)
         given = _arguments(x, layers, activations)
         stack.enter_context(ticking(network, progress, text))
         output, random = _run(network, given, seed)
     return Tape(output, {layer: _ordinary(activations[layer]) for layer in layers}, heads, random)
+
+
+def _tidy_input(_module, inputs):
+    """Batch norm in evaluation mode on the CPU takes a wrong gradient where its input or the gradient lies in memory as tokens
+    do (torch 2.13, batches of one): here neither does."""
+    return tuple(map(_tidy, inputs))
+
+
+def _tidy_gradient(_module, _inputs, output) -> None:
+    if getattr(output, "requires_grad", False):
+        output.register_hook(_tidy)
+
+
+def _tidy(value):
+    """A tensor whose axes lie in memory in their order, or with the channels last."""
+    import torch
+
+    if not isinstance(value, torch.Tensor) or value.is_contiguous():
+        return value
+    last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(value.ndim)
+    # of a batch of one torch does not look at the first step; its kernel does
+    fits = last is not None and value.is_contiguous(memory_format=last) and value.stride(0) == value[0].numel()
+    return value if fits else value.contiguous()
 
 
 def _run(network: torch.nn.Module, given: tuple[list, dict], seed: int) -> tuple[torch.Tensor, bool]:

@@ -132,10 +132,9 @@ def _state(network: torch.nn.Module) -> list:
     for name, module in innermost(network).named_modules():
         found += (name, weakref.ref(module))  # no number: a new module may lie where an old one lay
         for key, value in vars(module).items():
-            kind = type(value)
             if key in ordinary:
                 continue
-            if kind in PLAIN or (kind is tuple and all(type(part) in PLAIN for part in value)):
+            if _plain(value):
                 found.append(value)
             elif callable(value):
                 with suppress(TypeError):  # what takes no reference is no function that could be exchanged
@@ -144,6 +143,12 @@ def _state(network: torch.nn.Module) -> list:
             if tensor is not None:
                 found += (tensor.shape, tensor.dtype, tensor.device)
     return found
+
+
+def _plain(value) -> bool:
+    """Whether it is a number, a text or a switch, or a few of them."""
+    kind = type(value)
+    return kind in PLAIN or (kind is tuple and all(type(part) in PLAIN for part in value))
 
 
 @cache
@@ -310,11 +315,10 @@ def _put_back(network: torch.nn.Module, modules: list) -> Iterator[None]:
     states = [vars(m) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
     ordinary = vars(_module())
     groups = [name for name, value in ordinary.items() if type(value) in CONTAINERS]
-    own = [state[name] for state in states for name in groups if name in state]
-    others = [
-        value for state in states for name, value in state.items() if name not in ordinary and type(value) not in PLAIN
-    ]
-    kept = [(group, group.copy() if group else {}) for group in (*states, *own)]
+    own = [group for state in states for name in groups if (group := state.get(name)) is not None]
+    filled, empty = [*states, *filter(None, own)], [group for group in own if not group]
+    before = [group.copy() for group in filled]
+    others = [v for state in states for name, v in state.items() if name not in ordinary and not _plain(v)]
     outside = [(t, t.detach().clone()) for m in programs for t in (*m.parameters(), *m.buffers())]
     weights = [*network.parameters(), *network.buffers()]
     _hosts.append(_Host(network, weights, others, _caches(others)))
@@ -324,12 +328,13 @@ def _put_back(network: torch.nn.Module, modules: list) -> Iterator[None]:
             yield
     finally:
         with torch.no_grad():
-            for tensor, before in outside:
-                if not torch.equal(tensor, before):
-                    tensor.copy_(before)
-        for container, before in (*kept, *_hosts.pop().caches):
-            if container or before:
-                _reset(container, before)
+            for tensor, value in outside:
+                if not torch.equal(tensor, value):
+                    tensor.copy_(value)
+        for container, content in (*zip(filled, before, strict=True), *_hosts.pop().caches):
+            _reset(container, content)
+        for group in filter(None, empty):
+            group.clear()
 
 
 def _stand_in(states: list[dict]) -> None:

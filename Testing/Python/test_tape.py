@@ -441,6 +441,38 @@ def no_way_back(monkeypatch):
     monkeypatch.setattr(torch.autograd, "grad", guarded)
 
 
+class Tokens(nn.Module):
+    """Batch norm between a convolution and attention; its gradient, or its input as well, lies in memory as tokens do."""
+
+    def __init__(self, twice: bool):
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(1, 8, 3, 2, 1), nn.BatchNorm2d(8)
+        self.again = nn.BatchNorm2d(8) if twice else None
+        self.weigh, self.head = nn.Linear(8, 8), nn.Linear(8, 2)
+
+    def forward(self, x):
+        tokens = self.norm(self.stem(x)).flatten(2).transpose(1, 2)
+        if self.again is not None:
+            tokens = tokens + self.weigh(tokens)
+            tokens = self.again(tokens.transpose(1, 2).unflatten(2, (4, 4))).flatten(2).transpose(1, 2)
+        return self.head((tokens * self.weigh(tokens).softmax(1)).mean(1))
+
+
+@pytest.mark.parametrize("twice", [False, True])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_batch_norm_in_a_network_of_tokens_has_its_gradient(batch, twice):
+    """Against finite differences: torch 2.13's own is wrong for a batch of one."""
+    torch.manual_seed(0)
+    network = Tokens(twice).double().eval()
+    network.norm.running_var.uniform_(0.5, 2)
+    x, step = torch.rand(batch, 1, 8, 8, dtype=torch.float64), 1e-6
+    found = record(network, x, [INPUT]).gradients(lambda output: output[:, 0])[INPUT]
+    steps = step * torch.eye(64, dtype=torch.float64).reshape(64, 1, 1, 8, 8)
+    with torch.no_grad():
+        wanted = torch.stack([(network(x + e) - network(x - e))[:, 0] / (2 * step) for e in steps], 1).reshape(x.shape)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6 * float(wanted.abs().max()))
+
+
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_behind_pooling_and_one_linear_layer_nothing_goes_back_through_the_network(dimensions, no_way_back):
     net, x = gap(dimensions=dimensions).double(), torch.randn(2, 1, *(5,) * dimensions, dtype=torch.float64)
