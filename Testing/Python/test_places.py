@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import nn
 from torch.nn import functional as F
 
 from MedXAILib import explain
-from MedXAILib.attribution.probe import CONFIRMED, CONTRADICTED, ask, judge
+from MedXAILib.attribution.probe import CONFIRMED, CONTRADICTED, UNCLEAR, ask, compare, difference, draw, judge, limit
+from MedXAILib.attribution.probe import places as believable
 from MedXAILib.attribution.tape import glimpse
 from MedXAILib.errors import InputError
 from MedXAILib.models.layers import find, inspect
@@ -141,6 +144,32 @@ def test_a_wrong_trace_is_contradicted(wrong):
     }[wrong]
     assert judge(ask(network, x, [layer], silent), layer, at_rest).what == CONFIRMED
     assert judge(ask(network, x, [believed], silent), believed, at_rest).what == CONTRADICTED
+
+
+@pytest.mark.parametrize("alike, fit", [(0.0, 0.0), (0.5, 0.3), (0.8, 0.6)])
+def test_the_difference_of_two_correlations_has_the_deviation_that_chance_gives(alike, fit):
+    """2000 samples of 100 from the true correlations, which are equal."""
+    rng, true = np.random.default_rng(0), np.array([[1, fit, fit], [fit, 1, alike], [fit, alike, 1]])
+    found = [np.corrcoef(np.linalg.cholesky(true) @ rng.standard_normal((3, 100))) for _ in range(2000)]
+    z = np.array([difference(c[0, 1], c[0, 2], c[1, 2]) for c in found]) * 97**0.5
+    assert abs(z.std() - 1) < 0.05 and abs(z.mean()) < 0.07
+
+
+def test_answers_that_hold_nothing_of_the_code_say_nothing():
+    """What cells answer that see everything, or are dead: noise, of a grain of 0, 1 or 2 cells."""
+    said = Counter()
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        network = nn.Conv3d(1, 1, 3, 8, 1) if seed % 2 else nn.Conv2d(1, 1, 3, 4, 1)
+        size = (1, 1, *(64,) * 3) if seed % 2 else (1, 1, 48, 48)
+        (layer,) = inspect(nn.Sequential(network), size)
+        layer = replace(layer, mixed=True)
+        code = draw(size[2:], layer.cells.stride, layer.cells.offset, rng)
+        shown, count = believable(code, layer), layer.shape[1:]
+        answers = gaussian_filter(rng.standard_normal(count), seed % 3)
+        limits = {place: limit(place, layer, code.shape) for place in shown}
+        said[compare(answers, np.ones(count), shown, limits).what] += 1
+    assert said == {UNCLEAR: 60}
 
 
 def test_a_map_goes_on_to_the_edge_of_what_the_network_saw():
