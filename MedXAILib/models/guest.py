@@ -185,26 +185,27 @@ def passing(network: torch.nn.Module, seed: int) -> Iterator[Draws]:
     if host.ran and not host.random:
         yield Draws()
         return
-    with seeded(seed, host.keeps) as draws:
+    draws = Draws()
+    with seeded(seed, host.keeps) as streams:
+        fresh = [stream.get() for stream in streams]
         yield draws
+        draws.random = not _same(fresh, [stream.get() for stream in streams])
     host.random |= draws.random
     if not host.ran:
         host.ran, host.caches[:] = True, _caches(host.keeps)
 
 
 @contextmanager
-def seeded(seed: int, keeps: Iterable = ()) -> Iterator[Draws]:
+def seeded(seed: int, keeps: Iterable = ()) -> Iterator[list[_Stream]]:
     """Random numbers of torch, NumPy and Python, and of generators among ``keeps``, from a seed; afterwards their states
     are what they were, to the bit."""
     streams = [*_common_streams(), *(stream for value in keeps if (stream := _stream(value)))]
-    before, draws = [stream.get() for stream in streams], Draws()
+    before = [stream.get() for stream in streams]
     for stream in streams:
         stream.seed(seed)
-    fresh = [stream.get() for stream in streams]
     try:
-        yield draws
+        yield streams
     finally:
-        draws.random = not _same(fresh, [stream.get() for stream in streams])
         for stream, state in zip(streams, before, strict=True):
             stream.set(state)
 
@@ -247,10 +248,14 @@ def _stream(value) -> _Stream | None:
 
 
 def _same(one, other) -> bool:
-    """Equal states: tensors, arrays and numbers in lists, tuples and dicts."""
+    """Equal states: numbers, tensors and arrays in lists, tuples and dicts."""
+    try:
+        return bool(one == other)
+    except (ValueError, RuntimeError):  # tensors and arrays compare number by number
+        pass
     if isinstance(one, dict):
         return _same(list(one.values()), list(other.values()))
-    if isinstance(one, list | tuple) and any(not isinstance(value, int | float | None) for value in one):
+    if isinstance(one, list | tuple):
         return all(map(_same, one, other))
     return bool(one.equal(other)) if hasattr(one, "equal") else np.array_equal(one, other)
 
