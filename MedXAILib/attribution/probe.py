@@ -37,8 +37,8 @@ SHIFT = 2
 LEAST_CELLS = 12
 LONG = 5
 """Cells along an axis from which on a place can be told to be wrong along it."""
-MOST_CELLS = 32
-"""Along an axis, of grids of more than its cube: the middle ones are compared."""
+MOST_CELLS, MOST_CHANNELS = 4096, 64
+"""Of a layer; of more the middle cells, and evenly chosen channels, are compared."""
 STRANGERS = 60
 """Codes that were never shown: how well they fit the answers is what chance gives."""
 CONFIRMED, CONTRADICTED, UNCLEAR = "confirmed", "contradicted", "unclear"
@@ -76,7 +76,7 @@ class Answers:
     """What layers gave for an input with the signal where the code is on, and where it is off.
 
     :ivar code: (*spatial) of the input, 0 or 1.
-    :ivar on, off: layer name -> activation, as the layer gave it.
+    :ivar on, off: layer name -> as :func:`sample` keeps its activation.
     """
 
     code: np.ndarray
@@ -110,21 +110,44 @@ def ask(
     random = np.random.default_rng(seed)
     finest = min(layers, key=lambda layer: sum(layer.cells.stride))
     code = draw(tuple(x.shape[2:]), finest.cells.stride, finest.cells.offset, random)
-    signal = torch.ones(x.shape)
+    size = FAINT * (float(x.float().std()) or float(x.float().abs().max()) or 1.0)
+    named = {layer.name: layer for layer in layers}
+    noise = None
     if any(layer.normed for layer in layers):
-        signal = torch.from_numpy(random.standard_normal(x.shape, dtype=np.float32))
-    signal *= FAINT * (float(x.float().std()) or float(x.float().abs().max()) or 1.0)
-    names = [layer.name for layer in layers]
+        noise = torch.from_numpy(random.standard_normal(x.shape, dtype=np.float32))
 
     def answer(where: np.ndarray) -> dict[str, torch.Tensor]:
-        changed = x + (signal * torch.from_numpy(where)).to(x)
-        return glimpse(network, changed, names, progress).activations
+        changed = torch.from_numpy(where).to(x)
+        changed = (
+            torch.add(x, changed, alpha=size) if noise is None else torch.addcmul(x, changed, noise.to(x), value=size)
+        )
+        return glimpse(network, changed, list(named), progress, keep=lambda n, a: sample(a, named[n])).activations
 
-    return Answers(code, answer(code), answer(1 - code))
+    return Answers(code, answer(code), answer(~code))
+
+
+def sample(activation: torch.Tensor, layer: Layer) -> torch.Tensor:
+    """What is compared of a layer's activation: some of its channels in the middle of the grid, (channel, *cells), or all
+    elements, (channel, element), where cells are several; nothing where it is not as large as it should be."""
+    try:
+        grid = as_grid(activation.detach(), layer)[0]
+    except IndexError:
+        return activation.new_empty(0)
+    if layer.arrangement.cell is None:
+        if grid.shape[1:] != layer.shape[1:]:
+            return grid.new_empty(0)
+        grid = grid[(slice(None), *_middle(layer.shape[1:]))]
+    return grid[:: -(-len(grid) // MOST_CHANNELS)].clone()
+
+
+def _middle(count: Sequence[int]) -> tuple[slice, ...]:
+    """The middle of a grid, of at most :data:`MOST_CELLS`."""
+    longest = max(count) if math.prod(count) <= MOST_CELLS else round(MOST_CELLS ** (1 / len(count)))
+    return tuple(slice((n - m) // 2, (n - m) // 2 + m) for n in count for m in [min(n, longest)])
 
 
 def draw(size: Sequence[int], stride: Sequence[float], offset: Sequence[float], random) -> np.ndarray:
-    """Half of the voxels, (*size) float32 of 0 and 1: random blocks of a cell, of 2 x 2 (x 2) cells, of 4, ... together, so
+    """Half of the voxels, (*size) of booleans: random blocks of a cell, of 2 x 2 (x 2) cells, of 4, ... together, so
     that cells which see far find something too."""
     total, blocks = np.zeros(size, np.float32), 1
     while True:
@@ -133,7 +156,7 @@ def draw(size: Sequence[int], stride: Sequence[float], offset: Sequence[float], 
         number = [line - line.min() for line in number]
         count = [line.max() + 1 for line in number]
         if blocks > 1 and max(count) < 4:
-            return (total > np.median(total)).astype(np.float32)
+            return total > np.median(total)
         total += random.standard_normal(count, dtype=np.float32)[np.ix_(*number)] / blocks**0.5
         blocks *= 2
 
@@ -149,17 +172,16 @@ def judge(answers: Answers, layer: Layer, at_rest: torch.Tensor) -> Verdict:
     :param at_rest: the layer's activation for the input as it is, (1, ...).
     """
     nothing = Verdict(UNCLEAR, tuple(range(len(layer.shape) - 1)), (), 0.0, 0.0)
-    if any(found[layer.name].shape != at_rest.shape for found in (answers.on, answers.off)):
+    on, off, rest = answers.on[layer.name], answers.off[layer.name], sample(at_rest, layer)
+    if not on.shape == off.shape == rest.shape or not rest.numel():
         return nothing  # the signal changed what the network looks at
-    ratio, weight = _ratio(answers, layer, at_rest)
+    ratio, weight = _ratio(on, off, rest, layer)
     if (weight > 0.5).sum() < LEAST_CELLS:
         return nothing
     if not layer.mixed and not layer.hidden and _answers_from_elsewhere(answers.code, layer, ratio, weight):
         return nothing._replace(what=CONTRADICTED)
-    shown = places(answers.code, layer)
-    if ratio.size > MOST_CELLS**3:
-        middle = tuple(slice((n - m) // 2, (n - m) // 2 + m) for n in ratio.shape for m in [min(n, MOST_CELLS)])
-        ratio, weight, shown = ratio[middle], weight[middle], {place: code[middle] for place, code in shown.items()}
+    middle = _middle(layer.shape[1:])
+    shown = {place: code[middle] for place, code in places(answers.code, layer).items()}
     limits = {place: limit(place, layer, answers.code.shape) for place in shown}
     return compare(ratio, weight, shown, limits, bool(layer.hidden))
 
@@ -174,15 +196,18 @@ def limit(place: Place, layer: Layer, voxels: Sequence[int]) -> Threshold | None
     return TO_CONTRADICT if local else WITHIN_SIGHT
 
 
-def _ratio(answers: Answers, layer: Layer, at_rest: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """For each cell the part of its answers that is to the code, and how much it counts: cells that hardly answer (behind a
-    ReLU that is off) do not."""
+def _ratio(on: torch.Tensor, off: torch.Tensor, rest: torch.Tensor, layer: Layer) -> tuple[np.ndarray, np.ndarray]:
+    """For each cell of the middle the part of its answers that is to the code, and how much it counts: cells that hardly
+    answer (behind a ReLU that is off) do not."""
+    import torch
 
     def strength(changed: torch.Tensor) -> np.ndarray:
-        moved = as_grid(changed.to(wide(changed)) - at_rest.to(wide(at_rest)), layer).double().pow(2).sum(1)
-        return layer.arrangement.lay(moved)[0].sqrt().cpu().numpy()
+        moved = torch.linalg.vector_norm(changed.to(wide(changed)) - rest.to(wide(rest)), dim=0).square()
+        if layer.arrangement.cell is not None:
+            moved = layer.arrangement.lay(moved[None])[0][_middle(layer.shape[1:])]
+        return moved.sqrt().double().cpu().numpy()
 
-    on, off = strength(answers.on[layer.name]), strength(answers.off[layer.name])
+    on, off = strength(on), strength(off)
     both = on + off
     alive = both > 1e-6 * both.max() if both.max() > 0 else np.zeros(both.shape, bool)
     ratio = np.divide(on, both, out=np.full_like(on, 0.5), where=alive)
@@ -243,7 +268,7 @@ def turned(layer: Layer, axes: Sequence[int]) -> tuple[Cells, tuple[int, ...]]:
 
 def at_cells(code: np.ndarray, stride: Sequence[float], offset: Sequence[float], count: Sequence[int]) -> np.ndarray:
     """The mean of the code over each cell's own block of voxels, (*cells); where there are none, the mean of all."""
-    code = code - (mean := code.mean())
+    code = code.astype(np.float32) - (mean := code.mean())
     for axis, (s, o, n) in enumerate(zip(stride, offset, count, strict=True)):
         number = np.floor((np.arange(code.shape[axis]) - o) / s + 0.5).astype(int)
         own = (number >= 0) & (number < n)
@@ -261,10 +286,10 @@ def _answers_from_elsewhere(code: np.ndarray, layer: Layer, ratio: np.ndarray, w
     reach = [int(f + 4 * s) | 1 for f, s in zip(layer.cells.field, layer.cells.stride, strict=True)]
     if any(r >= n for r, n in zip(reach, code.shape, strict=True)):
         return False
-    near = maximum_filter(code, reach, mode="constant")
+    near = maximum_filter(code.astype(np.uint8), reach, mode="constant")
     rows = zip(layer.cells.offset, layer.cells.stride, layer.shape[1:], code.shape, strict=True)
     places = [np.clip(np.round(o + s * np.arange(k)).astype(int), 0, n - 1) for o, s, k, n in rows]
-    blind = (near[np.ix_(*places)] == 0) & (weight > 0)
+    blind = (near[np.ix_(*places)][_middle(layer.shape[1:])] == 0) & (weight > 0.05)  # rounding answers too, faintly
     return bool(blind.sum() >= 3 and (ratio[blind] > 0.01).mean() > 0.5)
 
 

@@ -516,12 +516,18 @@ class _Enough(Exception):
 
 
 def glimpse(
-    network: torch.nn.Module, x: torch.Tensor, layers: Sequence[str], progress: Progress, seed: int = 0
+    network: torch.nn.Module,
+    x: torch.Tensor,
+    layers: Sequence[str],
+    progress: Progress,
+    seed: int = 0,
+    keep: Callable[[str, torch.Tensor], torch.Tensor] = lambda layer, activation: activation.clone(),
 ) -> Tape:
     """Activations alone: no graph, no output; the pass ends at the last layer asked for.
 
-    :param x: (batch, channel, *spatial).
+    :param x: (batch, channel, *spatial); the network may change it in place.
     :param layers, seed: as in :func:`record`, but of a module called several times always with ``#n``.
+    :param keep: what is kept of a layer's activation, which an in-place operator may change afterwards.
     """
     import torch
 
@@ -535,8 +541,7 @@ def glimpse(
             nonlocal call
             call += 1
             if call == int(wanted or 0):
-                # a copy: an in-place operator may follow
-                activations[layer] = first_tensor(output).clone()
+                activations[layer] = keep(layer, first_tensor(output))
                 if len(activations) == len(set(layers)):
                     raise _Enough
 
@@ -548,7 +553,7 @@ def glimpse(
         for layer in layers:
             stack.callback(watch(layer).remove)
         with suppress(_Enough):
-            _run(network, ([x.clone()], {}), seed)  # which it may change in place
+            _run(network, ([x], {}), seed)
     return Tape(None, {layer: _ordinary(a) for layer, a in activations.items()})
 
 
@@ -591,6 +596,7 @@ class TapeCache:
     :param limit: bytes; a single tile is always kept, so that prediction and explanation share one forward pass. With
         0 it is the last one: what is needed for windows, whose number grows with the volume.
     :ivar recorded: forward passes so far; ``seconds``: how long they took together.
+    :ivar watched: a tile whose activations stay in ``seen`` (layer -> activation) when it is recorded.
     """
 
     def __init__(
@@ -605,6 +611,7 @@ class TapeCache:
         self.seed = seed
         self.tapes: dict = {}
         self.recorded, self.seconds = 0, 0.0
+        self.watched, self.seen = None, {}
 
     def _reporter(self) -> Progress:
         """Reports to whoever listens at the time: a pass backwards may belong to a later request than the recording did.
@@ -633,6 +640,8 @@ class TapeCache:
             began = time.perf_counter()
             tape = record(self.network, x, self.layers, self._reporter(), seed=self.seed)
             self.recorded, self.seconds = self.recorded + 1, self.seconds + time.perf_counter() - began
+            if key == self.watched:
+                self.seen = {layer: activation.detach() for layer, activation in tape.activations.items()}
             if self.tapes and tape.bytes + sum(t.bytes for t in self.tapes.values()) > self.limit:
                 return tape
             self.tapes[key] = tape

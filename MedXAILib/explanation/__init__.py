@@ -123,10 +123,10 @@ def explain(
         tapes = tapes or TapeCache(model.network, recorded(wanted), limit=tape_limit(tiling.mode))
         tapes.draw_from(seed)
         parts = 1 + len(wanted)
-        placing = Placing(model, layers_in(wanted), tiling, prepared.tensor, probe)
+        placing = Placing(model, layers_in(wanted), tiling, prepared.tensor, tapes, probe)
         placing.ask(portion(progress, 0, parts))
         prediction = prediction or predict(model, prepared, tapes=tapes, progress=portion(progress, 0, parts))
-        placing.settle(tiling, tapes, portion(progress, 0, parts))
+        placing.settle(portion(progress, 0, parts))
         wanted = _placed(wanted, placing, ALL in methods, say)
         if any(layer.data or layer.arrangement.batch is None for layer in layers_in(wanted)):
             prediction = replace(prediction, tiling=prediction.tiling.one_by_one())

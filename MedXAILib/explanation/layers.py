@@ -157,7 +157,7 @@ def sweep(case: Case, maps: Sequence[_Map], progress: Progress, do: Callable, li
         case.tapes.progress = report = portion(progress, number, len(tiling.tiles))
         piece = feed(case.model, x)
         if light:
-            tape = glimpse(case.model.network, piece, [one.layer.name for one in some], report, case.seed)
+            tape = glimpse(case.model.network, piece.clone(), [one.layer.name for one in some], report, case.seed)
         else:
             tape = case.tapes.tape(t, piece)
         passes: dict = {}  # one pass backwards serves all layers and methods of a score; then its gradients go

@@ -32,16 +32,22 @@ class Placing:
     """The verdicts on some layers of one case.
 
     :param layers: that maps are asked of; none is asked again whose verdict is known.
+    :param tapes: on which the case will be recorded.
     :param probe: whether the network may be asked at all.
     """
 
-    def __init__(self, model: Model, layers: Sequence[Layer], tiling: Tiling, tensor: torch.Tensor, probe: bool):
-        self.model, self.probe = model, probe
+    def __init__(
+        self, model: Model, layers: Sequence[Layer], tiling: Tiling, tensor: torch.Tensor, tapes: TapeCache, probe: bool
+    ):
+        self.model, self.tapes, self.probe = model, tapes, probe
         self.known = _known(model.network)
         self.layers = {layer.name: layer for layer in layers}
         self.asked = [x for x in self.layers.values() if probe and can_tell(x) and self._key(x) not in self.known]
-        self.tile, self.piece = _telling(tiling, tensor) if self.asked else (None, None)
+        if self.asked:
+            self.tile, self.number, self.piece = _telling(tiling, tensor)
+            tapes.watched = self.tile
         self.answers: Answers | None = None
+        self.verdicts: dict[str, Verdict] = {}
 
     def _key(self, layer: Layer) -> tuple:
         return layer.name, layer.shape, layer.cells, layer.hidden
@@ -49,35 +55,44 @@ class Placing:
     def ask(self, progress: Progress) -> None:
         """The two passes; before the recorded one, so that they do not stand beside its graph."""
         if self.asked:
-            with suppress(
-                RuntimeError, ValueError, IndexError, AssertionError
-            ):  # it may refuse an input that is changed
+            # it may refuse an input that is changed
+            with suppress(RuntimeError, ValueError, IndexError, AssertionError):
                 self.answers = ask(self.model.network, feed(self.model, self.piece), self.asked, progress)
 
-    def settle(self, tiling: Tiling, tapes: TapeCache, progress: Progress) -> None:
-        """Judge the answers."""
+    def settle(self, progress: Progress) -> None:
+        """Judge the answers, once the case is recorded."""
         if self.answers is None:
             return
-        names = [layer.name for layer in self.asked]
-        x = feed(self.model, self.piece)
-        if tiling.mode == "whole" and set(names) <= set(tapes.layers):
-            at_rest = tapes.tape(self.tile, x).activations
-        else:
-            at_rest = glimpse(self.model.network, x, names, progress).activations
-        self.verdicts = {}
+        at_rest = self._at_rest(feed(self.model, self.piece), progress)
         for layer in self.asked:
-            verdict = judge(self.answers, layer, at_rest[layer.name].detach())
-            self.verdicts[layer.name] = verdict
+            verdict = self.verdicts[layer.name] = judge(self.answers, layer, at_rest[layer.name])
             if verdict.what != UNCLEAR and not layer.data:
                 self.known[self._key(layer)] = verdict
         self.answers = None
+
+    def _at_rest(self, x: torch.Tensor, progress: Progress) -> dict[str, torch.Tensor]:
+        """Activations for the input as it is: as they were recorded, or where they are not at hand by one more pass."""
+        tape = self.tapes.tapes.get(self.tile)
+        seen = tape.activations if tape else self.tapes.seen
+        self.tapes.watched, self.tapes.seen = None, {}
+        found = {layer.name: self._own(seen.get(layer.name), layer) for layer in self.asked}
+        if any(activation is None for activation in found.values()):
+            return glimpse(self.model.network, x.clone(), list(found), progress).activations
+        return found
+
+    def _own(self, activation: torch.Tensor | None, layer: Layer) -> torch.Tensor | None:
+        """What a layer gave for the one sample; None where it is not at hand, or samples cannot be told apart."""
+        if activation is None or self.number is None:
+            return activation
+        axis = layer.arrangement.batch
+        return None if axis is None or layer.data else activation.detach().narrow(axis, self.number, 1)
 
     def place(self, layer: Layer) -> Layer:
         """The layer as it may be shown, with what limits belief in its place.
 
         :raises InputError: where its cells do not lie where the trace says, or nobody knows where.
         """
-        verdict: Verdict | None = self.known.get(self._key(layer)) or getattr(self, "verdicts", {}).get(layer.name)
+        verdict: Verdict | None = self.known.get(self._key(layer)) or self.verdicts.get(layer.name)
         what = verdict.what if verdict else UNCLEAR
         if what == CONTRADICTED:
             raise InputError(
@@ -111,12 +126,15 @@ def read(layer: Layer, verdict: Verdict) -> Layer:
     return replace(layer, arrangement=arrangement, cells=cells, shape=(layer.shape[0], *arrangement.sizes))
 
 
-def _telling(tiling: Tiling, tensor: torch.Tensor) -> tuple[Tile, torch.Tensor]:
-    """The piece (one sample) with the most to see, and its tile."""
+def _telling(tiling: Tiling, tensor: torch.Tensor) -> tuple[Tile, int | None, torch.Tensor]:
+    """The sample with the most to see: its tile, its number there (None where it is the only one), and the piece itself."""
     pieces = tiling.pieces(tensor[None])
-    found = ((float(x[n].float().var()), t, x[n : n + 1]) for t, x in pieces for n in range(len(x)))
-    _, t, x = max(found, key=lambda row: row[0])
-    return t, x
+    found = (
+        (float(x[n].float().var()), t, n if len(x) > 1 else None, x[n : n + 1])
+        for t, x in pieces
+        for n in range(len(x))
+    )
+    return max(found, key=lambda row: row[0])[1:]
 
 
 _verdicts: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()

@@ -61,6 +61,15 @@ TARGETS = {
 }
 """Ours / which, what, at most."""
 SIZES = (128, 192)
+BEFORE = "a0b322e4d4641dc2ea14fbba1a350ce37463ac66"
+"""The commit that the following explanations are measured against: it asked no network where its cells lie."""
+FOLLOWED = {
+    "map": "DenseNet121 3D, 96^3, one layer, one class",
+    "unet": "3D U-Net, 64^3, 5 layers, 14 classes",
+    "slices": "ResNet18 2D, 8 slices of 192^2, one layer, one class",
+}
+PAIRS = 5
+"""Processes of each commit one after the other: how memory lies in one of them may make it slower throughout."""
 T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145)
 """97.5 % points of Student's t for 1 to 14 degrees of freedom."""
 AGREE = 0.999
@@ -244,11 +253,75 @@ def windows() -> None:
         print("- Memory beyond logits and maps: MISSED, it did not run")
 
 
+def first() -> None:
+    """What the first explanation of a network costs: with the two passes that ask it where its cells lie, and without."""
+    print("\n### The first explanation of a network\n")
+    print("| | | CPU s, first | second | forward passes, first | second | peak MiB, first | second |")
+    print("|---|---|---|---|---|---|---|---|")
+    reached = {}
+    for case, title in FOLLOWED.items():
+        for how in ("asked", "unasked"):
+            runner = Runner("explain", sys.executable)
+            runner.start("first", case, how, **PEAKS)
+            found = runner.heard()
+            runner.end()
+            if runner.error:
+                print(f"| {title} | {how} | {said(runner.error)} | | | | | |")
+                continue
+            print(
+                f"| {title} | {how} | {found['cpu 0']:.2f} | {found['cpu 1']:.2f} | {found['passes 0']} "
+                f"| {found['passes 1']} | {found['peak 0'] / MIB:.0f} | {found['peak 1'] / MIB:.0f} |"
+            )
+            reached[title, how] = found
+    print()
+    for title in FOLLOWED.values():
+        one, other = (reached.get((title, how)) for how in ("asked", "unasked"))
+        if one is None or other is None:
+            print(f"- {title}: MISSED, it did not run")
+            continue
+        target(f"{title}: more forward passes", one["passes 0"] - other["passes 0"], 2)
+        target(f"{title}: peak, asked / unasked", one["peak 0"] / other["peak 0"], 1.05)
+
+
+def again(rounds: int) -> None:
+    """The following explanations against those of an earlier commit, in a worktree of its own."""
+    print(f"\n### The following explanations, against commit {BEFORE[:7]}\n")
+    root = Path(__file__).resolve().parents[2]
+    with tempfile.TemporaryDirectory() as folder:
+        git = ["git", "-C", str(root), "worktree"]
+        made = subprocess.run([*git, "add", "--detach", folder, BEFORE], capture_output=True, text=True)
+        if made.returncode:
+            print(f"- MISSED: {made.stderr.strip().splitlines()[-1]}")
+            return
+        try:
+            for case, title in FOLLOWED.items():
+                now, before = Runner("explain", sys.executable), Runner("explain", sys.executable)
+                for pair in range(PAIRS):
+                    for runner, place in ((now, root), (before, Path(folder))):
+                        runner.start("again", case, str(place))
+                    for runner in (now, before):
+                        runner.heard()
+                    for number in range(pair * rounds // PAIRS, (pair + 1) * rounds // PAIRS):
+                        for runner in (now, before) if number % 2 else (before, now):
+                            runner.run(number)
+                    for runner in (now, before):
+                        runner.end()
+                    print(f"{title}: {pair + 1} of {PAIRS} pairs of processes", file=sys.stderr)
+                if now.error or before.error:
+                    print(f"- {title}: MISSED, {said(now.error or before.error)}")
+                    continue
+                mean, low, high = ratio(now, before)
+                text = f"{title}, {len(now.cpu)} rounds, CPU now / before (95 %: {low:.3f} to {high:.3f})"
+                target(text, mean, 1.02)
+        finally:
+            subprocess.run([*git, "remove", "--force", folder], capture_output=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("peers", help="the Python that has the peers installed")
     parser.add_argument("--quick", action="store_true", help="2 rounds, the slow ones in 1: whether everything runs")
-    parser.add_argument("--only", choices=[*CASES, "inplace", "windows"], help="one part")
+    parser.add_argument("--only", choices=[*CASES, "inplace", "windows", "first", "again"], help="one part")
     options = parser.parse_args()
     began = time.perf_counter()
     rounds, few = (2, 1) if options.quick else (15, 3)
@@ -265,6 +338,10 @@ def main() -> None:
         in_place(options.peers)
     if options.only in (None, "windows"):
         windows()
+    if options.only in (None, "first"):
+        first()
+    if options.only in (None, "again"):
+        again(rounds)
     print(f"\n{(time.perf_counter() - began) / 60:.1f} minutes in all.")
 
 

@@ -3,6 +3,8 @@
     python engine_cases.py time CASE LIBRARY             # then a run for each line on stdin
     python engine_cases.py memory CASE LIBRARY FOLDER    # one run
     python engine_cases.py windows SIZE                  # one run
+    python engine_cases.py first CASE asked|unasked      # the first explanation of a network, and the second
+    python engine_cases.py again CASE ROOT               # by the library in ROOT: as time, from the second on
 
 Started by ``engine.py``; answers are lines of JSON. FOLDER holds the maps of the case's reference, which the other
 processes compare theirs with. Memory is measured where the allocator gives blocks back as soon as they are free
@@ -25,17 +27,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from monai.networks.nets import DenseNet121, UNet
+from monai.networks.nets import DenseNet121, UNet, resnet18
 
 
 @dataclass(frozen=True)
 class Case:
-    """Grad-CAM of every class at every layer, for the score that is the class's logit summed over the output."""
+    """Grad-CAM of every class at every layer, for the score that is the class's logit summed over the output.
+
+    :ivar slices: of a 2D network's input; None for a volume.
+    """
 
     network: Callable[[], torch.nn.Module]
     size: int
     layers: tuple[str, ...]
     classes: tuple[int, ...]
+    slices: int | None = None
+
+    def input(self) -> torch.Tensor:
+        return torch.randn(self.slices or 1, 1, *[self.size] * (2 if self.slices else 3))
 
 
 def densenet() -> torch.nn.Module:
@@ -44,6 +53,10 @@ def densenet() -> torch.nn.Module:
 
 def unet() -> torch.nn.Module:
     return UNet(spatial_dims=3, in_channels=1, out_channels=14, channels=(8, 16, 32, 64), strides=(2, 2, 2))
+
+
+def resnet() -> torch.nn.Module:
+    return resnet18(spatial_dims=2, n_input_channels=1, num_classes=3)
 
 
 BLOCKS = tuple(f"features.denseblock{n}" for n in (1, 2, 3, 4))
@@ -60,6 +73,7 @@ CASES = {
     "layers": Case(densenet, 96, BLOCKS, (0, 1, 2)),
     "unet": Case(unet, 64, LEVELS, tuple(range(14))),
     "inplace": Case(densenet, 96, ("features.norm5",), (0, 1, 2)),
+    "slices": Case(resnet, 192, ("layer4",), (1,), 8),
 }
 
 
@@ -261,8 +275,7 @@ LIBRARIES = {
 def prepared(case: Case, library: str, part: slice):
     """What is timed, for the first layers and classes of a case or for all."""
     torch.manual_seed(0)
-    network = case.network().eval()
-    x = torch.randn(1, 1, *[case.size] * 3)
+    network, x = case.network().eval(), case.input()
     return network, LIBRARIES[library][0](network, x, case.layers[part], case.classes[part])
 
 
@@ -324,6 +337,8 @@ def timed(case: Case, library: str) -> None:
     """CPU seconds of a run for each line that comes in, after a warm-up by the first layer and class."""
     prepared(case, library, slice(1))[1]()
     _, run = prepared(case, library, slice(None))
+    if library == "explain":
+        run()  # the first explanation of a network has rows of its own
     answer()
     for _ in sys.stdin:
         gc.collect()
@@ -338,12 +353,50 @@ def weighed(case: Case, library: str, folder: Path) -> None:
     """Growth of the peak with the maps held, how many forward passes there were, and whether the maps are right."""
     prepared(case, library, slice(1))[1]()
     network, run = prepared(case, library, slice(None))
+    if library == "explain":
+        run()
     passes = counted(network)
     before = from_here()
     maps = run()
     peak = memory("VmHWM") - before
     version = importlib.metadata.version(LIBRARIES[library][1])
     answer(version=version, peak=peak, passes=sum(passes), correlations=agreement(maps, folder))
+
+
+def first(case: Case, probe: bool) -> None:
+    """What the first explanation of a network takes (0), and what the second one does (1)."""
+    from MedXAILib import ClassScore, explain
+
+    prepared(CASES["slices"], "explain", slice(None))[1]()
+    network, x = case.network().eval(), case.input()
+    with torch.no_grad():
+        network(x)
+    passes, found = counted(network), {}
+    for number in range(2):
+        before = from_here()
+        passes.clear()
+        began = time.process_time()
+        maps = explain(network, x, [ClassScore(c) for c in case.classes], ["gradcam"], list(case.layers), probe=probe)
+        found |= {
+            f"{what} {number}": value
+            for what, value in (
+                ("cpu", time.process_time() - began),
+                ("peak", memory("VmHWM") - before),
+                ("passes", sum(passes)),
+            )
+        }
+        del maps
+    answer(**found)
+
+
+def again(case: Case, root: str) -> None:
+    """CPU seconds of an explanation for each line that comes in, by the library of another commit."""
+    sys.path.insert(0, root)
+    import MedXAILib
+
+    if Path(MedXAILib.__file__).parents[1] != Path(root):
+        raise ImportError(f"MedXAILib came from {MedXAILib.__file__}, not from {root}")
+    timed(case, "explain")
 
 
 WINDOW = 64
@@ -381,6 +434,10 @@ if __name__ == "__main__":
             timed(CASES[words[0]], words[1])
         elif what == "memory":
             weighed(CASES[words[0]], words[1], Path(words[2]))
+        elif what == "first":
+            first(CASES[words[0]], words[1] == "asked")
+        elif what == "again":
+            again(CASES[words[0]], words[1])
         else:
             windows(int(words[0]))
     except Exception as error:

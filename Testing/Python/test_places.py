@@ -142,8 +142,8 @@ def test_a_wrong_trace_is_contradicted(wrong):
         "exchanged": replace(layer, arrangement=layer.arrangement.turned_to((1, 0, 2), [])),
         "shifted": replace(layer, cells=replace(layer.cells, offset=(8.0, 0.0, 0.0))),
     }[wrong]
-    assert judge(ask(network, x, [layer], silent), layer, at_rest).what == CONFIRMED
-    assert judge(ask(network, x, [believed], silent), believed, at_rest).what == CONTRADICTED
+    for assumed, what in ((layer, CONFIRMED), (believed, CONTRADICTED)):
+        assert judge(ask(network, x, [assumed], silent), assumed, at_rest).what == what
 
 
 @pytest.mark.parametrize("alike, fit", [(0.0, 0.0), (0.5, 0.3), (0.8, 0.6)])
