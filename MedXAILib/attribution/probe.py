@@ -1,9 +1,10 @@
 """Are a layer's cells where the trace says? Two forward passes ask the network itself.
 
-A faint signal (a constant, or noise where a norm would take a constant away) is added to the input, first where a fixed random code of blocks is on, then where it is off. A cell
-answers the more to the first, the more of what it sees is on; the ratio of the two answers cancels its own sensitivity.
-So the answers draw the code again, at the place where the cells really lie. It is compared with the code at the traced
-place, and with what it would be were the grid flipped, its axes exchanged, or shifted by two cells.
+A faint signal (a constant, or noise where a norm would take a constant away) is added to the input, first where a fixed
+random code of blocks is on, then where it is off. A cell answers the more to the first, the more of what it sees is on; the
+ratio of the two answers cancels its own sensitivity. So the answers draw the code again, at the place where the cells
+really lie. It is compared with the code at the traced place, and with what it would be were the grid flipped, its axes
+exchanged, or shifted by two cells; and with codes that were never shown, for what chance alone gives.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ SHIFT = 2
 LEAST_CELLS = 12
 LONG = 5
 """Cells along an axis from which on a place can be told to be wrong along it."""
-MOST_CELLS, MOST_CHANNELS = 4096, 64
-"""Of a layer; of more the middle cells, and evenly chosen channels, are compared."""
+MOST_CELLS, MOST_NUMBERS = 4096, 1 << 21
+"""Of a layer; of more the middle cells are compared, and of more numbers in these (8 MiB) evenly chosen channels."""
 STRANGERS = 60
 """Codes that were never shown: how well they fit the answers is what chance gives."""
 CONFIRMED, CONTRADICTED, UNCLEAR = "confirmed", "contradicted", "unclear"
@@ -137,7 +138,7 @@ def sample(activation: torch.Tensor, layer: Layer) -> torch.Tensor:
         if grid.shape[1:] != layer.shape[1:]:
             return grid.new_empty(0)
         grid = grid[(slice(None), *_middle(layer.shape[1:]))]
-    return grid[:: -(-len(grid) // MOST_CHANNELS)].clone()
+    return grid[:: -(-grid.numel() // MOST_NUMBERS)].clone()
 
 
 def _middle(count: Sequence[int]) -> tuple[slice, ...]:
@@ -182,17 +183,18 @@ def judge(answers: Answers, layer: Layer, at_rest: torch.Tensor) -> Verdict:
         return nothing._replace(what=CONTRADICTED)
     middle = _middle(layer.shape[1:])
     shown = {place: code[middle] for place, code in places(answers.code, layer).items()}
-    limits = {place: limit(place, layer, answers.code.shape) for place in shown}
+    limits = {place: limit(place, layer) for place in shown}
     return compare(ratio, weight, shown, limits, bool(layer.hidden))
 
 
-def limit(place: Place, layer: Layer, voxels: Sequence[int]) -> Threshold | None:
+def limit(place: Place, layer: Layer) -> Threshold | None:
     """What it takes to believe another place rather than the traced one; None where there are too few cells to tell."""
-    moved, stride = place.moved(), layer.cells.stride
+    moved, cells = place.moved(), layer.cells
     if min((layer.shape[1 + axis] for axis in moved), default=0) < LONG:
         return None
-    reach = [4 * SHIFT * step for step in stride] if place.shift else voxels
-    local = not layer.mixed and all(layer.cells.field[axis] < reach[axis] for axis in moved)
+    compared = [part.stop - part.start for part in _middle(layer.shape[1:])]
+    away = [4 * SHIFT] * len(compared) if place.shift else compared
+    local = not layer.mixed and all(cells.field[axis] < away[axis] * cells.stride[axis] for axis in moved)
     return TO_CONTRADICT if local else WITHIN_SIGHT
 
 
@@ -309,7 +311,8 @@ class Band(NamedTuple):
         """In the strangers' deviations."""
         return (self.fits[place] - self.mean) / max(self.deviation, 1e-9)
 
-    def fit(self, place: Place) -> bool:
+    def shows(self, place: Place) -> bool:
+        """Whether the answers fit a place at all."""
         return self.fits[place] >= FITS[0] and self.above_chance(place) >= FITS[1]
 
     def surer(self, place: Place, other: Place) -> float:
@@ -324,7 +327,7 @@ def speak_for(bands: Sequence[Band], place: Place, other: Place, wanted: Thresho
     :param among: as many places were tried for the one.
     """
     above_chance = NormalDist().inv_cdf(1 - wanted.chance / among)
-    telling = [band for band in bands if band.fit(place) or band.fit(other)]
+    telling = [band for band in bands if band.shows(place) or band.shows(other)]
     return (
         len(telling) >= wanted.bands
         and max(band.fits[place] for band in bands) >= wanted.fit

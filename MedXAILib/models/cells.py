@@ -150,7 +150,7 @@ def arrange(place: Place, sizes: tuple[int, ...], voxels: Sequence[int]) -> tupl
     if not carriers:
         return None
     field, seen = place.field[1:], place.seen[1:]
-    rows = _rows(at, grid, carriers, sizes, field, seen, voxels)
+    rows = _rows(at, grid, carriers, sizes, field, voxels)
     if rows is None:
         return _scattered(at, grid, field, seen, sizes, voxels, carriers, batch, channel)
     stride, offset, axes, turned, exact = zip(*rows, strict=True)
@@ -204,7 +204,7 @@ def _over_channels(t: torch.Tensor, channel: int) -> torch.Tensor | None:
     return t.nanmean(channel, keepdim=True)
 
 
-def _rows(at, grid, carriers, sizes, field, seen, voxels) -> list | None:
+def _rows(at, grid, carriers, sizes, field, voxels) -> list | None:
     """(stride, offset, tensor axis, backwards, exact) for each axis of the input, where each axis of the tensor runs along
     one axis of the input in even steps; None otherwise."""
     found, used = [], []
@@ -216,7 +216,7 @@ def _rows(at, grid, carriers, sizes, field, seen, voxels) -> list | None:
             found.append((float(n), float(at[c].flatten()[0]), None, False, True))
             continue
         used += mine
-        row = _even(at[c].expand_as(grid[c]).flatten(), grid[c].flatten(), field[c], seen[c], n)
+        row = _even(at[c].expand_as(grid[c]).flatten(), grid[c].flatten(), field[c], n)
         if row is None:
             return None
         stride, offset, exact = row
@@ -227,7 +227,7 @@ def _rows(at, grid, carriers, sizes, field, seen, voxels) -> list | None:
     return found if sorted(used) == sorted(carriers) else None
 
 
-def _even(at: torch.Tensor, grid: torch.Tensor, field: float, seen, voxels: int) -> tuple[float, float, bool] | None:
+def _even(at: torch.Tensor, grid: torch.Tensor, field: float, voxels: int) -> tuple[float, float, bool] | None:
     """(stride, offset, exact) of cells in even steps; None where there are none such near by."""
     import torch
 
@@ -244,7 +244,7 @@ def _even(at: torch.Tensor, grid: torch.Tensor, field: float, seen, voxels: int)
             continue
         offset = float((line - stride * torch.arange(n)).median())
         even = offset + stride * torch.arange(n, dtype=torch.float64)
-        inside = _sees_no_border(at, even, field, _borders(seen, voxels, abs(stride)))
+        inside = _sees_no_border(at, even, field, voxels)
         reach = torch.where(inside, NEAR * abs(stride), max(NEAR * abs(stride), field / 2)) + 1e-9
         if bool(((even - at).abs() <= reach)[~at.isnan()].all()):
             exact = bool(((even - line).abs() <= 0.05 * abs(stride)).all())
@@ -252,17 +252,11 @@ def _even(at: torch.Tensor, grid: torch.Tensor, field: float, seen, voxels: int)
     return None
 
 
-def _borders(seen: tuple[float, float], voxels: int, stride: float) -> tuple[float, float]:
-    """The first and the last voxel of the input, but for a rest of less than a cell that strides leave out."""
-    low, high = seen
-    return (low if low < stride else 0.0), (high if voxels - 1 - high < stride else voxels - 1.0)
-
-
-def _sees_no_border(at: torch.Tensor, grid: torch.Tensor, field: float, borders: tuple[float, float]) -> torch.Tensor:
+def _sees_no_border(at: torch.Tensor, grid: torch.Tensor, field: float, voxels: int) -> torch.Tensor:
     """Whether what an element sees ends before the border of the input: as far beyond its middle ``at`` as the kernel, which
     has its own in ``grid`` and may hang over an edge, ends before it."""
     half = (field - 1) / 2
-    return (2 * at - (grid + half) > borders[0] + 1e-6) & (2 * at - (grid - half) < borders[1] - 1e-6)
+    return (2 * at - (grid + half) > 1e-6) & (2 * at - (grid - half) < voxels - 1 - 1e-6)
 
 
 def _round(value: float) -> float:
@@ -279,8 +273,8 @@ def _scattered(at, grid, field, seen, sizes, voxels, carriers, batch, channel) -
     def flat(t):
         return t.permute(*carriers, *rest).flatten(len(carriers)).squeeze(-1).expand(whole).flatten()
 
-    rows = zip(at, grid, field, seen, voxels, strict=True)
-    coordinates = [_nearer(flat(a), flat(g), f, s, n) for a, g, f, s, n in rows]
+    rows = zip(at, grid, field, voxels, strict=True)
+    coordinates = [_nearer(flat(a), flat(g), f, n) for a, g, f, n in rows]
     known = ~torch.stack([t.isnan() for t in coordinates]).any(0)
     if not known.any():
         return None
@@ -291,7 +285,7 @@ def _scattered(at, grid, field, seen, sizes, voxels, carriers, batch, channel) -
     for t, (step, first, cells), n in zip(coordinates, lines, voxels, strict=True):
         if cells == 1:
             step = float(n)
-        here = ((t[known] - first) / step).round().long()
+        here = _nearest((t[known] - first) / step).long()
         exact &= cells == 1 or bool(((t[known] - first - here * step).abs() <= 0.05 * step).all())
         number = number * cells + here
         stride.append(_round(step))
@@ -304,13 +298,13 @@ def _scattered(at, grid, field, seen, sizes, voxels, carriers, batch, channel) -
     return Cells(tuple(stride), tuple(offset), field, seen, exact), arrangement
 
 
-def _nearer(at: torch.Tensor, grid: torch.Tensor, field: float, seen, voxels: int) -> torch.Tensor:
+def _nearer(at: torch.Tensor, grid: torch.Tensor, field: float, voxels: int) -> torch.Tensor:
     """The even grid's coordinates where they are even, and near the exact ones."""
     steps = grid[~grid.isnan()].unique().diff()
     if grid is at or not len(steps) or float(steps.max() - steps.min()) > 0.1 * float(steps.max()):
         return at
     step = float(steps.median())
-    inside = _sees_no_border(at, grid, field, _borders(seen, voxels, step))
+    inside = _sees_no_border(at, grid, field, voxels)
     return grid if bool(((grid - at).abs() <= NEAR * step)[inside & ~at.isnan()].all()) else at
 
 
@@ -326,13 +320,18 @@ def _lattice(t: torch.Tensor, likely: float) -> tuple[float, float, int]:
     ordered = t.sort().values
     for step, tolerated in ((float(gaps.median()), 0.25), (float(gaps.min()), 0.0), (float(gaps.median()), 0.5)):
         for phase in (float(ordered[len(t) // 2]), float(ordered[len(t) // 4])):
-            number = ((t - phase) / step).round()
+            number = _nearest((t - phase) / step)
             beside = ((t - phase) / step - number).abs() > 0.1
             cells = int(number.max() - number.min()) + 1
             if float(beside.double().mean()) <= tolerated and cells <= 4 * most:
                 return step, phase + float(number.min()) * step, cells
     cells = most
     return float(values[-1] - values[0]) / max(cells - 1, 1), float(values[0]), cells
+
+
+def _nearest(number: torch.Tensor) -> torch.Tensor:
+    """The nearest whole number, and half-way between two the lower one: the same from whichever cell numbers are counted."""
+    return (number - 0.5 - 1e-6).ceil()
 
 
 def _order(elements: torch.Tensor, cell: torch.Tensor, count: int) -> tuple[torch.Tensor | range, torch.Tensor | None]:

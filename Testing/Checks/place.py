@@ -14,6 +14,7 @@ import random
 import sys
 import traceback
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,11 +89,11 @@ def believed(network: torch.nn.Module, x: torch.Tensor, layer, at_rest: torch.Te
     return read(layer, verdict)
 
 
-def response(drawn: Drawn, elements: np.ndarray) -> np.ndarray:
+def response(drawn: Drawn, elements: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What each element sees: its response to each voxel of the input, all channels together, averaged over the inputs.
 
     :param elements: (n,), numbers of elements, counted without the channels.
-    :returns: (n, *spatial), >= 0.
+    :returns: (n, *spatial), >= 0; and the borders.
     """
     total = 0
     kept = []
@@ -102,15 +103,24 @@ def response(drawn: Drawn, elements: np.ndarray) -> np.ndarray:
         drawn.network(given)
         values = kept.pop().sum(drawn.channel).flatten()
         rows = [
-            torch.autograd.grad(values[n], given, retain_graph=True, allow_unused=True)[0] for n in elements.tolist()
+            torch.autograd.grad(value, given, retain_graph=True, allow_unused=True)[0]
+            for value in (*values[elements], values.sum())
         ]
         total = total + np.stack([(torch.zeros_like(x) if r is None else r).abs()[0].sum(0).numpy() for r in rows])
     handle.remove()
-    return total / len(drawn.inputs)
+    return total[:-1] / len(drawn.inputs), borders(total[-1], drawn.stride)
 
 
-def centres(seen: np.ndarray) -> np.ndarray:
-    """Centre of mass (n, axes) of responses (n, *spatial); NaN for those that touch a border of the input or span more
+def borders(seen: np.ndarray, stride: Sequence[float]) -> np.ndarray:
+    """The first and the last voxel along each axis, (2, axes); where strides leave a rest of less than a cell that nothing
+    sees, the outermost that is seen."""
+    support, last = np.argwhere(seen > 0), np.array(seen.shape) - 1
+    low, high = support.min(0), support.max(0)
+    return np.stack([np.where(low < stride, low, 0), np.where(last - high < stride, high, last)])
+
+
+def centres(seen: np.ndarray, border: np.ndarray) -> np.ndarray:
+    """Centre of mass (n, axes) of responses (n, *spatial); NaN for those that touch a border (:func:`borders`) or span more
     than half of an axis, and for those that see nothing."""
     found = np.full((len(seen), seen.ndim - 1), np.nan)
     for n, one in enumerate(seen):
@@ -119,7 +129,7 @@ def centres(seen: np.ndarray) -> np.ndarray:
         if len(support) == 0:
             continue
         low, high = support.min(0), support.max(0)
-        if (low > 0).all() and (high < size - 1).all() and (2 * (high - low + 1) <= size).all():
+        if (low > border[0]).all() and (high < border[1]).all() and (2 * (high - low + 1) <= size).all():
             found[n] = [(one * grid).sum() / one.sum() for grid in np.indices(one.shape)]
     return found
 
@@ -157,7 +167,7 @@ def judged(drawn: Drawn, rng: random.Random) -> Oracle:
     shape = layer_shape(drawn)
     number = int(np.prod(shape))
     elements = np.array(sorted(rng.sample(range(number), min(MEASURED, number))))
-    true = centres(response(drawn, elements))
+    true = centres(*response(drawn, elements))
     known = np.isfinite(true).all(1)
     return Oracle(drawn, elements[known], true[known], shape)
 

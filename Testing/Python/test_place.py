@@ -68,13 +68,13 @@ def test_the_oracle_knows_places_that_can_be_told_by_hand(line, true):
     x = torch.rand(1, 1, 32, 32)
     width = network(x).shape[-1]
     seen = response(Drawn("", network, 1, [1, 1], [x], []), np.array([10 * width + 12]))
-    np.testing.assert_allclose(centres(seen)[0], true)
+    np.testing.assert_allclose(centres(*seen)[0], true)
 
 
 @pytest.mark.parametrize("seed", [14, 20, 32, 62, 65, 77])
 def test_the_record_of_tokens_is_what_they_see(seed):
     true = oracle(seed)
-    seen = response(true.drawn, true.elements)
+    seen, _ = response(true.drawn, true.elements)
     total = seen.reshape(len(seen), -1).sum(1)
     assert np.array_equal(total > 0, np.isfinite(true.true).all(1))
     middle = [[(one * grid).sum() / one.sum() for grid in np.indices(one.shape)] for one in seen[total > 0]]

@@ -167,7 +167,7 @@ def test_answers_that_hold_nothing_of_the_code_say_nothing():
         code = draw(size[2:], layer.cells.stride, layer.cells.offset, rng)
         shown, count = believable(code, layer), layer.shape[1:]
         answers = gaussian_filter(rng.standard_normal(count), seed % 3)
-        limits = {place: limit(place, layer, code.shape) for place in shown}
+        limits = {place: limit(place, layer) for place in shown}
         said[compare(answers, np.ones(count), shown, limits).what] += 1
     assert said == {UNCLEAR: 60}
 
