@@ -272,12 +272,14 @@ def at_cells(code: np.ndarray, stride: Sequence[float], offset: Sequence[float],
     """The mean of the code over each cell's own block of voxels, (*cells); where there are none, the mean of all."""
     code = code.astype(np.float32) - (mean := code.mean())
     for axis, (s, o, n) in enumerate(zip(stride, offset, count, strict=True)):
-        number = np.floor((np.arange(code.shape[axis]) - o) / s + 0.5).astype(int)
-        own = (number >= 0) & (number < n)
-        sums = np.zeros((*code.shape[:axis], n, *code.shape[axis + 1 :]), np.float32)
-        np.add.at(np.moveaxis(sums, axis, 0), number[own], np.moveaxis(code, axis, 0)[own])
-        many = np.maximum(np.bincount(number[own], minlength=n), 1)
-        code = sums / many.reshape([-1 if a == axis else 1 for a in range(code.ndim)])
+        number = np.floor((np.arange(code.shape[axis]) - o) / s + 0.5)
+        first, end = (np.searchsorted(number, np.arange(n), side) for side in ("left", "right"))
+        line, filled = np.moveaxis(code, axis, 0)[: end[-1]], np.flatnonzero(end > first)
+        means = np.zeros((n, *line.shape[1:]), np.float32)
+        if len(filled):
+            many = (end - first)[filled].reshape(-1, *[1] * (code.ndim - 1))
+            means[filled] = np.add.reduceat(line, first[filled]) / many
+        code = np.moveaxis(means, 0, axis)
     return code + mean
 
 
