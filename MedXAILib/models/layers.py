@@ -305,7 +305,8 @@ def _usable(layers: Sequence[Layer]) -> list[Layer]:
     first = next((n for n, layer in enumerate(layers) if layer.parameters), 0)
     found = [layer for layer in grids(layers[first:]) if layer.alone and layer.used]
     found = [layer for layer in found if not layer.kind.startswith(TRANSPARENT)]
-    return [layer for layer in found if not _on_a_branch(layer, found)] or found
+    found = [layer for layer in found if not _on_a_branch(layer, found)] or found
+    return _without_keys(found) or found
 
 
 def _on_a_branch(layer: Layer, layers: Sequence[Layer]) -> bool:
@@ -315,6 +316,18 @@ def _on_a_branch(layer: Layer, layers: Sequence[Layer]) -> bool:
         return not (other.needs >> layer.pooled | layer.needs >> other.step) & 1
 
     return bool(layer.pooled) and any(beside(other) for other in layers)
+
+
+def _without_keys(layers: Sequence[Layer]) -> list[Layer]:
+    """Without those that are coarser for the keys and values of an attention alone, whose result is finer again (CvT, PVT)."""
+    kept: list[Layer] = []
+    for layer in reversed(layers):
+        later = [other for other in kept if other.needs >> layer.step & 1]
+        finer = [other for other in later if _coarseness(other) < _coarseness(layer)]
+        stays = any(other.attentions > layer.attentions for other in later if other not in finer)
+        if not finer or stays or any(other.attentions == layer.attentions for other in finer):
+            kept.append(layer)
+    return kept[::-1]
 
 
 def _tokens(layer: Layer) -> bool:

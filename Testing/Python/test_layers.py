@@ -249,6 +249,41 @@ def test_default_layers():
     assert default_layer(inspect(flat, (1, 1, 16, 16, 16))) == ("7", "the widest receptive field before the head")
 
 
+class Reduced(nn.Module):
+    """Attention over tokens whose keys and values are a strided convolution of them, as in CvT (with a class token) and PVT."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.query, self.reduce = nn.LayerNorm(8), nn.Linear(8, 8), nn.Conv2d(8, 8, 2, 2)
+        self.out, self.last = nn.Linear(8, 8), nn.LayerNorm(8)
+
+    def forward(self, tokens):
+        seen = self.norm(tokens)
+        grid = seen[:, -64:].transpose(1, 2).unflatten(2, (8, 8))
+        keys = self.reduce(grid).flatten(2).transpose(1, 2)
+        tokens = tokens + self.out((self.query(seen) @ keys.transpose(1, 2)).softmax(-1) @ keys)
+        return self.last(tokens)
+
+
+class OfReduced(nn.Module):
+    def __init__(self, token: bool):
+        super().__init__()
+        self.stem, self.token = nn.Conv2d(1, 8, 4, 4), nn.Parameter(torch.randn(1, 1, 8)) if token else None
+        self.blocks, self.head = nn.Sequential(Reduced(), Reduced()), nn.Linear(8, 2)
+
+    def forward(self, x):
+        tokens = self.stem(x).flatten(2).transpose(1, 2)
+        if self.token is not None:
+            tokens = torch.cat([self.token, tokens], 1)
+        tokens = self.blocks(tokens)
+        return self.head(tokens[:, 0] if self.token is not None else tokens.mean(1))
+
+
+@pytest.mark.parametrize("token, chosen", [(True, "blocks.1.norm"), (False, "blocks")])
+def test_keys_and_values_of_lower_resolution_are_no_bottleneck(token, chosen):
+    assert default_layer(inspect(OfReduced(token), (1, 1, 32, 32)))[0] == chosen
+
+
 STAGES = {
     "UNet": ["model.0", "model.1.submodule.0", BOTTOM, "model.1.submodule.1.submodule", "model.1.submodule"],
     "BasicUNet": ["conv_0", "down_1", "down_2", "down_3", "down_4", "upcat_4", "upcat_3", "upcat_2", "upcat_1"],
