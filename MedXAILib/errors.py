@@ -13,6 +13,12 @@ class InputError(ValueError):
     """
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, in short; its kind where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
 def missing_package(error: ModuleNotFoundError) -> str:
     """What to do about a package that is not installed."""
     return (

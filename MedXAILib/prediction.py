@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import Caveat, InputError
+from .errors import Caveat, InputError, first_line
 from .models.card import FROM_FILE, ModelCard
 from .models.guest import guest
 from .models.layers import Layer, coarsest_stride, inspect
@@ -161,7 +161,7 @@ def lay_out(model: Model, prepared: Prepared) -> tuple[Tiling, list[Layer]]:
     except Exception as error:
         raise InputError(
             f"{model.card.name}: the network does not take an input of {len(prepared.tensor)} channel(s) and the size "
-            f"{' x '.join(map(str, size))} ({str(error).splitlines()[0][:200]}); mend input and spatial of the card."
+            f"{' x '.join(map(str, size))} ({first_line(error)}); mend input and spatial of the card."
         ) from error
     multiple = coarsest_stride(layers) if spatial.mode == "windows" and layers else (1, 1, 1)
     # an exported program may take the batch it was exported with, and no other

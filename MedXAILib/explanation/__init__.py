@@ -100,7 +100,7 @@ def explain(
             from ..models.bare import bare, runnable
 
             model = runnable(model)
-            stack.enter_context(guest(model))
+            stack.enter_context(guest(model, seed))
             model, inputs, references = bare(model, inputs, windows, references, output)
             for remark in inputs.remarks:
                 say(remark)
@@ -108,7 +108,7 @@ def explain(
             raise InputError(
                 f"output={output!r} is for a network without a card: {model.card.name}'s says it in output.which."
             )
-        stack.enter_context(guest(model.network))
+        stack.enter_context(guest(model.network, seed))
         stack.enter_context(torch.autocast(model.device, enabled=False))
         prepared = inputs if isinstance(inputs, Prepared) else prepare(model.card, inputs)
         refuse_constant(prepared)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..attribution.probe import CONFIRMED, CONTRADICTED, UNCLEAR, Answers, Verdict, ask, can_tell, judge, turned
 from ..attribution.tape import TapeCache, glimpse
 from ..errors import Caveat, InputError
-from ..models.guest import weights_of
+from ..models.guest import seed_of, weights_of
 from ..prediction import feed
 from ..progress import Progress
 
@@ -77,7 +77,9 @@ class Placing:
         self.tapes.watched, self.tapes.seen = None, {}
         found = {layer.name: self._own(seen.get(layer.name), layer) for layer in self.asked}
         if any(activation is None for activation in found.values()):
-            return glimpse(self.model.network, x.clone(), list(found), progress).activations
+            return glimpse(
+                self.model.network, x.clone(), list(found), progress, seed_of(self.model.network)
+            ).activations
         return found
 
     def _own(self, activation: torch.Tensor | None, layer: Layer) -> torch.Tensor | None:

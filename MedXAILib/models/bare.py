@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, first_line
 from ..preparation import REPEATED, Prepared
 from ..volume import GEOMETRY, Source, Volume
 from .card import FROM_FILE, ModelCard
@@ -141,8 +141,7 @@ def as_tensor(inputs, dimensions: int) -> tuple[torch.Tensor, Volume, list[str]]
             f"A network without a card takes a Volume, an array or a tensor, not {type(inputs).__name__}: read the file with "
             "read_volume first."
         )
-    tensor = torch.as_tensor(inputs).detach().cpu()
-    tensor = tensor if tensor.dtype == torch.float64 else tensor.float()
+    tensor = _plain(inputs)
     if tensor.ndim not in (4, 5) or (tensor.ndim == 5 and len(tensor) > 1):
         raise InputError(
             f"The input has the shape {tuple(tensor.shape)}: give it as the network takes it, (slices, channel, d1, d2) for a "
@@ -150,6 +149,31 @@ def as_tensor(inputs, dimensions: int) -> tuple[torch.Tensor, Volume, list[str]]
         )
     planes = tensor[:, 0] if tensor.ndim == 4 else tensor[0, 0]
     return tensor, Volume(planes.numpy(), np.eye(4), Source("array", ARRAY, assumed=GEOMETRY)), ["image"]
+
+
+def _plain(inputs: torch.Tensor | np.ndarray) -> torch.Tensor:
+    """An array or tensor as an ordinary one of floating point, wherever and however its numbers lie.
+
+    :raises InputError: where it has none, or has complex ones.
+    """
+    import torch
+
+    if isinstance(inputs, np.ndarray):
+        if inputs.dtype.kind not in "biuf":
+            raise InputError(f"The input holds values of the type {inputs.dtype}: give real numbers.")
+        kind = np.float64 if inputs.dtype.itemsize == 8 and inputs.dtype.kind == "f" else np.float32
+        inputs = torch.from_numpy(
+            np.array(inputs, kind)
+        )  # in this machine's byte order, and no view from back to front
+    if inputs.is_complex() or inputs.is_meta:
+        raise InputError(
+            f"The input holds {'complex numbers' if inputs.is_complex() else 'no values (meta)'}: give real numbers."
+        )
+    if inputs.numel() == 0:
+        raise InputError(f"The input of the shape {tuple(inputs.shape)} is empty: there is nothing to explain.")
+    inputs = inputs.detach().cpu()
+    inputs = inputs.to_dense() if inputs.layout is not torch.strided else inputs
+    return inputs if inputs.dtype == torch.float64 else inputs.float()
 
 
 def as_colour(network: torch.nn.Module, tensor: torch.Tensor) -> tuple[torch.Tensor, tuple[str, ...]]:
@@ -183,7 +207,7 @@ def draft(
     except Exception as error:
         raise InputError(
             f"{type(network).__name__} does not take an input of the shape (1, {tensor.shape[1]}, "
-            f"{', '.join(map(str, size))}): {str(error).splitlines()[0][:200]}."
+            f"{', '.join(map(str, size))}): {first_line(error)}."
         ) from error
     part, remarks = chosen(parts, len(size), output)
     if len(part.shape) not in (2, len(size) + 2):

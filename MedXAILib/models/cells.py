@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from .places import Place
 
-NEAR = 0.65
+NEAR = 0.75
 """Cells of an even grid may lie so far, in cells, from the middle of what they see."""
 SAME = 1e-3
 """Coordinates nearer than this, in parts of a cell, are the same."""
@@ -150,7 +150,7 @@ def arrange(place: Place, sizes: tuple[int, ...], voxels: Sequence[int]) -> tupl
     if not carriers:
         return None
     field, seen = place.field[1:], place.seen[1:]
-    rows = _rows(at, grid, carriers, sizes, field, voxels)
+    rows = _rows(at, grid, carriers, sizes, field, seen, voxels)
     if rows is None:
         return _scattered(at, grid, field, seen, sizes, voxels, carriers, batch, channel)
     stride, offset, axes, turned, exact = zip(*rows, strict=True)
@@ -204,7 +204,7 @@ def _over_channels(t: torch.Tensor, channel: int) -> torch.Tensor | None:
     return t.nanmean(channel, keepdim=True)
 
 
-def _rows(at, grid, carriers, sizes, field, voxels) -> list | None:
+def _rows(at, grid, carriers, sizes, field, seen, voxels) -> list | None:
     """(stride, offset, tensor axis, backwards, exact) for each axis of the input, where each axis of the tensor runs along
     one axis of the input in even steps; None otherwise."""
     found, used = [], []
@@ -213,7 +213,7 @@ def _rows(at, grid, carriers, sizes, field, voxels) -> list | None:
         if len(mine) > 1:
             return None
         if not mine:
-            found.append((float(n), float(at[c].flatten()[0]), None, False, True))
+            found.append((_breadth(seen[c]), float(at[c].flatten()[0]), None, False, True))
             continue
         used += mine
         row = _even(at[c].expand_as(grid[c]).flatten(), grid[c].flatten(), field[c], n)
@@ -225,6 +225,11 @@ def _rows(at, grid, carriers, sizes, field, voxels) -> list | None:
         else:
             found.append((stride, offset, mine[0], False, exact))
     return found if sorted(used) == sorted(carriers) else None
+
+
+def _breadth(seen: tuple[float, float]) -> float:
+    """Of a cell that is alone along an axis: what the network sees there."""
+    return max(seen[1] - seen[0] + 1, 1.0)
 
 
 def _even(at: torch.Tensor, grid: torch.Tensor, field: float, voxels: int) -> tuple[float, float, bool] | None:
@@ -282,9 +287,9 @@ def _scattered(at, grid, field, seen, sizes, voxels, carriers, batch, channel) -
     lines = [_lattice(t[known], max(whole) if len(whole) >= axes else max(whole) ** (1 / axes)) for t in coordinates]
     number, exact = torch.zeros(int(known.sum()), dtype=torch.long), True
     stride, offset, count = [], [], []
-    for t, (step, first, cells), n in zip(coordinates, lines, voxels, strict=True):
+    for t, (step, first, cells), breadth in zip(coordinates, lines, map(_breadth, seen), strict=True):
         if cells == 1:
-            step = float(n)
+            step = breadth
         here = _nearest((t[known] - first) / step).long()
         exact &= cells == 1 or bool(((t[known] - first - here * step).abs() <= 0.05 * step).all())
         number = number * cells + here

@@ -18,8 +18,9 @@ import weakref
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
-from functools import cache, partial
+from dataclasses import dataclass, field
+from functools import cache, lru_cache, partial
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -33,6 +34,8 @@ COPIED = 1 << 22
 """Bytes of parameters up to which a network works on copies of them. A larger network that changes its weights in place
 in ``forward`` (one that binds new ones is no problem) leaves them as an ordinary pass does."""
 CONTAINERS = (dict, OrderedDict, defaultdict, list, set)
+MOST_NOTED, MOST_NUMBERS = 1000, 1 << 16
+"""Parts of a container, and numbers of a tensor, that are looked at to see whether it was changed."""
 PLAIN = frozenset((bool, int, float, complex, str, type(None)))
 
 _lock = threading.RLock()  # one for all networks: torch's random state and its compiler's stance belong to the process
@@ -46,6 +49,8 @@ class _Host:
     :ivar keeps: what its modules keep beside what torch's own do, but for numbers and texts; ``caches``: (container, copy) of
         the dicts, lists and sets among it.
     :ivar state: as :func:`state_of` gives it; None while nobody asked.
+    :ivar seed: of the random numbers that it may draw.
+    :ivar written: whether its passes write to parameters or buffers; ``renew()`` then makes these what they were.
     """
 
     network: torch.nn.Module
@@ -55,6 +60,13 @@ class _Host:
     ran: bool = False
     random: bool = False
     state: list | None = None
+    seed: int = 0
+    renew: Callable[[], list] | None = None
+    fresh: list = field(default_factory=list)
+
+    def written(self) -> bool:
+        """Whether a pass wrote to a parameter or buffer, or put another one in its place."""
+        return any(group.get(name) is not t or t._version != version for group, name, t, version in self.fresh)
 
     def is_of(self, network: torch.nn.Module) -> bool:
         return network is self.network or network._modules is self.network._modules
@@ -64,13 +76,14 @@ _hosts: list[_Host] = []
 
 
 @contextmanager
-def guest(network: torch.nn.Module) -> Iterator[None]:
+def guest(network: torch.nn.Module, seed: int = 0) -> Iterator[None]:
     """The network in evaluation mode, without gradients of parameters, compiler and checkpoints, for this thread alone.
 
     Afterwards, also after an error, it is as it was: parameters, buffers, ``requires_grad``, ``.grad``, hooks, modes and
     every attribute of every module. Dicts, lists and sets that a network keeps (caches) hold what its first pass left in
     them. May be entered again inside.
 
+    :param seed: of the random numbers that a network may draw while its layers are looked at.
     :raises InputError: for a network with lazy modules that never ran: its weights do not exist yet.
     """
     with _lock:
@@ -81,7 +94,7 @@ def guest(network: torch.nn.Module) -> Iterator[None]:
         parameters = list({p: None for m in modules for p in m._parameters.values() if p is not None})
         _refuse_lazy(network, parameters)
         with ExitStack() as stack:
-            for context in (_ordinary_passes(modules), _frozen(parameters), _put_back(network, modules)):
+            for context in (_ordinary_passes(modules), _frozen(parameters), _put_back(network, modules, seed)):
                 stack.enter_context(context)
             stack.enter_context(_eval_mode(network, modules))
             yield
@@ -104,15 +117,22 @@ def weights_of(network: torch.nn.Module) -> list:
 
 
 def state_of(network: torch.nn.Module) -> list:
-    """What a network does may hang on this, beside the values of its weights: its modules, their numbers, texts, switches and
-    functions, and the shapes, types and devices of its tensors. To be compared; it keeps nothing alive. While somebody is
-    a guest it stays what it was when first asked for."""
+    """What a network does may hang on this, beside the values of its weights: its modules and their hooks, whatever its
+    modules and their classes hold (numbers, texts, tables, functions, objects), the globals that their functions use, and
+    the shapes, types and devices of its tensors. To be compared; it keeps nothing alive. While somebody is a guest it stays
+    what it was when first asked for."""
     host = _host_of(network)
     if host is None:
         return _state(network)
     if host.state is None:
         host.state = _state(network)
     return host.state
+
+
+def seed_of(network: torch.nn.Module) -> int:
+    """Of the random numbers that the network draws for whoever is its guest."""
+    host = _host_of(network)
+    return host.seed if host else 0
 
 
 def innermost(network: torch.nn.Module) -> torch.nn.Module:
@@ -129,20 +149,82 @@ def _host_of(network: torch.nn.Module) -> _Host | None:
 def _state(network: torch.nn.Module) -> list:
     found: list = []
     ordinary = vars(_module()).keys()
+    kinds = {}
     for name, module in innermost(network).named_modules():
         found += (name, weakref.ref(module))  # no number: a new module may lie where an old one lay
-        for key, value in vars(module).items():
-            if key in ordinary:
-                continue
-            if _plain(value):
-                found.append(value)
-            elif callable(value):
-                with suppress(TypeError):  # what takes no reference is no function that could be exchanged
-                    found.append(weakref.ref(value))
+        found += (*module._forward_hooks, *module._forward_pre_hooks)  # numbers that are given once
+        found += [
+            value if _plain(value) else _noted(value) for key, value in vars(module).items() if key not in ordinary
+        ]
+        own = not type(module).__module__.startswith("torch.")
         for tensor in (*module._parameters.values(), *module._buffers.values()):
             if tensor is not None:
                 found += (tensor.shape, tensor.dtype, tensor.device)
+        if own:
+            kinds[type(module)] = None
+            found += [_noted(buffer) for buffer in module._buffers.values()]
+    for kind in kinds:
+        found += [_noted(container.get(name)) for container, name in _names(kind)]
     return found
+
+
+@lru_cache(512)
+def _names(kind: type) -> list[tuple]:
+    """(dict, name) of what is no function in a class of modules, and of the globals that its functions use."""
+    import torch
+
+    found = []
+    for one in kind.__mro__[: kind.__mro__.index(torch.nn.Module)]:
+        for name, value in vars(one).items():
+            code = getattr(getattr(value, "__func__", value), "__code__", None)
+            if code is not None:
+                space = getattr(value, "__func__", value).__globals__
+                found += [(space, used) for used in code.co_names if _changes(space.get(used))]
+            elif not name.startswith("__") and _changes(value):
+                found.append((vars(one), name))
+    return found
+
+
+def _changes(value) -> bool:
+    """Whether it is a value that somebody may change, no module, class or function."""
+    return value is not None and not callable(value) and type(value).__name__ != "module"
+
+
+def _noted(value, depth: int = 3):
+    """What a value says now, to be compared, without keeping it alive."""
+    import torch
+
+    if _plain(value):
+        return value
+    if isinstance(value, torch.Tensor | np.ndarray):
+        return _content(value)
+    if depth and isinstance(value, list | tuple | set | frozenset):
+        return [len(value), *(_noted(part, depth - 1) for part in islice(value, MOST_NOTED))]
+    if depth and isinstance(value, dict):
+        return [len(value), *(_noted(part, depth - 1) for pair in islice(value.items(), MOST_NOTED) for part in pair)]
+    inside: list = []
+    if depth and (cells := getattr(value, "__closure__", None)):
+        with suppress(ValueError):  # a cell that is empty yet
+            inside += [_noted(cell.cell_contents, depth - 1) for cell in cells]
+    own = not callable(value) and not type(value).__module__.startswith("torch.")
+    if depth and own and hasattr(value, "__dict__"):
+        inside.append(_noted(vars(value), depth - 1))
+    with suppress(TypeError):  # what takes no reference is nothing that could be exchanged
+        inside.append(weakref.ref(value))
+    return inside
+
+
+def _content(array) -> tuple:
+    """Shape and type of a tensor or array, and a hash of its numbers; of many, of evenly chosen ones."""
+    import torch
+
+    kind = tuple(array.shape), str(array.dtype)
+    if isinstance(array, torch.Tensor):
+        if array.is_meta or array.layout is not torch.strided or array.is_quantized:
+            return kind
+        array = array.detach().flatten()[:: array.numel() // MOST_NUMBERS + 1].cpu()
+        return *kind, hash(array.view(torch.uint8).numpy().tobytes() if array.numel() else b"")
+    return *kind, hash(array.ravel()[:: array.size // MOST_NUMBERS + 1].tobytes())
 
 
 def _plain(value) -> bool:
@@ -182,6 +264,8 @@ def passing(network: torch.nn.Module, seed: int) -> Iterator[Draws]:
     """One pass of a network, as its guest: its random numbers come from the seed. (A network whose first pass drew none
     is not asked again; what it may draw later comes from a seed all the same.)"""
     host = _host_of(network)
+    if host.written():
+        host.fresh = host.renew()
     if host.ran and not host.random:
         yield Draws()
         return
@@ -311,7 +395,7 @@ def _frozen(parameters: list) -> Iterator[None]:
 
 
 @contextmanager
-def _put_back(network: torch.nn.Module, modules: list) -> Iterator[None]:
+def _put_back(network: torch.nn.Module, modules: list, seed: int) -> Iterator[None]:
     """Whatever passes do to the modules is undone. They work on stand-ins for parameters and buffers, which a tape may go
     on using."""
     import torch
@@ -326,9 +410,17 @@ def _put_back(network: torch.nn.Module, modules: list) -> Iterator[None]:
     others = [v for state in states for name, v in state.items() if name not in ordinary and not _plain(v)]
     outside = [(t, t.detach().clone()) for m in programs for t in (*m.parameters(), *m.buffers())]
     weights = [*network.parameters(), *network.buffers()]
-    _hosts.append(_Host(network, weights, others, _caches(others)))
+    host = _Host(network, weights, others, _caches(others), seed=seed)
+    _hosts.append(host)
+
+    def renew() -> list:
+        for group, content in zip(filled[len(states) :], before[len(states) :], strict=True):
+            _reset(group, content)
+        return _stand_in(states)
+
+    host.renew = renew
     try:
-        _stand_in(states)
+        host.fresh = _stand_in(states)
         with seeded(0, others):
             yield
     finally:
@@ -342,8 +434,11 @@ def _put_back(network: torch.nn.Module, modules: list) -> Iterator[None]:
             group.clear()
 
 
-def _stand_in(states: list[dict]) -> None:
-    """Other tensors in place of a network's own: copies of buffers and of few parameters, else others on the same memory."""
+def _stand_in(states: list[dict]) -> list[tuple]:
+    """Other tensors in place of a network's own: copies of buffers and of few parameters, else others on the same memory.
+
+    :returns: (dict, name, tensor, its version) of each.
+    """
     import torch
 
     parameters = {p: None for state in states for p in state["_parameters"].values() if type(p) is torch.nn.Parameter}
@@ -359,6 +454,14 @@ def _stand_in(states: list[dict]) -> None:
                 instead[buffer] = buffer.detach().clone()
         for group in (state["_parameters"], state["_buffers"]):
             group.update({name: instead[tensor] for name, tensor in group.items() if tensor in instead})
+    versions = {id(t): 0 if t.is_inference() else t._version for t in instead.values()}
+    return [
+        (group, name, t, versions[id(t)])
+        for state in states
+        for group in (state["_parameters"], state["_buffers"])
+        for name, t in group.items()
+        if id(t) in versions and not t.is_inference()
+    ]
 
 
 def _caches(values: list) -> list[tuple]:

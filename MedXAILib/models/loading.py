@@ -13,7 +13,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
+from ..errors import InputError, first_line
 from .card import FROM_FILE, ModelCard, read_card
 from .listing import SEARCH_PATH, ZOO, search_places, zoo_cards
 from .networks import architecture
@@ -300,7 +300,7 @@ def build(card: ModelCard) -> torch.nn.Module:
     except Exception as error:
         raise InputError(
             f"The card of {card.name}: the field 'network.arguments' does not suit {card.network.architecture} "
-            f"({str(error).splitlines()[0][:200]}); correct it."
+            f"({first_line(error)}); correct it."
         ) from None
 
 

@@ -60,7 +60,7 @@ MOVES = COPIES | frozenset((
 DIVISIONS = ("div", "truediv", "true_divide")
 DOUBTFUL = frozenset((
     *DIVISIONS, "rdiv", "rtruediv", "reciprocal", "exp", "tanh", "clamp", "clip", "clamp_min", "clamp_max", "hardsigmoid",
-    "hardtanh",
+    "hardtanh", "softmin", "gumbel_softmax",
 ))
 # fmt: on
 """Last operators that may have made probabilities: their values tell."""
@@ -186,7 +186,12 @@ def choose(parts: Sequence[Part], dimensions: int) -> Part:
     """The tensor that is explained where nobody says which: see the head of this file.
 
     :param dimensions: spatial axes of the input.
+    :raises InputError: where there is none.
     """
+    if not parts:
+        raise InputError(
+            "The network's output holds no tensor: let forward() return its logits, alone, in a tuple or in a dict."
+        )
     fit = [p for p in parts if p.floating and len(p.shape) in (2, dimensions + 2)]
     for name in NAMED:
         called = [p for p in fit or parts if p.path.split(".")[-1] == name]

@@ -213,7 +213,7 @@ def _cropped(place: Place) -> Place:
     seen = []
     for t, f, (low, high) in zip(place.grid, place.field, place.seen, strict=True):
         known = t[~t.isnan()]
-        if varies(t) and len(known):
+        if len(known):
             low, high = max(low, float(known.min()) - (f - 1) / 2), min(high, float(known.max()) + (f - 1) / 2)
         seen.append((low, high))
     return replace(place, seen=tuple(seen))

@@ -13,10 +13,11 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from . import shapes
-from .guest import guest, passing
+from .guest import guest, passing, seed_of
 from .places import RULES, Call, Place, Unseen, nowhere, origin, pointwise, same, tensors, thin, unknown
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def tracer(shape: Sequence[int], dry: bool, device: torch.device):
     :param shape: (batch, channel, *spatial) of the input.
     :param dry: the input is on the meta device; then what is not computed from it is made on ``device``.
 
-    Its ``attentions`` counts the products of attention so far; ``data`` says whether the network looked at values;
+    Its ``attentions`` counts the products of attention so far; ``data`` says whether the network looked at values, or drew
+    random numbers (``random``, known at the end);
     ``batch`` names the axes of the input that the first convolution takes for its batch.
     """
     import torch
@@ -82,7 +84,7 @@ def tracer(shape: Sequence[int], dry: bool, device: torch.device):
             self.voxels = tuple(shape[1:])
             self.grids: dict[tuple[int, ...], Place] = {}
             self.attentions = self.steps = 0
-            self.data = False
+            self.data = self.random = False
             self.batch: tuple[int, ...] | None = None
 
         def start(self, x: torch.Tensor) -> torch.Tensor:
@@ -99,8 +101,9 @@ def tracer(shape: Sequence[int], dry: bool, device: torch.device):
             given = list(tensors([args, kwargs]))
             derived = any(hasattr(t, "_place") for t in given)
             name = function.overloadpacket.__name__
-            if not derived:
-                output = function(*args, **(_elsewhere(kwargs, device) if dry else kwargs))
+            made = name.endswith("_like") or name.startswith("new_")  # of a tensor's shape, not of its values
+            if not derived or made:
+                output = function(*args, **(_elsewhere(kwargs, device, made) if dry else kwargs))
             else:
                 self.watch(name, function, args, kwargs)
                 output = self.run(function, args, kwargs)
@@ -274,11 +277,16 @@ def _meta(t: torch.Tensor) -> torch.Tensor:
     return t if t.is_meta else t.detach().to("meta")
 
 
-def _elsewhere(kwargs: dict, device) -> dict:
-    """What the network makes for itself beside an input on the meta device is real."""
+def _elsewhere(kwargs: dict, device, like: bool) -> dict:
+    """What the network makes for itself beside an input on the meta device is real: it may keep it.
+
+    :param like: it is made like a tensor, where that is.
+    """
     import torch
 
     wanted = kwargs.get("device")
+    if like and wanted is None:
+        return kwargs | {"device": device}
     return kwargs | {"device": device} if wanted is not None and torch.device(wanted).type == "meta" else kwargs
 
 
@@ -295,41 +303,50 @@ def _remember_view(function, args, kwargs, output) -> None:
 
 
 def _copied(network: torch.nn.Module) -> tuple[torch.nn.Module | None, bool]:
-    """A network to try things on: the parameters are shared, everything else is its own, and whoever listens to the network
-    does not listen to the copy; and whether anybody does (it may be the network itself, which then needs its hooks). None
-    where it cannot be copied."""
-    listened = False
+    """A network to try things on, and whether the network itself has to run.
+
+    The parameters are shared, everything else is the copy's own. The network itself has to run where somebody listens to it
+    (who may change what its modules give, and would not want to see a copy), where its ``forward`` is a function put on it
+    (which calls its own modules, not a copy's), and where it cannot be copied: None.
+    """
+    modules = list(network.modules())
+    hooks = [
+        hook for module in modules for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    ]
+    functions = [forward for module in modules if (forward := vars(module).get("forward")) is not None]
+    listened = any(not type(hook).__module__.startswith("torch.") for hook in hooks)  # torch's own make the weights
+    if listened or any(isinstance(forward, FunctionType) for forward in functions):
+        return None, True
     try:
-        other = copy.deepcopy(network, {id(p): p for p in network.parameters()})
+        return copy.deepcopy(network, {id(p): p for p in network.parameters()}), False
     except Exception:  # whatever a network may keep
-        return None, listened
-    for module in other.modules():
-        for hooks in (getattr(module, "_forward_hooks", {}), getattr(module, "_forward_pre_hooks", {})):
-            for key in [key for key, hook in hooks.items() if not type(hook).__module__.startswith("torch.")]:
-                del hooks[key]  # torch's own make the weights (spectral norm)
-                listened = True
-    return other, listened
+        return None, True
 
 
 def trace(network: torch.nn.Module, shape: Sequence[int], watch: Callable, x: Example = None):
     """One traced pass; ``watch(tracer, network)`` may register hooks on the network and gives the function that ends it.
 
-    On a copy of the network, where it can be copied; on the meta device, where the network does not look at values, else on
-    ``x`` (random numbers without it).
+    On a copy of the network, where it can be copied; on the meta device, where the network neither looks at values nor draws
+    random numbers, and nobody listens to it who might change what its modules give; else on ``x`` (random numbers without
+    it).
 
     :param shape: (batch, channel, *spatial) of the input.
     :param x: the input, or what gives it, where it is at hand: of this shape, as the network takes it.
     :returns: (output, tracer).
     """
-    dry, listened = _copied(network)
-    if dry is not None:
+    seed = seed_of(network)
+    other, own = _copied(network)
+    if other is not None:
         try:
-            return _traced(dry, shape, watch, None)
+            output, tracer = _traced(other, shape, watch, None, seed)
+            if not tracer.random:
+                return output, tracer
         except Exception:  # the pass on numbers says what is wrong, if anything is
-            network = network if listened else _copied(network)[0]
+            pass
+    network = network if own else _copied(network)[0]
     if x is None:
         x = _example(network, shape)
-    return _traced(network, shape, watch, x() if callable(x) else x)
+    return _traced(network, shape, watch, x() if callable(x) else x, seed)
 
 
 def _example(network: torch.nn.Module, shape: Sequence[int]) -> torch.Tensor:
@@ -349,7 +366,7 @@ def _like(network: torch.nn.Module) -> tuple:
     return next((t.device for t in state), torch.device("cpu")), kind
 
 
-def _traced(network: torch.nn.Module, shape: Sequence[int], watch: Callable, x: torch.Tensor | None):
+def _traced(network: torch.nn.Module, shape: Sequence[int], watch: Callable, x: torch.Tensor | None, seed: int):
     import torch
 
     device, kind = _like(network)
@@ -357,8 +374,11 @@ def _traced(network: torch.nn.Module, shape: Sequence[int], watch: Callable, x: 
     x = torch.empty(tuple(shape), dtype=kind, device="meta") if x is None else x.detach().clone()
     done = watch(mode, network)
     try:
-        with guest(network), passing(network, 0), torch.no_grad(), torch.autocast(device.type, enabled=False), mode:
+        autocast = torch.autocast(device.type, enabled=False)
+        with guest(network), passing(network, seed) as draws, torch.no_grad(), autocast, mode:
             output = network(mode.start(x))
     finally:
         done()
+    mode.random = draws.random
+    mode.data |= draws.random
     return output, mode

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, first_line
 from .cases import Case
 from .recipe import Recipe
 
@@ -44,7 +44,7 @@ def write(content: bytes | None, path: Path, save=None) -> None:
             save(beside)
         os.replace(beside, path)
     except (OSError, RuntimeError) as error:  # torch.save tells of a full disk by a RuntimeError
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:120]
+        reason = getattr(error, "strerror", None) or first_line(error)
         left = "; the one of the epoch before is kept" if path.exists() else ""
         raise InputError(
             f"{path}: this file cannot be written ({reason}){left}; make room or give another folder, and try again."

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, first_line
 from ..models.card import ModelCard
 from ..models.loading import build
 from ..models.output import read_as
@@ -197,7 +197,7 @@ def run(card: ModelCard, network: torch.nn.Module, x: torch.Tensor) -> Sequence[
             raise
         raise InputError(
             f"{card.name}: the network does not take an input of {x.shape[1]} channel(s) and the size "
-            f"{' x '.join(map(str, x.shape[2:]))} ({str(error).splitlines()[0][:200]}); mend input or network.arguments of "
+            f"{' x '.join(map(str, x.shape[2:]))} ({first_line(error)}); mend input or network.arguments of "
             "the recipe's card, or training.batch."
         ) from None
     outputs = list(output) if isinstance(output, tuple | list) else [output]

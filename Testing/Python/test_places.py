@@ -13,7 +13,18 @@ from torch import nn
 from torch.nn import functional as F
 
 from MedXAILib import explain
-from MedXAILib.attribution.probe import CONFIRMED, CONTRADICTED, UNCLEAR, ask, compare, difference, draw, judge, limit
+from MedXAILib.attribution.probe import (
+    CONFIRMED,
+    CONTRADICTED,
+    UNCLEAR,
+    ask,
+    compare,
+    difference,
+    draw,
+    judge,
+    limit,
+    sees_elsewhere,
+)
 from MedXAILib.attribution.probe import places as believable
 from MedXAILib.attribution.tape import glimpse
 from MedXAILib.errors import InputError
@@ -169,6 +180,7 @@ def test_answers_that_hold_nothing_of_the_code_say_nothing():
         answers = gaussian_filter(rng.standard_normal(count), seed % 3)
         limits = {place: limit(place, layer) for place in shown}
         said[compare(answers, np.ones(count), shown, limits).what] += 1
+        assert not sees_elsewhere(code, layer, answers, np.ones(count))
     assert said == {UNCLEAR: 60}
 
 
