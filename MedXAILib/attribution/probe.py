@@ -10,7 +10,7 @@ exchanged, or shifted by two cells; and with codes that were never shown, for wh
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import permutations
@@ -64,14 +64,13 @@ class Threshold(NamedTuple):
 
 TO_CONFIRM = Threshold(fit=0.2, chance=0.001, bands=2, better=0.0, surer=0.5)
 TO_CONTRADICT = Threshold(fit=0.4, chance=0.01, bands=4, better=0.05, surer=0.8)
-WITHIN_SIGHT = Threshold(fit=0.5, chance=0.01, bands=4, better=0.15, surer=2.5)
+TURNED_IN_SIGHT = Threshold(fit=0.5, chance=0.01, bands=4, better=0.15, surer=2.5)
+BESIDE_IN_SIGHT = Threshold(fit=0.75, chance=0.01, bands=4, better=0.1, surer=0.8)
 """To contradict where a cell sees the other place as well as its own: a kernel may look aside.
 
 All chosen on the networks of ``make check-confirm`` and on small U-Nets, trained and with random weights."""
-BEYOND, EFFECT = 0.001, 0.2
-"""To contradict by what cells see beyond their field: how likely chance may give it, and how strong it must be (a partial
-correlation)."""
-WIDTHS = (0.0, 1.0, 2.0)
+TO_FIND, IN_PARTS = Threshold(fit=0.6, chance=0.001, bands=4, better=0.1, surer=1.0), 0.4
+"""To take a place that the trace does not know; and the correlation that it must have in each half of the grid."""
 FITS = 0.2, 2.5
 """A place fits the answers from this correlation on, and so many deviations of the strangers' above theirs."""
 
@@ -113,8 +112,8 @@ def ask(
     import torch
 
     random = np.random.default_rng(seed)
-    finest = min(layers, key=lambda layer: sum(layer.cells.stride))
-    code = draw(tuple(x.shape[2:]), finest.cells.stride, finest.cells.offset, random)
+    grids = dict.fromkeys((layer.cells.stride, layer.cells.offset) for layer in layers)
+    code = draw(tuple(x.shape[2:]), list(grids), random)
     size = FAINT * (float(x.float().std()) or float(x.float().abs().max()) or 1.0)
     named = {layer.name: layer for layer in layers}
     noise = None
@@ -152,19 +151,24 @@ def _middle(count: Sequence[int]) -> tuple[slice, ...]:
     return tuple(slice((n - m) // 2, (n - m) // 2 + m) for n in count for m in [min(n, longest)])
 
 
-def draw(size: Sequence[int], stride: Sequence[float], offset: Sequence[float], random) -> np.ndarray:
-    """Half of the voxels, (*size) of booleans: random blocks of a cell, of 2 x 2 (x 2) cells, of 4, ... together, so
-    that cells which see far find something too."""
-    total, blocks = np.zeros(size, np.float32), 1
-    while True:
-        rows = zip(size, stride, offset, strict=True)
-        number = [np.floor((np.arange(n) - o) / (s * blocks) + 0.5).astype(int) for n, s, o in rows]
-        number = [line - line.min() for line in number]
-        count = [line.max() + 1 for line in number]
-        if blocks > 1 and max(count) < 4:
-            return total > np.median(total)
-        total += random.standard_normal(count, dtype=np.float32)[np.ix_(*number)] / blocks**0.5
-        blocks *= 2
+def draw(size: Sequence[int], grids: Sequence[tuple[Sequence[float], Sequence[float]]], random) -> np.ndarray:
+    """Half of the voxels, (*size) of booleans: for each grid of cells random blocks of a cell, of 2 x 2 (x 2) cells, of 4,
+    ... together, so that cells which see far find something too.
+
+    :param grids: stride and offset of each.
+    """
+    total = np.zeros(size, np.float32)
+    for stride, offset in grids:
+        blocks, count = 1, [4]
+        while blocks == 1 or max(count) >= 4:
+            rows = zip(size, stride, offset, strict=True)
+            number = [np.floor((np.arange(n) - o) / (s * blocks) + 0.5).astype(int) for n, s, o in rows]
+            number = [line - line.min() for line in number]
+            count = [line.max() + 1 for line in number]
+            if blocks == 1 or max(count) >= 4:
+                total += random.standard_normal(count, dtype=np.float32)[np.ix_(*number)] / blocks**0.5
+            blocks *= 2
+    return total > np.median(total)
 
 
 def can_tell(layer: Layer) -> bool:
@@ -184,26 +188,26 @@ def judge(answers: Answers, layer: Layer, at_rest: torch.Tensor) -> Verdict:
     ratio, weight = _ratio(on, off, rest, layer)
     if (weight > 0.5).sum() < LEAST_CELLS:
         return nothing
+    if not layer.mixed and not layer.hidden and _answers_from_elsewhere(answers.code, layer, ratio, weight):
+        return nothing._replace(what=CONTRADICTED)
     middle = _middle(layer.shape[1:])
     shown = {place: code[middle] for place, code in places(answers.code, layer).items()}
     limits = {place: limit(place, layer) for place in shown}
-    verdict = compare(ratio, weight, shown, limits, bool(layer.hidden))
-    known = not layer.mixed and not layer.hidden
-    if verdict.what == UNCLEAR and known and sees_elsewhere(answers.code, layer, ratio, weight):
-        return verdict._replace(what=CONTRADICTED)
-    return verdict
+    return compare(ratio, weight, shown, limits, bool(layer.hidden))
 
 
 def limit(place: Place, layer: Layer) -> Threshold | None:
     """What it takes to believe another place rather than the traced one; None where this cannot be told: there are too few
-    cells, or the place lies in what a cell sees anyway, a little beside, where a kernel may well look more."""
+    cells, or the place lies far within what a cell sees, where a kernel may well look more."""
     moved, cells = place.moved(), layer.cells
     if min((layer.shape[1 + axis] for axis in moved), default=0) < LONG:
         return None
     compared = [part.stop - part.start for part in _middle(layer.shape[1:])]
     away = [2 * SHIFT] * len(compared) if place.shift else compared
-    local = not layer.mixed and all(cells.field[axis] < away[axis] * cells.stride[axis] for axis in moved)
-    return TO_CONTRADICT if local else None if place.shift else WITHIN_SIGHT
+    sight = max(cells.field[axis] / cells.stride[axis] / away[axis] for axis in moved)
+    if not place.shift:
+        return TO_CONTRADICT if sight < 1 and not layer.mixed else TURNED_IN_SIGHT
+    return None if sight >= 2 or layer.mixed else TO_CONTRADICT if sight < 1 else BESIDE_IN_SIGHT
 
 
 def _ratio(on: torch.Tensor, off: torch.Tensor, rest: torch.Tensor, layer: Layer) -> tuple[np.ndarray, np.ndarray]:
@@ -291,79 +295,18 @@ def at_cells(code: np.ndarray, stride: Sequence[float], offset: Sequence[float],
     return code + mean
 
 
-def sees_elsewhere(code: np.ndarray, layer: Layer, ratio: np.ndarray, weight: np.ndarray) -> bool:
-    """Whether cells answer to the code where by their trace they cannot see: at another place, or just beyond the edge.
+def _answers_from_elsewhere(code: np.ndarray, layer: Layer, ratio: np.ndarray, weight: np.ndarray) -> bool:
+    """Whether cells answer to the code though none of it lies in what they can see, with two cells to spare."""
+    from scipy.ndimage import maximum_filter
 
-    What they answer to what they can see is taken out first, for it is correlated with the code beside. A kernel that looks
-    aside is no contradiction, however far from its middle: beyond its edge it sees nothing.
-    """
-    middle = _middle(layer.shape[1:])
-    long = {axis for axis, n in enumerate(layer.shape[1:]) if n >= LONG}
-    there = {place: line[middle] for place, line in (places(code, layer) | _beyond(code, layer)).items()}
-    where = [
-        {place: line[middle] for place, line in (places(grid, layer) | _beyond(grid, layer)).items()}
-        for grid in np.indices(code.shape, np.float32, sparse=True)
-        for grid in [np.broadcast_to(grid, code.shape)]
-    ]
-    traced = next(iter(there))
-    random = np.random.default_rng(1)
-    strange = [draw(ratio.shape, [1.0] * ratio.ndim, [0.0] * ratio.ndim, random) for _ in range(STRANGERS)]
-    own = [*_inside(code, layer, middle)]
-    rivals = [
-        p
-        for p in there
-        if p != traced and not p.rows and p.moved() <= long and (not p.shift or abs(p.shift[1]) != SHIFT)
-    ]
-    needed = NormalDist().inv_cdf(1 - BEYOND / max(1, len(rivals) * len(WIDTHS)))
-    for place in rivals:
-        apart = zip(where, layer.cells.field, layer.cells.stride, strict=True)
-        blind = np.any([np.abs(lines[place] - lines[traced]) > f / 2 + s / 2 - 1e-3 for lines, f, s in apart], 0) & (
-            weight > 0.05
-        )
-        if blind.sum() < 2 * len(own) + LEAST_CELLS:
-            continue
-        for width in WIDTHS[: 1 if place.shift else None]:  # blurred, the edge would hold what lies within
-            rows = _smooth(np.stack([there[place], *strange]).astype(np.float32), [width] * ratio.ndim)
-            found = _partial(ratio[blind], rows[:, blind], np.stack(own)[:, blind], weight[blind])
-            chance = found[1:].std()
-            if found[0] >= EFFECT and found[0] >= needed * chance:
-                return True
-    return False
-
-
-def _beyond(code: np.ndarray, layer: Layer) -> dict[Place, np.ndarray]:
-    """The code one cell beyond the edge of what each cell sees, on either side along each axis."""
-    cells, count, found = layer.cells, layer.shape[1:], {}
-    for axis in range(len(count)):
-        reach = max(SHIFT + 0.5, cells.field[axis] / cells.stride[axis] / 2 + 1)
-        for by in (-reach, reach) if reach < count[axis] - 1 else ():
-            offset = [o + by * s * (a == axis) for a, (o, s) in enumerate(zip(cells.offset, cells.stride, strict=True))]
-            found[Place(tuple(range(len(count))), shift=(axis, by))] = at_cells(code, cells.stride, offset, count)
-    return found
-
-
-def _inside(code: np.ndarray, layer: Layer, middle: tuple) -> Iterator[np.ndarray]:
-    """The code as cells may see it: at their place, in several widths, and aside of it within their field."""
-    cells, count = layer.cells, layer.shape[1:]
-    traced = at_cells(code, cells.stride, cells.offset, count)
-    for blur in BLURS:
-        yield _smooth(traced[None], [blur] * traced.ndim)[0][middle]
-    for axis, (field, step) in enumerate(zip(cells.field, cells.stride, strict=True)):
-        for part in (-0.5, -0.25, 0.25, 0.5):
-            if field >= 2 * step:
-                offset = [o + part * (field - step) * (a == axis) for a, o in enumerate(cells.offset)]
-                yield at_cells(code, cells.stride, offset, count)[middle]
-
-
-def _partial(answers: np.ndarray, rows: np.ndarray, own: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Weighted partial correlations of the answers with each of the rows, what goes with ``own`` taken out."""
-    root = np.sqrt(weight)
-    basis, _ = np.linalg.qr((np.concatenate([np.ones((1, len(answers))), own]) * root).T)
-    values = np.concatenate([answers[None], rows]) * root
-    values = values - (values @ basis) @ basis.T
-    length = np.linalg.norm(values, axis=1, keepdims=True)
-    values = np.divide(values, length, out=np.zeros_like(values), where=length > 1e-9)
-    return values[1:] @ values[0]
+    reach = [int(f + 4 * s) | 1 for f, s in zip(layer.cells.field, layer.cells.stride, strict=True)]
+    if any(r >= n for r, n in zip(reach, code.shape, strict=True)):
+        return False
+    near = maximum_filter(code.astype(np.uint8), reach, mode="constant")
+    rows = zip(layer.cells.offset, layer.cells.stride, layer.shape[1:], code.shape, strict=True)
+    places = [np.clip(np.round(o + s * np.arange(k)).astype(int), 0, n - 1) for o, s, k, n in rows]
+    blind = (near[np.ix_(*places)][_middle(layer.shape[1:])] == 0) & (weight > 0.05)  # rounding answers too, faintly
+    return bool(blind.sum() >= 3 and (ratio[blind] > 0.01).mean() > 0.5)
 
 
 class Band(NamedTuple):
@@ -433,12 +376,26 @@ def compare(
     best = max(bands, key=lambda band: band.fits[believed])
     rival = max(others, key=best.fits.get, default=believed)
     verdict = Verdict(UNCLEAR, believed.axes, believed.flips, best.fits[believed], best.fits[rival])
-    if all(speak_for(bands, believed, other, TO_CONFIRM) for other in others):
+    wanted = TO_FIND if any_orientation else TO_CONFIRM
+    holds = not any_orientation or _holds_in_parts(ratio, weight, shown[believed])
+    if holds and all(speak_for(bands, believed, other, wanted) for other in others):
         return verdict._replace(what=CONFIRMED)
     for other in others:
-        if (wanted := limits.get(other)) and speak_for(bands, other, believed, wanted, len(others)):
+        if (needed := limits.get(other)) and speak_for(bands, other, believed, needed, len(others)):
             return verdict._replace(what=CONTRADICTED, next=max(band.fits[other] for band in bands))
     return verdict
+
+
+def _holds_in_parts(ratio: np.ndarray, weight: np.ndarray, code: np.ndarray) -> bool:
+    """Whether a place fits in each half of the grid along each axis: an operator may have moved a part, or stretched all."""
+    for axis, n in enumerate(ratio.shape):
+        for half in (slice(n // 2), slice(n // 2, n)) if n > 1 else ():
+            part = (slice(None),) * axis + (half,)
+            lines = [_smooth(code[None], [blur] * code.ndim)[0][part] for blur in BLURS]
+            rows = _standard(np.stack([ratio[part], *lines]), weight[part])
+            if max(rows[1:] @ rows[0]) < IN_PARTS:
+                return False
+    return True
 
 
 def _beside(place: Place, code: np.ndarray) -> dict[Place, np.ndarray]:
@@ -453,7 +410,7 @@ def _beside(place: Place, code: np.ndarray) -> dict[Place, np.ndarray]:
 def _bands(ratio: np.ndarray, weight: np.ndarray, shown: dict[Place, np.ndarray]) -> list[Band]:
     """At each scale: the codes blurred as a cell of that width sees them, and all with what varies slowly or without it."""
     random, count = np.random.default_rng(1), len(shown)
-    strange = [draw(ratio.shape, [1.0] * ratio.ndim, [0.0] * ratio.ndim, random) for _ in range(STRANGERS)]
+    strange = [draw(ratio.shape, [([1.0] * ratio.ndim, [0.0] * ratio.ndim)], random) for _ in range(STRANGERS)]
     codes = np.stack([*shown.values(), *strange]).astype(np.float32)
     found = []
     for blur in BLURS:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..attribution.probe import CONFIRMED, CONTRADICTED, UNCLEAR, Answers, Verdict, ask, can_tell, judge, turned
 from ..attribution.tape import TapeCache, glimpse
 from ..errors import Caveat, InputError
-from ..models.guest import seed_of, weights_of
+from ..models.guest import innermost, seed_of, state_of, weights_of
 from ..prediction import feed
 from ..progress import Progress
 
@@ -140,15 +140,15 @@ def _telling(tiling: Tiling, tensor: torch.Tensor) -> tuple[Tile, int | None, to
 
 
 _verdicts: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-"""Network to the state of its weights, and to the verdicts on its layers."""
+"""Network to the state of it and of its weights, and to the verdicts on its layers."""
 
 
 def _known(network: torch.nn.Module) -> dict:
-    """Verdicts on a network, as long as its weights stay."""
-    now = tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in weights_of(network))
-    whole = getattr(network, "whole", network)  # what a network is read through comes and goes
-    before, verdicts = _verdicts.get(whole, (None, {}))
+    """Verdicts on a network, as long as it and its weights stay."""
+    weights = [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in weights_of(network)]
+    now = state_of(network), weights
+    before, verdicts = _verdicts.get(innermost(network), (None, {}))
     if before != now:
         verdicts = {}
-        _verdicts[whole] = now, verdicts
+        _verdicts[innermost(network)] = now, verdicts
     return verdicts

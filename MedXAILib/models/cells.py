@@ -250,7 +250,8 @@ def _even(at: torch.Tensor, grid: torch.Tensor, field: float, voxels: int) -> tu
         offset = float((line - stride * torch.arange(n)).median())
         even = offset + stride * torch.arange(n, dtype=torch.float64)
         inside = _sees_no_border(at, even, field, voxels)
-        reach = torch.where(inside, NEAR * abs(stride), max(NEAR * abs(stride), field / 2)) + 1e-9
+        near = NEAR * min(abs(stride), max(voxels / n, 1))
+        reach = torch.where(inside, near, max(near, field / 2)) + 1e-9
         if bool(((even - at).abs() <= reach)[~at.isnan()].all()):
             exact = bool(((even - line).abs() <= 0.05 * abs(stride)).all())
             return _round(stride), _round(offset), exact

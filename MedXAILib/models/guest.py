@@ -98,6 +98,7 @@ def guest(network: torch.nn.Module, seed: int = 0) -> Iterator[None]:
                 stack.enter_context(context)
             stack.enter_context(_eval_mode(network, modules))
             yield
+        settle(network)
 
 
 def _refuse_lazy(network: torch.nn.Module, parameters: list) -> None:
@@ -122,11 +123,25 @@ def state_of(network: torch.nn.Module) -> list:
     the shapes, types and devices of its tensors. To be compared; it keeps nothing alive. While somebody is a guest it stays
     what it was when first asked for."""
     host = _host_of(network)
-    if host is None:
-        return _state(network)
-    if host.state is None:
-        host.state = _state(network)
-    return host.state
+    if host is not None and host.state is not None:
+        return host.state
+    now = _state(network)
+    state, last = _states.get(innermost(network), (now, now))
+    state = state if last == now else now
+    _states[innermost(network)] = state, now
+    if host is not None:
+        host.state = state
+    return state
+
+
+def settle(network: torch.nn.Module) -> None:
+    """What passes of ours changed beside the network (a counter of its class, a global list) is no change of it."""
+    if (known := _states.get(innermost(network))) is not None:
+        _states[innermost(network)] = known[0], _state(network)
+
+
+_states: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+"""Network to its state, and to what this became by passes of ours."""
 
 
 def seed_of(network: torch.nn.Module) -> int:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import InputError
 from .cells import Arrangement, Cells, arrange
-from .guest import innermost, state_of, written_name
+from .guest import innermost, settle, state_of, written_name
 from .output import Part, parts_of, watching
 from .places import Place, tensors
 from .tracing import Example, Made, first_tensor, trace
@@ -116,6 +116,7 @@ def examine(network: torch.nn.Module, shape: Sequence[int], x: Example = None) -
     if key in answers:
         return answers[key]
     found = _examine(network, shape, x)
+    settle(network)
     if not found.data:
         answers[key] = found
         for oldest in list(answers)[:-REMEMBERED]:
@@ -424,9 +425,15 @@ def find(layers: Sequence[Layer], name: str) -> Layer:
         near = difflib.get_close_matches(name, names, 5, 0.3) or names[-5:]
         raise InputError(f"The network has no layer '{name}': near names are {', '.join(near)}.")
     if exact[0].cells is None or count(exact[0]) < 2:
+        near = [layer.name for layer in grids(layers)[-3:]]
         raise InputError(
-            f"The layer '{name}' gives no feature grid (its output has the shape {exact[0].shape}): choose one before it, "
-            f"as {', '.join(layer.name for layer in grids(layers)[-3:])}."
+            f"The layer '{name}' gives no feature grid whose cells can be followed to the input (its output has the shape "
+            f"{exact[0].shape}; what goes through NumPy or a custom function cannot be followed): "
+            + (
+                f"choose one before it, as {', '.join(near)}."
+                if near
+                else "choose a method that needs none, as saliency or lime."
+            )
         )
     return exact[0]
 

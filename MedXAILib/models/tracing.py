@@ -302,48 +302,48 @@ def _remember_view(function, args, kwargs, output) -> None:
             part._view = View(base, lambda t: function(t, *args[1:], **kwargs), number)
 
 
-def _copied(network: torch.nn.Module) -> tuple[torch.nn.Module | None, bool]:
-    """A network to try things on, and whether the network itself has to run.
-
-    The parameters are shared, everything else is the copy's own. The network itself has to run where somebody listens to it
-    (who may change what its modules give, and would not want to see a copy), where its ``forward`` is a function put on it
-    (which calls its own modules, not a copy's), and where it cannot be copied: None.
-    """
-    modules = list(network.modules())
-    hooks = [
-        hook for module in modules for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
-    ]
-    functions = [forward for module in modules if (forward := vars(module).get("forward")) is not None]
-    listened = any(not type(hook).__module__.startswith("torch.") for hook in hooks)  # torch's own make the weights
-    if listened or any(isinstance(forward, FunctionType) for forward in functions):
-        return None, True
+def _copied(network: torch.nn.Module) -> torch.nn.Module | None:
+    """A network to try things on: the parameters are shared, everything else is its own, and whoever listens to the network
+    does not listen to the copy. None where there is none: it cannot be copied, or calls another one's modules, since its
+    ``forward`` is a function that was put on it."""
+    if any(isinstance(vars(module).get("forward"), FunctionType) for module in network.modules()):
+        return None
     try:
-        return copy.deepcopy(network, {id(p): p for p in network.parameters()}), False
+        other = copy.deepcopy(network, {id(p): p for p in network.parameters()})
     except Exception:  # whatever a network may keep
-        return None, True
+        return None
+    for module in other.modules():
+        for hooks in (getattr(module, "_forward_hooks", {}), getattr(module, "_forward_pre_hooks", {})):
+            for key in [key for key, hook in hooks.items() if not type(hook).__module__.startswith("torch.")]:
+                del hooks[key]  # torch's own make the weights (spectral norm)
+    return other
+
+
+def _is_listened_to(network: torch.nn.Module) -> bool:
+    modules = list(network.modules())
+    return any(getattr(m, hooks, None) for m in modules for hooks in ("_forward_hooks", "_forward_pre_hooks"))
 
 
 def trace(network: torch.nn.Module, shape: Sequence[int], watch: Callable, x: Example = None):
     """One traced pass; ``watch(tracer, network)`` may register hooks on the network and gives the function that ends it.
 
     On a copy of the network, where it can be copied; on the meta device, where the network neither looks at values nor draws
-    random numbers, and nobody listens to it who might change what its modules give; else on ``x`` (random numbers without
-    it).
+    random numbers, else on ``x`` (random numbers without it); where hooks of the user's may be what makes the difference, on
+    the network itself.
 
     :param shape: (batch, channel, *spatial) of the input.
     :param x: the input, or what gives it, where it is at hand: of this shape, as the network takes it.
     :returns: (output, tracer).
     """
     seed = seed_of(network)
-    other, own = _copied(network)
-    if other is not None:
+    if (other := _copied(network)) is not None:
         try:
             output, tracer = _traced(other, shape, watch, None, seed)
             if not tracer.random:
                 return output, tracer
         except Exception:  # the pass on numbers says what is wrong, if anything is
             pass
-    network = network if own else _copied(network)[0]
+    network = network if other is None or _is_listened_to(network) else _copied(network)
     if x is None:
         x = _example(network, shape)
     return _traced(network, shape, watch, x() if callable(x) else x, seed)

@@ -250,9 +250,13 @@ def main() -> int:
     results = Results("check-foreign", [Path(MedXAILib.__file__).parent, Path(__file__)])
     if options.table:
         return 0 if report(results.known) else 1
-    from architectures import ARCHITECTURES
-
+    try:
+        from architectures import ARCHITECTURES
+    except ModuleNotFoundError as error:
+        parser.error(f"{error.name} is missing here: run make check-foreign once, and then .venv-foreign/bin/python")
     names = [n for n in ARCHITECTURES if options.only is None or options.only.lower() in n.lower()]
+    if not names:
+        parser.error(f"no architecture's name holds '{options.only}'")
     todo = [n for n in names if options.only is not None or n not in results.known]
     try:
         for number, name in enumerate(todo, 1):

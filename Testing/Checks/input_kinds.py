@@ -8,6 +8,7 @@ The ranges come from the training cases alone (``input.expected`` of each card);
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import sys
@@ -136,6 +137,7 @@ def report(found: dict[tuple, list[str]]) -> list[str]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     data = Path(os.environ.get("MEDXAI_TEST_DATA", ROOT.parent / "shared" / "data"))
     results = Results(
         "check-input", [ROOT / "MedXAILib" / f"{part}.py" for part in ("suitability", "regions", "preparation")]
@@ -151,7 +153,7 @@ def main() -> None:
             if key not in results.known:
                 results.add(key, {"codes": codes(card, read())})
             found[name, part, case] = results.known[key]["codes"]
-    sys.exit("\n".join(report(found)))
+    sys.exit("\n".join(report(found)) or 0)
 
 
 if __name__ == "__main__":

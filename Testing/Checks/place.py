@@ -279,9 +279,11 @@ def show(seed: int) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, nargs="*", help="run these alone, known or not")
+    parser.add_argument("--seed", type=int, nargs="+", help="run these alone, known or not")
     parser.add_argument("--show", action="store_true", help="print the program and the places")
     options = parser.parse_args()
+    if options.show and not options.seed:
+        parser.error("--show needs --seed")
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", "Using padding='same'")
     if options.show:
