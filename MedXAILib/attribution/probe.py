@@ -69,8 +69,8 @@ BESIDE_IN_SIGHT = Threshold(fit=0.75, chance=0.01, bands=4, better=0.1, surer=0.
 """To contradict where a cell sees the other place as well as its own: a kernel may look aside.
 
 All chosen on the networks of ``make check-confirm`` and on small U-Nets, trained and with random weights."""
-TO_FIND, IN_PARTS = Threshold(fit=0.6, chance=0.001, bands=4, better=0.1, surer=1.0), 0.4
-"""To take a place that the trace does not know; and the correlation that it must have in each half of the grid."""
+TO_FIND, IN_PARTS = Threshold(fit=0.75, chance=0.001, bands=4, better=0.1, surer=1.0), 0.7
+"""To take a place that the trace does not know; and what part of its fit in the best half of the grid each half must have."""
 FITS = 0.2, 2.5
 """A place fits the answers from this correlation on, and so many deviations of the strangers' above theirs."""
 
@@ -387,15 +387,30 @@ def compare(
 
 
 def _holds_in_parts(ratio: np.ndarray, weight: np.ndarray, code: np.ndarray) -> bool:
-    """Whether a place fits in each half of the grid along each axis: an operator may have moved a part, or stretched all."""
-    for axis, n in enumerate(ratio.shape):
-        for half in (slice(n // 2), slice(n // 2, n)) if n > 1 else ():
-            part = (slice(None),) * axis + (half,)
-            lines = [_smooth(code[None], [blur] * code.ndim)[0][part] for blur in BLURS]
-            rows = _standard(np.stack([ratio[part], *lines]), weight[part])
-            if max(rows[1:] @ rows[0]) < IN_PARTS:
-                return False
-    return True
+    """Whether a place fits in each half of the grid along each axis as in the whole: an operator may have moved a part, or
+    stretched all. Compared at the scale that fits best, without what varies slowly."""
+
+    def fit(answers: np.ndarray, seen: np.ndarray, part=...) -> float:
+        rows = _standard(np.stack([answers[part], seen[part]]), weight[part])
+        return float(rows[0] @ rows[1])
+
+    bands = [_fast(ratio, weight, code[None].astype(np.float32), blur) for blur in BLURS]
+    answers, (seen,) = max(bands, key=lambda band: fit(band[0], band[1][0]))
+    halves = [
+        (slice(None),) * axis + (half,)
+        for axis, n in enumerate(ratio.shape)
+        for half in ((slice(n // 2), slice(n // 2, n)) if n > 1 else ())
+    ]
+    fits = [fit(answers, seen, part) for part in halves]
+    return min(fits) >= IN_PARTS * max(fits)
+
+
+def _fast(ratio: np.ndarray, weight: np.ndarray, codes: np.ndarray, blur: float) -> tuple[np.ndarray, np.ndarray]:
+    """Answers (*cells), and codes (row, *cells) as a cell of that width sees them, without what varies slowly."""
+    slow = [2 * blur + 1.5 if n > 3 else 0.0 for n in ratio.shape]
+    near = _smooth((ratio * weight)[None], slow) / np.maximum(_smooth(weight[None], slow), 1e-9)
+    seen = _smooth(codes, [blur] * ratio.ndim)
+    return ratio - near[0], seen - _smooth(seen, slow)
 
 
 def _beside(place: Place, code: np.ndarray) -> dict[Place, np.ndarray]:
@@ -414,10 +429,10 @@ def _bands(ratio: np.ndarray, weight: np.ndarray, shown: dict[Place, np.ndarray]
     codes = np.stack([*shown.values(), *strange]).astype(np.float32)
     found = []
     for blur in BLURS:
-        seen = _smooth(codes, [blur] * ratio.ndim)
-        slow = [2 * blur + 1.5 if n > 3 else 0.0 for n in ratio.shape]
-        near = _smooth((ratio * weight)[None], slow) / np.maximum(_smooth(weight[None], slow), 1e-9)
-        for answers, codes_there in ((ratio - near[0], seen - _smooth(seen, slow)), (ratio, seen)):
+        for answers, codes_there in (
+            _fast(ratio, weight, codes, blur),
+            (ratio, _smooth(codes, [blur] * ratio.ndim)),
+        ):
             rows = _standard(np.concatenate([answers[None], codes_there]), weight)
             fits = rows[1:] @ rows[0]
             alike = rows[1 : count + 1] @ rows[1]

@@ -134,6 +134,59 @@ def test_bad_choices_are_sentences():
         explain(two, {"pet": volume})
 
 
+@pytest.mark.parametrize("kind", ["backwards", "big-endian", "integers", "sparse", "double"])
+def test_an_array_may_lie_in_memory_as_it_likes(kind):
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+    ).eval()
+    plain = np.random.default_rng(0).integers(0, 9, (1, 1, 16, 16)).astype(np.float32)
+    given = {
+        "backwards": np.ascontiguousarray(plain[..., ::-1])[..., ::-1],
+        "big-endian": plain.astype(">f4"),
+        "integers": plain.astype(int),
+        "sparse": torch.from_numpy(plain).to_sparse(),
+        "double": plain.astype(float),
+    }[kind]
+    network = network.double() if kind == "double" else network
+    found, wanted = (explain(network, x, [0], ["saliency"])[0].volume.array for x in (given, torch.from_numpy(plain)))
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        (np.zeros((0, 1, 16, 16), np.float32), "is empty"),
+        (np.ones((1, 1, 16, 16), complex), "real numbers"),
+        (torch.ones(1, 1, 16, 16, device="meta"), "no values"),
+    ],
+)
+def test_an_array_without_real_numbers_is_a_sentence(given, said):
+    with pytest.raises(InputError, match=said):
+        explain(nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval(), given, [0])
+
+
+class Says(nn.Module):
+    def __init__(self, says):
+        super().__init__()
+        self.body, self.says = nn.Conv2d(1, 2, 3), says
+
+    def forward(self, x):
+        return self.says(self.body(x).mean((2, 3)))
+
+
+def no_such_size(y):
+    if y.shape[1] != 3:
+        raise AssertionError
+    return y
+
+
+@pytest.mark.parametrize("says, sentence", [(lambda y: {}, "holds no tensor"), (no_such_size, "AssertionError")])
+def test_a_network_that_gives_nothing_is_a_sentence(says, sentence):
+    with pytest.raises(InputError, match=sentence):
+        explain(Says(says).eval(), torch.rand(1, 1, 16, 16), [0])
+
+
 def test_several_inputs_become_channels_on_the_first_ones_grid():
     class Both(nn.Module):
         def __init__(self):

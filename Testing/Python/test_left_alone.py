@@ -295,6 +295,53 @@ def test_a_pass_uses_what_the_network_changed_on_the_way():
     assert torch.allclose(tape.activations["features"], a) and torch.allclose(found, expected, atol=1e-15)
 
 
+class Running(nn.Module):
+    """Takes away a mean that every pass moves on."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Conv2d(1, 4, 3, 2, 1), nn.Linear(4, 2)
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, x):
+        y = self.body(x).relu()
+        with torch.no_grad():
+            self.mean.mul_(0.9).add_(y.mean((0, 2, 3)), alpha=0.1)
+        return self.head((y - self.mean[None, :, None, None]).relu().mean((2, 3)))
+
+
+def test_each_pass_begins_with_the_buffers_that_the_network_has():
+    torch.manual_seed(0)
+    network, x = Running().eval(), torch.rand(1, 1, 24, 24)
+    asked, unasked = (explain(network, x, [1], layers=["body"], probe=probe)[0].volume.array for probe in (True, False))
+    np.testing.assert_array_equal(asked, unasked)
+
+
+TABLES: dict = {}
+
+
+class Tables(nn.Module):
+    """Keeps a table by size in a place that no copy of it has for itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Conv2d(1, 4, 3, 2, 1), nn.Linear(4, 2)
+        self.head.weight.data.abs_()
+
+    def forward(self, x):
+        y = self.body(x).relu()
+        if y.shape not in TABLES:
+            TABLES[y.shape] = torch.ones_like(y) * 2
+        return self.head((y * TABLES[y.shape]).mean((2, 3)))
+
+
+def test_tables_that_are_shared_by_all_networks_stay_usable():
+    network, x = Tables().eval(), torch.rand(1, 1, 20, 20)
+    (found,) = explain(network, x, [1], layers=["body"])
+    assert found.volume.array.any()
+    assert network(x).isfinite().all() and not any(table.is_meta for table in TABLES.values())
+
+
 def test_lazy_modules_that_never_ran_are_named():
     net = nn.Sequential(nn.LazyConv3d(3, 3), nn.Flatten(), nn.LazyLinear(2))
     with pytest.raises(InputError, match="run it once"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -130,6 +131,111 @@ def test_an_operator_that_hides_the_place_is_refused_unless_the_network_shows_it
         explain(Net(beside).eval(), x, [0], layers=["c2"])
     with pytest.raises(InputError, match="hides it"):
         explain(Net(low_pass).eval(), x, [0], layers=["c2"], probe=False)
+
+
+def part_moved(x):
+    """By an operator that nobody traces."""
+    order = torch.arange(32)
+    order[16:] = order[16:].flip(0)
+    return torch.zeros_like(x).index_add(2, order, x)
+
+
+def stretched(x):
+    return torch.zeros_like(x).index_add(2, torch.arange(8, 24).repeat_interleave(2), x)
+
+
+@pytest.mark.parametrize("hide", [part_moved, stretched])
+def test_a_place_that_holds_in_a_part_alone_is_not_found(hide):
+    x = blob() + 0.1 * torch.rand(blob().shape, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(InputError, match="is not known"):
+        explain(Net(hide).eval(), x, [0], layers=["c2"])
+
+
+class Turned(Net):
+    """Flips its input by whatever says so."""
+
+    table = torch.arange(32)
+
+    def __init__(self, kind: str):
+        super().__init__(lambda x: x)
+        self.kind, self.flag, self.given = kind, False, {"axes": []}
+        self.config, self.numbers = SimpleNamespace(turn=False), np.arange(32)
+        self.register_buffer("order", torch.arange(32))
+
+    def forward(self, x):
+        ways = {
+            "flag": lambda: x.flip(2) if self.flag else x,
+            "dict": lambda: x.flip(self.given["axes"]) if self.given["axes"] else x,
+            "object": lambda: x.flip(2) if self.config.turn else x,
+            "array": lambda: x[:, :, torch.from_numpy(self.numbers.copy())],
+            "buffer": lambda: x[:, :, self.order],
+            "class": lambda: x[:, :, self.table],
+            "global": lambda: x.flip(2) if SWITCH["turn"] else x,
+        }
+        return super().forward(ways[self.kind]())
+
+
+SWITCH = {"turn": False}
+
+
+@pytest.mark.parametrize("kind", ["flag", "dict", "object", "array", "buffer", "class", "global"])
+def test_a_network_that_was_changed_is_traced_anew(kind, monkeypatch):
+    network = Turned(kind).eval()
+    monkeypatch.setattr(Turned, "table", torch.arange(32))
+    monkeypatch.setitem(SWITCH, "turn", False)
+
+    def found():
+        return explain(network, blob(), [0], layers=["c2"])[0]
+
+    before = found()
+    assert np.abs(centre(before) - BLOB).max() < 2
+    network.flag, network.config.turn, SWITCH["turn"] = True, True, True
+    network.given["axes"].append(2)
+    network.numbers[:] = network.numbers[::-1].copy()
+    network.order.data[:] = network.order.flip(0)
+    Turned.table = Turned.table.flip(0)
+    assert np.abs(centre(found()) - BLOB).max() < 2
+
+
+def test_a_hook_that_moves_everything_is_seen():
+    network, x = Net(lambda x: x).eval(), blob() + 0.1 * torch.rand(blob().shape)
+    explain(network, x, [0], layers=["c2"])
+    network.c1.register_forward_hook(lambda module, inputs, output: output.flip(2))
+    with pytest.raises(InputError, match="is not known"):
+        explain(network, x, [0], layers=["c2"])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_a_network_turns_at_random_lies_where_that_pass_turned_it(seed):
+    network = Net(lambda x: x.flip(2) if torch.rand(()) > 0.5 else x).eval()
+    (found,) = explain(network, blob(), [0], layers=["c2"], seed=seed)
+    assert np.abs(centre(found) - BLOB).max() < 2
+
+
+class OneSlice(nn.Module):
+    def __init__(self, pick):
+        super().__init__()
+        self.body, self.head, self.pick = nn.Conv2d(1, 2, 3, 2, 1), nn.Linear(2, 2), pick
+        for parameter in self.parameters():
+            parameter.data.abs_()
+
+    def forward(self, x):
+        return self.head(F.relu(self.body(self.pick(x))).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "pick, slices, cell",
+    [
+        (lambda x: x[:, :, 5], [5], "1 x 2 x 2"),
+        (lambda x: x[:, :, 4:6].mean(2), [4, 5], "2 x 2 x 2"),
+        (lambda x: x.mean(2), list(range(9)), "9 x 2 x 2"),
+    ],
+)
+def test_a_map_lies_in_the_slices_that_the_network_picks(pick, slices, cell):
+    (found,) = explain(OneSlice(pick).eval(), torch.rand(1, 1, 9, 16, 16), [0], layers=["body"])
+    laid = found.on(Volume(np.zeros((9, 16, 16), np.float32), np.eye(4))).array
+    assert [int(n) for n in np.flatnonzero(laid.any((1, 2)))] == slices
+    assert any(f"covers {cell} voxels" in limit for limit in found.limits)
 
 
 def test_the_place_is_confirmed_by_two_passes_once():
