@@ -20,6 +20,7 @@ from .output import MEANINGS, Part, agree, another, choose, meaning, named, pick
 if TYPE_CHECKING:
     import torch
 
+AS_VALUE = "The network gives a single number, which is explained as a value; where it is the logit of a class, say so in a model card."
 ARRAY = "array"
 """Format of a source that is an array without a geometry."""
 
@@ -231,8 +232,8 @@ def draft(
             },
         }
     )
-    if tells(part):
-        agree(network, card)
+    if tells(part) or card.output.kind == "value":
+        agree(network, card, (AS_VALUE,) if card.output.kind == "value" else ())
     return card, remarks
 
 

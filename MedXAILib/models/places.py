@@ -885,6 +885,27 @@ def mirrored(call: Call) -> list[Place]:
     return [_twice(source._place, exact, even, source._place.field)]
 
 
+def unpooled(call: Call) -> list[Place]:
+    """``max_unpool``: a value goes back to one of the elements of which it was the largest, and each of them keeps its place."""
+    import torch
+
+    (source,) = call.placed[:1]
+    (sizes,) = call.sizes
+    rows = [(axis, n, m) for axis, (n, m) in enumerate(zip(source.shape, sizes, strict=True)) if n != m]
+
+    def exact(t):
+        for axis, n, m in rows:
+            t = t.index_select(axis, torch.arange(m) * n // m) if t.shape[axis] > 1 else t
+        return t
+
+    def even(t):
+        for axis, n, m in rows:
+            t = sample_line(t, axis, (torch.arange(m) + 0.5) * n / m - 0.5)
+        return t
+
+    return [_twice(source._place, exact, even, source._place.field)]
+
+
 def shuffled(call: Call) -> list[Place]:
     """``pixel_shuffle``: channels become finer cells, which see what the coarse ones saw."""
     import torch
@@ -987,6 +1008,7 @@ RULES: dict[str, Callable[[Call], list[Place]]] = {
     **dict.fromkeys(("im2col", "col2im"), folded),
     **dict.fromkeys(("grid_sampler_2d", "grid_sampler_3d", "cudnn_grid_sampler"), sampled),
     "embedding": looked_up,
+    **dict.fromkeys(("max_unpool2d", "max_unpool3d"), unpooled),
     **dict.fromkeys(("convolution", "_convolution", "convolution_overrideable"), convolution),
     **dict.fromkeys(("max_pool2d_with_indices", "max_pool3d_with_indices", "max_pool1d", "avg_pool1d", "avg_pool2d",
         "avg_pool3d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices"), pooling),

@@ -93,6 +93,7 @@ MOVES = {
     "flip": lambda x: x.flip(2),
     "rot90": lambda x: x.rot90(1, (2, 3)),
     "roll": lambda x: torch.roll(x, (8, 3), (2, 4)),
+    "unpooled": lambda x: F.max_unpool3d(*F.max_pool3d(x, 2, return_indices=True), 2),
     "narrow": lambda x: x.narrow(2, 16, 16),
     "chunk": lambda x: x.chunk(2, 2)[1],
     "index": lambda x: x[:, :, list(range(31, -1, -1))],
