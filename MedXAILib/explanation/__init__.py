@@ -43,8 +43,8 @@ def explain(
     model: Model | torch.nn.Module,
     inputs: Volume | dict[str, Volume] | Prepared | np.ndarray | torch.Tensor | dict[str, np.ndarray | torch.Tensor],
     targets: Sequence[Target | str | int] | Target | str | int = PREDICTED,
-    methods: Sequence[str] = ("gradcam",),
-    layers: Sequence[str] = (),
+    methods: Sequence[str] | str = ("gradcam",),
+    layers: Sequence[str] | str = (),
     *,
     slices: str | None = None,
     samples: int | None = None,
@@ -94,6 +94,7 @@ def explain(
     """
     import torch
 
+    methods, layers = ([names] if isinstance(names, str) else names for names in (methods, layers))
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))  # what gradients go through must be ordinary tensors
         if not hasattr(model, "card"):

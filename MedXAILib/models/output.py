@@ -167,7 +167,9 @@ def find(paths: Sequence[str], which: int | str) -> str:
         path = before + step
     if path not in paths:
         known = ", ".join(paths) or "a single tensor, for which none is to be named"
-        raise InputError(f"The network has no output {which!r}: it gives {known}; correct output.which of the card.")
+        raise InputError(
+            f"The network has no output {which!r}: it gives {known}; correct output.which of the card, or output= of a network without one."
+        )
     return path
 
 

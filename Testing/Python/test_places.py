@@ -263,6 +263,36 @@ def test_a_wrong_trace_is_contradicted(wrong):
         assert judge(ask(network, x, [assumed], silent), assumed, at_rest).what == what
 
 
+class Encoder(nn.Module):
+    """Random kernels of any width, which may look aside; with a decoder by transposed convolutions."""
+
+    def __init__(self, kernel: int):
+        super().__init__()
+        rows = ((1, 6), (6, 8), (8, 8))
+        self.down = nn.ModuleList(nn.Conv2d(a, b, kernel, padding=kernel // 2) for a, b in rows)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(b) for _, b in rows)
+        self.up, self.last = nn.ConvTranspose2d(8, 6, 2, 2), nn.Conv2d(12, 2, kernel, padding=kernel // 2)
+
+    def forward(self, x):
+        kept = []
+        for number, (convolution, norm) in enumerate(zip(self.down, self.norms, strict=True)):
+            x = F.relu(norm(convolution(F.max_pool2d(x, 2) if number == 1 else x)))
+            kept.append(x)
+        return self.last(torch.cat([kept[0], self.up(x)], 1))
+
+
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_layer_of_an_ordinary_network_is_contradicted(seed, kernel):
+    torch.manual_seed(seed)
+    network, x = Encoder(kernel).eval(), torch.rand(1, 1, 64, 96)
+    layers = [layer for layer in inspect(network, x.shape) if layer.cells]
+    at_rest = glimpse(network, x.clone(), [layer.name for layer in layers], silent).activations
+    answers = ask(network, x, layers, silent)
+    assert len(layers) >= 8
+    assert CONTRADICTED not in {judge(answers, layer, at_rest[layer.name]).what for layer in layers}
+
+
 @pytest.mark.parametrize("alike, fit", [(0.0, 0.0), (0.5, 0.3), (0.8, 0.6)])
 def test_the_difference_of_two_correlations_has_the_deviation_that_chance_gives(alike, fit):
     """2000 samples of 100 from the true correlations, which are equal."""
