@@ -130,7 +130,10 @@ def score(output: torch.Tensor, label: int, region: bool) -> torch.Tensor:
 
 
 def literal(network: torch.nn.Module, x: torch.Tensor, layer: str, label: int, region: bool) -> tuple:
-    """(activation, its gradient, the input's gradient) by torch alone, on a network that MedXAI has not seen."""
+    """(activation, its gradient, the input's gradient) by torch alone, on a network that MedXAI has not seen.
+
+    With batch norm in a batch of two, of which the first counts: torch 2.13's own gradient may be wrong in a batch of one.
+    """
     network.requires_grad_(True)
     name, _, number = layer.partition("#")
     outputs: list[torch.Tensor] = []
@@ -143,11 +146,14 @@ def literal(network: torch.nn.Module, x: torch.Tensor, layer: str, label: int, r
     with torch.enable_grad():
         given = x.clone().requires_grad_()
         handle = network.get_submodule(name).register_forward_hook(hook)
-        total = score(first(network(given.clone())), label, region)
+        twice = any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in network.modules())
+        output = first(network(torch.cat([given] * (1 + twice))))
+        total = score(output[:1], label, region)
         handle.remove()
         activation = outputs[int(number) if number else -1]
         of_layer, of_input = torch.autograd.grad(total, [activation, given])
-    return activation.detach(), of_layer, of_input
+    half = len(activation) // (1 + twice)
+    return activation.detach()[:half], of_layer[:half], of_input
 
 
 def compare(network, untouched, x, label: int, gradcam, before_cast: torch.Tensor, leading: int) -> dict:
