@@ -194,7 +194,7 @@ def _names(kind: type) -> list[tuple]:
             code = getattr(getattr(value, "__func__", value), "__code__", None)
             if code is not None:
                 space = getattr(value, "__func__", value).__globals__
-                found += [(space, used) for used in code.co_names if _changes(space.get(used))]
+                found += [(space, used) for used in code.co_names if used in space and _changes(space[used])]
             elif not name.startswith("__") and _changes(value):
                 found.append((vars(one), name))
     return found
@@ -202,7 +202,7 @@ def _names(kind: type) -> list[tuple]:
 
 def _changes(value) -> bool:
     """Whether it is a value that somebody may change, no module, class or function."""
-    return value is not None and not callable(value) and type(value).__name__ != "module"
+    return not callable(value) and type(value).__name__ != "module"
 
 
 def _noted(value, depth: int = 3):
