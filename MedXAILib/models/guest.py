@@ -59,7 +59,7 @@ class _Host:
     caches: list[tuple]
     ran: bool = False
     random: bool = False
-    state: list | None = None
+    state: tuple | None = None
     seed: int = 0
     renew: Callable[[], list] | None = None
     fresh: list = field(default_factory=list)
@@ -117,7 +117,7 @@ def weights_of(network: torch.nn.Module) -> list:
     return host.weights if host else [*network.parameters(), *network.buffers()]
 
 
-def state_of(network: torch.nn.Module) -> list:
+def state_of(network: torch.nn.Module) -> tuple:
     """What a network does may hang on this, beside the values of its weights: its modules and their hooks, whatever its
     modules and their classes hold (numbers, texts, tables, functions, objects), the globals that their functions use, and
     the shapes, types and devices of its tensors. To be compared; it keeps nothing alive. While somebody is a guest it stays
@@ -125,7 +125,7 @@ def state_of(network: torch.nn.Module) -> list:
     host = _host_of(network)
     if host is not None and host.state is not None:
         return host.state
-    now = _state(network)
+    now = _inside(network), _outside(network)
     state, last = _states.get(innermost(network), (now, now))
     state = state if last == now else now
     _states[innermost(network)] = state, now
@@ -137,7 +137,8 @@ def state_of(network: torch.nn.Module) -> list:
 def settle(network: torch.nn.Module) -> None:
     """What passes of ours changed beside the network (a counter of its class, a global list) is no change of it."""
     if (known := _states.get(innermost(network))) is not None:
-        _states[innermost(network)] = known[0], _state(network)
+        state, (inside, _) = known
+        _states[innermost(network)] = state, (inside, _outside(network))
 
 
 _states: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -161,25 +162,32 @@ def _host_of(network: torch.nn.Module) -> _Host | None:
     return next((host for host in _hosts if host.is_of(network)), None)
 
 
-def _state(network: torch.nn.Module) -> list:
+def _inside(network: torch.nn.Module) -> list:
+    """What the modules of a network hold: one flat list, for thousands of small containers would keep Python's garbage
+    collector busy."""
     found: list = []
     ordinary = vars(_module()).keys()
-    kinds = {}
     for name, module in innermost(network).named_modules():
         found += (name, weakref.ref(module))  # no number: a new module may lie where an old one lay
         found += (*module._forward_hooks, *module._forward_pre_hooks)  # numbers that are given once
-        found += [
-            value if _plain(value) else _noted(value) for key, value in vars(module).items() if key not in ordinary
-        ]
-        own = not type(module).__module__.startswith("torch.")
+        for key, value in vars(module).items():
+            if key not in ordinary:
+                _note(found, value)
         for tensor in (*module._parameters.values(), *module._buffers.values()):
             if tensor is not None:
-                found += (tensor.shape, tensor.dtype, tensor.device)
-        if own:
-            kinds[type(module)] = None
-            found += [_noted(buffer) for buffer in module._buffers.values()]
-    for kind in kinds:
-        found += [_noted(container.get(name)) for container, name in _names(kind)]
+                found.append(hash((tensor.shape, tensor.dtype, tensor.device)))
+        if not type(module).__module__.startswith("torch."):
+            for buffer in module._buffers.values():
+                _note(found, buffer)
+    return found
+
+
+def _outside(network: torch.nn.Module) -> list:
+    """What their classes hold, and the globals that their functions use."""
+    found: list = []
+    for kind in dict.fromkeys(map(type, network.modules())):
+        for container, name in () if kind.__module__.startswith("torch.") else _names(kind):
+            _note(found, container.get(name))
     return found
 
 
@@ -205,41 +213,52 @@ def _changes(value) -> bool:
     return not callable(value) and type(value).__name__ != "module"
 
 
-def _noted(value, depth: int = 3):
-    """What a value says now, to be compared, without keeping it alive."""
+def _note(found: list, value, depth: int = 3) -> None:
+    """Append what a value says now, to be compared, without keeping it alive."""
     import torch
 
     if _plain(value):
-        return value
+        found.append(value)
+        return
     if isinstance(value, torch.Tensor | np.ndarray):
-        return _content(value)
-    if depth and isinstance(value, list | tuple | set | frozenset):
-        return [len(value), *(_noted(part, depth - 1) for part in islice(value, MOST_NOTED))]
-    if depth and isinstance(value, dict):
-        return [len(value), *(_noted(part, depth - 1) for pair in islice(value.items(), MOST_NOTED) for part in pair)]
-    inside: list = []
-    if depth and (cells := getattr(value, "__closure__", None)):
-        with suppress(ValueError):  # a cell that is empty yet
-            inside += [_noted(cell.cell_contents, depth - 1) for cell in cells]
-    own = not callable(value) and not type(value).__module__.startswith("torch.")
-    if depth and own and hasattr(value, "__dict__"):
-        inside.append(_noted(vars(value), depth - 1))
-    with suppress(TypeError):  # what takes no reference is nothing that could be exchanged
-        inside.append(weakref.ref(value))
-    return inside
+        found.append(_content(value))
+        return
+    parts: Iterable = ()
+    if isinstance(value, list | tuple | set | frozenset):
+        parts = value
+    elif isinstance(value, dict):
+        parts = (part for pair in value.items() for part in pair)
+    else:
+        with suppress(TypeError):  # what takes no reference is nothing that could be exchanged
+            found.append(weakref.ref(value))
+        if cells := getattr(value, "__closure__", None):
+            parts = _contents(cells)
+        elif not callable(value) and not type(value).__module__.startswith("torch."):
+            parts = getattr(value, "__dict__", {}).values()
+    if depth:
+        for part in islice(parts, MOST_NOTED):
+            _note(found, part, depth - 1)
+        found.append(type(value).__name__)  # where one ends and the next begins
 
 
-def _content(array) -> tuple:
-    """Shape and type of a tensor or array, and a hash of its numbers; of many, of evenly chosen ones."""
+def _contents(cells: Iterable) -> Iterator:
+    """What a function has from around it."""
+    for cell in cells:
+        with suppress(ValueError):  # nothing yet
+            yield cell.cell_contents
+
+
+def _content(array) -> int:
+    """A hash of a tensor's or array's shape, type and numbers; of many, of evenly chosen ones."""
     import torch
 
     kind = tuple(array.shape), str(array.dtype)
     if isinstance(array, torch.Tensor):
-        if array.is_meta or array.layout is not torch.strided or array.is_quantized:
-            return kind
-        array = array.detach().flatten()[:: array.numel() // MOST_NUMBERS + 1].cpu()
-        return *kind, hash(array.view(torch.uint8).numpy().tobytes() if array.numel() else b"")
-    return *kind, hash(array.ravel()[:: array.size // MOST_NUMBERS + 1].tobytes())
+        if array.is_meta or array.layout is not torch.strided or array.is_quantized or not array.numel():
+            return hash(kind)
+        some = array.detach().flatten()[:: array.numel() // MOST_NUMBERS + 1].contiguous().cpu()
+        return hash((*kind, some.view(torch.uint8).numpy().tobytes()))
+    return hash((*kind, array.ravel()[:: array.size // MOST_NUMBERS + 1].tobytes()))
 
 
 def _plain(value) -> bool:
@@ -424,6 +443,9 @@ def _put_back(network: torch.nn.Module, modules: list, seed: int) -> Iterator[No
     before = [group.copy() for group in filled]
     others = [v for state in states for name, v in state.items() if name not in ordinary and not _plain(v)]
     outside = [(t, t.detach().clone()) for m in programs for t in (*m.parameters(), *m.buffers())]
+    lent = [
+        (p, p.detach()) for p in {p: None for state in states for p in state["_parameters"].values() if p is not None}
+    ]
     weights = [*network.parameters(), *network.buffers()]
     host = _Host(network, weights, others, _caches(others), seed=seed)
     _hosts.append(host)
@@ -443,6 +465,9 @@ def _put_back(network: torch.nn.Module, modules: list, seed: int) -> Iterator[No
             for tensor, value in outside:
                 if not torch.equal(tensor, value):
                     tensor.copy_(value)
+        for parameter, data in lent:
+            if parameter.data_ptr() != data.data_ptr():
+                parameter.data = data
         for container, content in (*zip(filled, before, strict=True), *_hosts.pop().caches):
             _reset(container, content)
         for group in filter(None, empty):
@@ -450,7 +475,7 @@ def _put_back(network: torch.nn.Module, modules: list, seed: int) -> Iterator[No
 
 
 def _stand_in(states: list[dict]) -> list[tuple]:
-    """Other tensors in place of a network's own: copies of buffers and of few parameters, else others on the same memory.
+    """Copies in place of a network's own buffers, and of its parameters where these are few.
 
     :returns: (dict, name, tensor, its version) of each.
     """
@@ -460,9 +485,8 @@ def _stand_in(states: list[dict]) -> list[tuple]:
     few = sum(p.numel() * p.element_size() for p in parameters) <= COPIED
     instead: dict = {}
     for parameter in parameters:
-        if not parameter.is_inference():
-            data = parameter.detach().clone() if few else parameter.detach()
-            instead[parameter] = torch.nn.Parameter(data, requires_grad=False)
+        if few and not parameter.is_inference():
+            instead[parameter] = torch.nn.Parameter(parameter.detach().clone(), requires_grad=False)
     for state in states:
         for buffer in state["_buffers"].values():
             if type(buffer) is torch.Tensor and buffer not in instead:
