@@ -58,6 +58,12 @@ class Prepared:
         """Index (d0, d1, d2) of the voxel nearest to a RAS point in mm; it may lie outside the grid."""
         return np.round(apply(np.linalg.inv(self.affine), ras)).astype(int)
 
+    def extent(self) -> list[tuple[float, float]]:
+        """The first and the last voxel along d0, d1, d2 that the reference volume fills; beyond lies padding."""
+        faces = np.stack(np.meshgrid(*[(-0.5, n - 0.5) for n in self.reference.shape]), -1).reshape(-1, 3)
+        at = apply(np.linalg.inv(self.affine), apply(self.reference.affine, faces))
+        return [(float(low) + 0.5, float(high) - 0.5) for low, high in zip(at.min(0), at.max(0), strict=True)]
+
     def volume(self, array: np.ndarray, affine: np.ndarray | None = None) -> Volume:
         """An array (d0, d1, d2[, channel]) on this grid (or on ``affine``, in d0, d1, d2 order) as a Volume."""
         affine = self.affine if affine is None else affine

@@ -335,13 +335,14 @@ def _other_calls(case: Case, layer: Layer) -> list[str]:
 
 
 def _reach(case: Case, one: _Map) -> tuple[tuple[float, float], ...]:
-    """How far the outermost cells hold, in cells: to the edge of what the network saw."""
+    """How far the outermost cells hold, in cells: to the edge of what the network saw of the volume."""
     stride, offset, shape = one.stitcher.stride, one.stitcher.offset, case.prepared.shape
+    own, first = case.prepared.extent(), []
     if case.tiling.mode == "slices":
         seen = one.layer.cells.seen if one.here is one.layer else [(0, n - 1) for n in shape[1:]]
-        first = [(-0.5, shape[0] - 0.5)]
+        own, first = own[1:], [(-0.5, shape[0] - 0.5)]
     else:
-        inside = case.tiling.mode == "whole" and one.layer.cells.seen
-        seen, first = inside or [(0, n - 1) for n in shape], []
-    rows = zip(seen, stride, offset, strict=True)
+        seen = (case.tiling.mode == "whole" and one.layer.cells.seen) or [(0, n - 1) for n in shape]
+    ends = [(max(low, start), min(high, end)) for (low, high), (start, end) in zip(seen, own, strict=True)]
+    rows = zip(ends, stride, offset, strict=True)
     return (*first, *(((low - 0.5 - o) / s, (high + 0.5 - o) / s) for (low, high), s, o in rows))

@@ -178,7 +178,8 @@ def overlay_nodes(stage: Stage, overlay: Overlay | None) -> tuple:
 
 
 def slice_image(stage: Stage, plane: str, point: np.ndarray, size: int, heat=None, outlines: tuple = ()):
-    """A square slice through a RAS point as Slicer composes it, a PIL image.
+    """A square slice through a RAS point as Slicer composes it, a PIL image; the map, whose cells may hang over the volume's
+    edge, ends there.
 
     :param heat: node of the map laid over the volume.
     :param outlines: label-map nodes, the last one on top.
@@ -191,11 +192,19 @@ def slice_image(stage: Stage, plane: str, point: np.ndarray, size: int, heat=Non
     aim(slice_node, stage.volume, plane, point)
     layers.SetForegroundOpacity(OPACITY)
     image = Image.new("RGBA", (size, size), (0, 0, 0, 255))
-    for below, above, lines in ((stage.node, heat, None), *((None, None, node) for node in outlines)):
+
+    def layer(below=None, above=None, lines=None) -> np.ndarray:
         layers.SetBackgroundVolumeID(below and below.GetID())
         layers.SetForegroundVolumeID(above and above.GetID())
         layers.SetLabelVolumeID(lines and lines.GetID())
-        image.alpha_composite(Image.fromarray(blended(stage.view)))
+        return blended(stage.view)
+
+    beyond = layer(stage.node)[..., 3] == 0
+    pixels = layer(stage.node, heat)
+    pixels[beyond] = 0
+    image.alpha_composite(Image.fromarray(pixels))
+    for node in outlines:
+        image.alpha_composite(Image.fromarray(layer(lines=node)))
     return image.convert("RGB")
 
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from fixture_nets import Blob, model
 from scipy.ndimage import gaussian_filter
 from torch import nn
 from torch.nn import functional as F
@@ -332,6 +333,18 @@ def test_a_map_goes_on_to_the_edge_of_what_the_network_saw():
     half = explain(Net(lambda x: x.narrow(2, 16, 16)).eval(), torch.rand(1, 1, 32, 32, 32), [0], layers=["c2"])[0]
     laid = half.on(Volume(np.zeros((32, 32, 32), np.float32), np.eye(4))).array
     assert not laid[:14].any() and laid[17:].any(), "nothing where the network did not look"
+
+
+def test_a_map_ends_with_the_volume_where_the_network_saw_padding_too():
+    net = model(Blob(3, 8, 8), input={"size": (32, 32, 32), "fit": "pad_or_crop"})
+    values = np.random.default_rng(0).random((20, 24, 28), np.float32)
+    volume = Volume(values, np.diag([-1.0, 2.0, 1.0, 1.0]))
+    (a,) = explain(net, volume, ["yes"], layers=["features"])
+    assert a.volume.array.shape == (4, 4, 4) and a.volume.array.all()
+    around = Volume(np.zeros((32, 36, 40), np.float32), volume.affine.copy())
+    around.affine[:3, 3] = volume.ras((-6, -6, -6))
+    here = np.argwhere(a.on(around).array)
+    assert here.min(0).tolist() == [6, 6, 6] and here.max(0).tolist() == [25, 29, 33]
 
 
 class Siamese(nn.Module):

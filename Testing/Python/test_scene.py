@@ -386,6 +386,18 @@ def test_many_maps_share_one_slice_on_a_contact_sheet(tmp_path):
     assert below.max() - below.min() < 250  # nothing in the second row
 
 
+def test_heat_ends_with_the_image():
+    """Cells may hang over the volume's edge; in the picture nothing is drawn there."""
+    steps = np.arange(4000, dtype=np.float32).reshape(10, 10, 40) % 7
+    volume = Volume(steps, grid((40, 10, 10), (1, 1, 1)))
+    heat = Volume(np.ones((5, 5, 5), np.float32), volume.affine @ np.diag([8.0, 8.0, 8.0, 1.0]))
+    stage = set_stage(volume)
+    node = nodes.add_map(stage.host.scene, Overlay("m", heat, False, "title"))
+    image = np.asarray(slice_image(stage, "Axial", volume.ras((20, 5, 5)), 100, node)).astype(int)
+    warm = (image[..., 0] - image[..., 2]).reshape(-1, 20, 100) > 40
+    assert not warm[[0, 4]].any() and warm[2].mean() > 0.8
+
+
 def test_a_flat_picture_has_no_place_in_the_patient(monkeypatch, tmp_path):
     said = words_of(monkeypatch)
     source = Source("slice.jpg", assumed=GEOMETRY)
