@@ -13,6 +13,10 @@ class InputError(ValueError):
     """
 
 
+class NetworkError(InputError):
+    """A network raised an error of its own, its cause, in a pass."""
+
+
 def first_line(error: BaseException) -> str:
     """What an error says, in short; its kind where it says nothing."""
     lines = str(error).strip().splitlines()

@@ -178,7 +178,8 @@ def open_inputs(model: Model, volumes: dict[str, Volume]) -> Opened:
 def pass_seconds(model: Model, opened: Opened) -> float:
     """How long one evaluation takes: of the whole, or of one slice. A short first pass is mostly PyTorch's warming up, so
     another one is timed."""
-    from .explanation import first_output
+    from .attribution.tape import record
+    from .prediction import feed
 
     tiling = opened.prediction.tiling
     pieces = opened.prepared.shape[0] if tiling.mode == "slices" else 1
@@ -186,7 +187,7 @@ def pass_seconds(model: Model, opened: Opened) -> float:
         return opened.tapes.seconds / pieces
     _, x = next(iter(tiling.pieces(opened.prepared.tensor[None])))
     began = time.perf_counter()
-    first_output(model, x)
+    record(model.network, feed(model, x), ())
     return (time.perf_counter() - began) * len(tiling.tiles) / pieces
 
 

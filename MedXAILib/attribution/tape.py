@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
+from ..errors import InputError, NetworkError, first_line
 from ..models.guest import guest, mine, passing, written_name
 from ..models.layers import first_tensor
-from ..progress import Progress, silent, ticking
+from ..progress import Cancelled, Progress, silent, ticking
 
 if TYPE_CHECKING:
     import torch
@@ -285,10 +285,8 @@ def record(
         try:
             with torch.enable_grad():
                 tape = _record(network, x, layers, progress, text, seed)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:  # perhaps of autograd alone: activations can still be had
-            why = no_way_back(error), False
+        except NetworkError as error:  # perhaps of autograd alone: activations can still be had
+            why = no_way_back(error.__cause__), False
             with torch.no_grad():
                 tape = _record(network, x, layers, progress, text, seed)
             tape.reason = lambda layer: why
@@ -356,13 +354,26 @@ def _tidy(value):
 
 
 def _run(network: torch.nn.Module, given: tuple[list, dict], seed: int) -> tuple[torch.Tensor, bool]:
-    """The network's output (its first tensor), and whether random numbers were drawn."""
+    """The network's output (its first tensor), and whether random numbers were drawn.
+
+    :raises NetworkError: for whatever the network raises, but for want of memory.
+    """
     import torch
 
     arguments, named = given
     device = next(iter((*arguments, *named.values()))).device.type
     with passing(network, seed) as draws, torch.autocast(device, enabled=False):
-        output = first_tensor(network(*arguments, **named))
+        try:
+            output = first_tensor(network(*arguments, **named))
+        except (InputError, Cancelled, _Enough, MemoryError):
+            raise
+        except Exception as error:
+            if "memory" in str(error):
+                raise
+            raise NetworkError(
+                f"{type(network).__name__} raised an error in its forward pass ({type(error).__name__}: "
+                f"{first_line(error)}): run it several times on this input, in evaluation mode, until it raises none."
+            ) from error
     return _ordinary(output), draws.random
 
 

@@ -27,7 +27,7 @@ from .case import Attribution, Case, case_facts, choose_slices, with_caveats
 from .inputs import input_maps
 from .layers import check_layers, layer_maps
 from .placing import Placing
-from .queries import first_output, query_maps
+from .queries import query_maps
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ..models.loading import Model
 
 PREDICTED = (ClassScore(),)
-__all__ = ["Attribution", "choose_layers", "choose_slices", "explain", "first_output"]
+__all__ = ["Attribution", "choose_layers", "choose_slices", "explain"]
 
 
 def explain(

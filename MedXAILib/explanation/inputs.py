@@ -13,7 +13,7 @@ from ..attribution.fills import nothing_changed
 from ..attribution.gradient import BASELINES, Setting, baseline
 from ..attribution.methods import InputMethod
 from ..attribution.tape import INPUT, record, wide
-from ..errors import InputError
+from ..errors import InputError, NetworkError
 from ..models.bare import ARRAY
 from ..models.card import FROM_FILE
 from ..prediction import feed, voxel_stitcher
@@ -149,7 +149,7 @@ def _tape(case: Case, x: torch.Tensor, rule, report: Progress, text: str, scores
     try:
         with rule() as met:
             tape = record(case.model.network, x, layers, report, text, case.seed)
-    except RuntimeError as error:
+    except NetworkError as error:
         if case.model.card.network.architecture != FROM_FILE or len(x) == 1:
             raise
         raise InputError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..attribution.probe import CONFIRMED, CONTRADICTED, UNCLEAR, Answers, Verdict, ask, can_tell, judge, turned
 from ..attribution.tape import TapeCache, glimpse
-from ..errors import Caveat, InputError
+from ..errors import Caveat, InputError, NetworkError
 from ..models.guest import innermost, seed_of, state_of, weights_of
 from ..prediction import feed
 from ..progress import Progress
@@ -56,7 +56,7 @@ class Placing:
         """The two passes; before the recorded one, so that they do not stand beside its graph."""
         if self.asked:
             # it may refuse an input that is changed
-            with suppress(RuntimeError, ValueError, IndexError, AssertionError):
+            with suppress(NetworkError):
                 self.answers = ask(self.model.network, feed(self.model, self.piece), self.asked, progress)
 
     def settle(self, progress: Progress) -> None:

@@ -13,10 +13,8 @@ from ..attribution.fills import nothing_changed
 from ..attribution.lime import KERNEL_WIDTH, mean_fill, paint
 from ..attribution.methods import SUPERPIXELS, QueryMethod
 from ..attribution.superpixels import superpixels as cut
-from ..attribution.tape import wide
+from ..attribution.tape import record, wide
 from ..errors import Caveat
-from ..models.guest import guest, passing
-from ..models.layers import first_tensor
 from ..prediction import feed
 from ..progress import Progress, portion
 from ..regions import foreground
@@ -28,7 +26,6 @@ from .case import Attribution, Case, common_limits, provenance
 if TYPE_CHECKING:
     import torch
 
-    from ..models.loading import Model
 
 BATCH = 8
 
@@ -107,7 +104,7 @@ def _ask(case: Case, m: QueryMethod, where: slice, scores: Sequence[Score], prog
         total = torch.zeros(len(batch), len(scores))
         with torch.no_grad():
             for number, (_, piece) in enumerate(tiling.pieces(batch)):
-                output = first_output(case.model, piece, case.seed)
+                output = record(case.model.network, feed(case.model, piece), (), seed=case.seed).output
                 for row, s in enumerate(scores):
                     w = weights[row][number]
                     if w.any():
@@ -134,17 +131,6 @@ def _weights(case: Case, where: slice, scores: Sequence[Score]) -> list[list[np.
     if case.tiling.mode == "slices":
         return [[s.pieces[where] if s.region is None else s.region((where,))] for s in scores]
     return [[s.at(n, t, voxels) for n, t in enumerate(case.tiling.tiles)] for s in scores]
-
-
-def first_output(model: Model, x: torch.Tensor, seed: int = 0) -> torch.Tensor:
-    """The network's output without a tape. It gets a copy: windows share voxels, which it may change in place.
-
-    (Not in inference_mode: a table that the network makes and keeps must be good for training afterwards.)
-    """
-    import torch
-
-    with guest(model.network), passing(model.network, seed), torch.no_grad():
-        return first_tensor(model.network(feed(model, x).clone()))
 
 
 def _parameters(case: Case, m: QueryMethod) -> dict:

@@ -15,17 +15,17 @@ import random
 import sys
 import threading
 import weakref
-from collections import OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import cache, lru_cache, partial
-from itertools import islice
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ..errors import InputError
+from .state import bare_module, inside, outside, plain
 
 if TYPE_CHECKING:
     import torch
@@ -33,10 +33,7 @@ if TYPE_CHECKING:
 COPIED = 1 << 22
 """Bytes of parameters up to which a network works on copies of them. A larger network that changes its weights in place
 in ``forward`` (one that binds new ones is no problem) leaves them as an ordinary pass does."""
-CONTAINERS = (dict, OrderedDict, defaultdict, list, set)
-MOST_NOTED, MOST_NUMBERS = 1000, 1 << 16
-"""Parts of a container, and numbers of a tensor, that are looked at to see whether it was changed."""
-PLAIN = frozenset((bool, int, float, complex, str, type(None)))
+CONTAINERS = (dict, OrderedDict, defaultdict, Counter, list, deque, set)
 
 _lock = threading.RLock()  # one for all networks: torch's random state and its compiler's stance belong to the process
 
@@ -125,7 +122,7 @@ def state_of(network: torch.nn.Module) -> tuple:
     host = _host_of(network)
     if host is not None and host.state is not None:
         return host.state
-    now = _inside(network), _outside(network)
+    now = inside(innermost(network)), outside(network)
     state, last = _states.get(innermost(network), (now, now))
     state = state if last == now else now
     _states[innermost(network)] = state, now
@@ -137,8 +134,8 @@ def state_of(network: torch.nn.Module) -> tuple:
 def settle(network: torch.nn.Module) -> None:
     """What passes of ours changed beside the network (a counter of its class, a global list) is no change of it."""
     if (known := _states.get(innermost(network))) is not None:
-        state, (inside, _) = known
-        _states[innermost(network)] = state, (inside, _outside(network))
+        state, (within, _) = known
+        _states[innermost(network)] = state, (within, outside(network))
 
 
 _states: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -160,119 +157,6 @@ def innermost(network: torch.nn.Module) -> torch.nn.Module:
 
 def _host_of(network: torch.nn.Module) -> _Host | None:
     return next((host for host in _hosts if host.is_of(network)), None)
-
-
-def _inside(network: torch.nn.Module) -> list:
-    """What the modules of a network hold: one flat list, for thousands of small containers would keep Python's garbage
-    collector busy."""
-    found: list = []
-    ordinary = vars(_module()).keys()
-    for name, module in innermost(network).named_modules():
-        found += (name, weakref.ref(module))  # no number: a new module may lie where an old one lay
-        found += (*module._forward_hooks, *module._forward_pre_hooks)  # numbers that are given once
-        for key, value in vars(module).items():
-            if key not in ordinary:
-                _note(found, value)
-        for tensor in (*module._parameters.values(), *module._buffers.values()):
-            if tensor is not None:
-                found.append(hash((tensor.shape, tensor.dtype, tensor.device)))
-        if not type(module).__module__.startswith("torch."):
-            for buffer in module._buffers.values():
-                _note(found, buffer)
-    return found
-
-
-def _outside(network: torch.nn.Module) -> list:
-    """What their classes hold, and the globals that their functions use."""
-    found: list = []
-    for kind in dict.fromkeys(map(type, network.modules())):
-        for container, name in () if kind.__module__.startswith("torch.") else _names(kind):
-            _note(found, container.get(name))
-    return found
-
-
-@lru_cache(512)
-def _names(kind: type) -> list[tuple]:
-    """(dict, name) of what is no function in a class of modules, and of the globals that its functions use."""
-    import torch
-
-    found = []
-    for one in kind.__mro__[: kind.__mro__.index(torch.nn.Module)]:
-        for name, value in vars(one).items():
-            code = getattr(getattr(value, "__func__", value), "__code__", None)
-            if code is not None:
-                space = getattr(value, "__func__", value).__globals__
-                found += [(space, used) for used in code.co_names if used in space and _changes(space[used])]
-            elif not name.startswith("__") and _changes(value):
-                found.append((vars(one), name))
-    return found
-
-
-def _changes(value) -> bool:
-    """Whether it is a value that somebody may change, no module, class or function."""
-    return not callable(value) and type(value).__name__ != "module"
-
-
-def _note(found: list, value, depth: int = 3) -> None:
-    """Append what a value says now, to be compared, without keeping it alive."""
-    import torch
-
-    if _plain(value):
-        found.append(value)
-        return
-    if isinstance(value, torch.Tensor | np.ndarray):
-        found.append(_content(value))
-        return
-    parts: Iterable = ()
-    if isinstance(value, list | tuple | set | frozenset):
-        parts = value
-    elif isinstance(value, dict):
-        parts = (part for pair in value.items() for part in pair)
-    else:
-        with suppress(TypeError):  # what takes no reference is nothing that could be exchanged
-            found.append(weakref.ref(value))
-        if cells := getattr(value, "__closure__", None):
-            parts = _contents(cells)
-        elif not callable(value) and not type(value).__module__.startswith("torch."):
-            parts = getattr(value, "__dict__", {}).values()
-    if depth:
-        for part in islice(parts, MOST_NOTED):
-            _note(found, part, depth - 1)
-        found.append(type(value).__name__)  # where one ends and the next begins
-
-
-def _contents(cells: Iterable) -> Iterator:
-    """What a function has from around it."""
-    for cell in cells:
-        with suppress(ValueError):  # nothing yet
-            yield cell.cell_contents
-
-
-def _content(array) -> int:
-    """A hash of a tensor's or array's shape, type and numbers; of many, of evenly chosen ones."""
-    import torch
-
-    kind = tuple(array.shape), str(array.dtype)
-    if isinstance(array, torch.Tensor):
-        if array.is_meta or array.layout is not torch.strided or array.is_quantized or not array.numel():
-            return hash(kind)
-        some = array.detach().flatten()[:: array.numel() // MOST_NUMBERS + 1].contiguous().cpu()
-        return hash((*kind, some.view(torch.uint8).numpy().tobytes()))
-    return hash((*kind, array.ravel()[:: array.size // MOST_NUMBERS + 1].tobytes()))
-
-
-def _plain(value) -> bool:
-    """Whether it is a number, a text or a switch, or a few of them."""
-    kind = type(value)
-    return kind in PLAIN or (kind is tuple and all(type(part) in PLAIN for part in value))
-
-
-@cache
-def _module() -> torch.nn.Module:
-    """One without anything of its own."""
-    import torch
-
-    return torch.nn.Module()
 
 
 def written_name(module: str) -> str:
@@ -436,12 +320,12 @@ def _put_back(network: torch.nn.Module, modules: list, seed: int) -> Iterator[No
 
     programs = [m for m in modules if isinstance(m, torch.jit.ScriptModule)]
     states = [vars(m) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
-    ordinary = vars(_module())
+    ordinary = vars(bare_module())
     groups = [name for name, value in ordinary.items() if type(value) in CONTAINERS]
     own = [group for state in states for name in groups if (group := state.get(name)) is not None]
     filled, empty = [*states, *filter(None, own)], [group for group in own if not group]
     before = [group.copy() for group in filled]
-    others = [v for state in states for name, v in state.items() if name not in ordinary and not _plain(v)]
+    others = [v for state in states for name, v in state.items() if name not in ordinary and not plain(v)]
     outside = [(t, t.detach().clone()) for m in programs for t in (*m.parameters(), *m.buffers())]
     lent = [
         (p, p.detach()) for p in {p: None for state in states for p in state["_parameters"].values() if p is not None}
@@ -515,7 +399,8 @@ def _caches(values: list) -> list[tuple]:
         waiting.extend(inside)
         copied = value.copy()
         if isinstance(value, dict):
-            copied.update({key: _bare(item) for key, item in value.items()})
+            for key, item in value.items():
+                copied[key] = _bare(item)
         elif isinstance(value, list):
             copied[:] = [_bare(item) for item in value]
         found.append((value, copied))
@@ -543,6 +428,10 @@ def _reset(container, before) -> None:
                 container[key] = value
     elif isinstance(container, list):
         container[:] = before
+    elif isinstance(container, deque):
+        if container != before:
+            container.clear()
+            container.extend(before)
     elif container != before:
         container.intersection_update(before)
         container.update(before)

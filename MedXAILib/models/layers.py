@@ -426,14 +426,16 @@ def find(layers: Sequence[Layer], name: str) -> Layer:
         raise InputError(f"The network has no layer '{name}': near names are {', '.join(near)}.")
     if exact[0].cells is None or count(exact[0]) < 2:
         near = [layer.name for layer in grids(layers)[-3:]]
+        remedy = (
+            f"choose one before it, as {', '.join(near)}"
+            if near
+            else "choose a method that needs none, as saliency or lime"
+        )
+        if exact[0].cells is not None:
+            raise InputError(f"The layer '{name}' has one cell, for the whole input: {remedy}.")
         raise InputError(
             f"The layer '{name}' gives no feature grid whose cells can be followed to the input (its output has the shape "
-            f"{exact[0].shape}; what goes through NumPy or a custom function cannot be followed): "
-            + (
-                f"choose one before it, as {', '.join(near)}."
-                if near
-                else "choose a method that needs none, as saliency or lime."
-            )
+            f"{exact[0].shape}; what goes through NumPy or a custom function cannot be followed): {remedy}."
         )
     return exact[0]
 

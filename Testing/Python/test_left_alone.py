@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import random
 import threading
+from collections import Counter, deque
 from types import SimpleNamespace
 
 import numpy as np
@@ -148,10 +149,12 @@ class Caches(Base):
 class Remembers(Base):
     def __init__(self):
         super().__init__()
-        self.seen = []
+        self.seen, self.few, self.counted = [], deque(maxlen=9), Counter()
 
     def between(self, z):
         self.seen.append(z)
+        self.few.append(len(z))
+        self.counted[tuple(z.shape)] += 1
         return z
 
 
@@ -272,10 +275,10 @@ def test_the_network_is_as_it_was(make, use):
     for key, value in before.items():
         assert after[key] == value, key
     if use not in ("windows", "cancelled", "failing"):
-        for name in ("tables", "sizes", "seen"):
-            assert len(getattr(net, name, ())) == len(getattr(once, name, ())), (
-                "caches as one ordinary pass leaves them"
-            )
+        for name in ("tables", "sizes", "seen", "few", "counted"):
+            kept, ordinary = getattr(net, name, ()), getattr(once, name, ())
+            assert len(kept) == len(ordinary), "caches as one ordinary pass leaves them"
+            assert name not in ("few", "counted") or kept == ordinary
     net.train()(X).sum().backward()  # it can be trained: nothing left is a tensor of inference_mode, or has a graph
     net(X).sum().backward()
 
@@ -449,3 +452,34 @@ def test_a_compiled_network_is_explained_as_it_was_written_and_nothing_is_compil
     with torch.no_grad():
         given(X)
     assert len(compiled) == own, "and afterwards"
+
+
+class Fails(nn.Module):
+    """Raises at its n-th pass."""
+
+    def __init__(self, at: int, error: type[Exception]):
+        super().__init__()
+        self.conv, self.act, self.head, self.error = nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Linear(4, 3), error
+        self.passes = iter(range(at))
+
+    def forward(self, x):
+        if next(self.passes, None) is None:
+            raise self.error("no more\nthan this")
+        return self.head(self.act(self.conv(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyError])
+@pytest.mark.parametrize("method", ["gradcam", "saliency", "scorecam", "occlusion", "ig", "deeplift"])
+def test_a_network_that_fails_later_gives_one_sentence(error, method):
+    said = set()
+    torch.manual_seed(0)
+    for at in range(12):
+        try:
+            explain(Fails(at, error).eval(), torch.rand(1, 1, 16, 16), [0], [method])
+        except InputError as refusal:
+            said.add(str(refusal).partition("no more")[0].rstrip("'"))
+    assert said <= {
+        f"Fails raised an error in its forward pass ({error.__name__}: ",
+        "Fails does not take an input of the shape (1, 1, 16, 16): ",
+    }
+    assert len(said) == 2
