@@ -255,7 +255,7 @@ def check_output(card: ModelCard, output: np.ndarray, size: Sequence[int]) -> No
         )
     if not np.isfinite(output).all():
         raise InputError(
-            f"{card.name}: the network gave values that are not finite; check input.intensity of the card and the weights."
+            f"{card.name}: the network gave values that are not finite; check the preprocessing (a card's input.intensity) and the weights."
         )
 
 

@@ -126,7 +126,7 @@ def refuse_constant(prepared: Prepared, slices: Sequence[int] | None = None) -> 
     if is_constant(prepared.tensor):
         name = prepared.reference.source.name or "the input"
         raise InputError(
-            f"{name} {value_everywhere(prepared)}: there is nothing to explain; check the file and input.intensity of the card."
+            f"{name} {value_everywhere(prepared)}: there is nothing to explain; check the file and its preprocessing (a card's input.intensity)."
         )
     if slices is not None and all(is_constant(prepared.tensor[:, n]) for n in slices):
         which = ", ".join(map(str, slices))
