@@ -48,6 +48,8 @@ class Arrangement:
     :ivar carriers: elsewhere, the axes of the tensor that carry places; its elements are numbered along these.
     :ivar order: the elements that belong to a cell; in the order of the cells, where each is one element.
     :ivar cell: the cell of each of these, where a cell may be several elements or none.
+    :ivar near: of each cell, the one whose value it shows: its own, or the nearest one that elements belong to, where these
+        lie unevenly and see the cell as well; -1 for none.
     :ivar elements: how many there are, those of no cell (a class token) among them.
     """
 
@@ -60,6 +62,7 @@ class Arrangement:
     order: torch.Tensor | range | None = None
     cell: torch.Tensor | None = None
     elements: int = 0
+    near: torch.Tensor | None = None
 
     @property
     def used(self) -> int:
@@ -104,7 +107,8 @@ class Arrangement:
         result = values.new_zeros(*values.shape[:-1], count).index_add(-1, cell, values)
         if not summed:
             result = result / torch.bincount(cell, minlength=count).clamp(min=1).to(result)
-        return result.unflatten(-1, self.sizes)
+        near = self.near.to(values.device)
+        return (result[..., near] * (near >= 0)).unflatten(-1, self.sizes)
 
     def spread(self, values: torch.Tensor) -> torch.Tensor:
         """Values of cells (*cells) for the elements, as :meth:`features` orders them."""
@@ -177,6 +181,8 @@ def _batch_and_channel(sizes, grid, dimensions: int) -> tuple[int | None, int | 
         channel = 1
     elif near:
         channel = near[0]
+    elif ordinary and free == [0]:
+        return None  # its channels lie at different places
     else:
         channel = free[-1] if len(free) > 1 or 0 not in free else None
     return next((axis for axis in free if axis != channel), None), channel
@@ -286,22 +292,38 @@ def _scattered(at, grid, field, seen, sizes, voxels, carriers, batch, channel) -
         return None
     axes = max(1, sum(varies(t) for t in grid))
     lines = [_lattice(t[known], max(whole) if len(whole) >= axes else max(whole) ** (1 / axes)) for t in coordinates]
-    number, exact = torch.zeros(int(known.sum()), dtype=torch.long), True
+    number, exact, near = torch.zeros(int(known.sum()), dtype=torch.long), True, torch.zeros(1, dtype=torch.long)
     stride, offset, count = [], [], []
-    for t, (step, first, cells), breadth in zip(coordinates, lines, map(_breadth, seen), strict=True):
+    for t, (step, first, cells), width, n in zip(coordinates, lines, field, map(_breadth, seen), strict=True):
         if cells == 1:
-            step = breadth
+            step = n
         here = _nearest((t[known] - first) / step).long()
         exact &= cells == 1 or bool(((t[known] - first - here * step).abs() <= 0.05 * step).all())
         number = number * cells + here
+        near = _and(near, _nearest_taken(here, cells, width / 2 / step))
         stride.append(_round(step))
         offset.append(_round(first))
         count.append(cells)
     if math.prod(count) > 64 * len(number):
         return None
     order, cell = _order(known.nonzero().flatten(), number, math.prod(count))
-    arrangement = Arrangement(batch, channel, tuple(count), (), (), tuple(carriers), order, cell, len(known))
+    arrangement = Arrangement(batch, channel, tuple(count), (), (), tuple(carriers), order, cell, len(known), near)
     return Cells(tuple(stride), tuple(offset), field, seen, exact), arrangement
+
+
+def _nearest_taken(here: torch.Tensor, cells: int, far: float) -> torch.Tensor:
+    """For each of the cells along an axis the nearest one in which elements lie, at most so far away; -1 for none."""
+    import torch
+
+    taken = here.unique()
+    away = (torch.arange(cells)[:, None] - taken).abs().min(1)
+    return torch.where(away.values <= far, taken[away.indices], torch.where(away.values == 0, torch.arange(cells), -1))
+
+
+def _and(numbers: torch.Tensor, next_axis: torch.Tensor) -> torch.Tensor:
+    """Cell numbers with another axis; -1 where either has none."""
+    both = numbers[:, None] * len(next_axis) + next_axis
+    return both.where((numbers[:, None] >= 0) & (next_axis >= 0), -1).flatten()
 
 
 def _nearer(at: torch.Tensor, grid: torch.Tensor, field: float, voxels: int) -> torch.Tensor:

@@ -779,3 +779,58 @@ def test_monai_transformers():
     names = [layer.name for layer in stages(inspect(swin, (1, 1, 64, 64)))]
     assert names[1:5] == ["swinViT.layers1.0", "swinViT.layers2.0", "swinViT.layers3.0", "encoder10"]
     assert names[5:] == [f"decoder{n}" for n in (5, 4, 3, 2, 1)]
+
+
+class Pyramid(nn.Module):
+    """PSPNet's head: the backbone's last stage beside itself, pooled to few cells and enlarged again."""
+
+    def __init__(self, enlarge, bins=(1, 2, 3, 6)):
+        super().__init__()
+        self.backbone = nn.Sequential(
+            *(part for i, o in ((1, 8), (8, 16)) for part in (nn.Conv2d(i, o, 3, 2, 1), nn.ReLU()))
+        )
+        self.branches = nn.ModuleList(
+            nn.Sequential(nn.AdaptiveMaxPool2d(n), nn.Conv2d(16, 4, 1), nn.ReLU()) for n in bins
+        )
+        self.joined, self.head, self.enlarge = nn.Identity(), nn.Conv2d(16 + 4 * len(bins), 3, 1), enlarge
+
+    def forward(self, x):
+        deep = self.backbone(x)
+        branches = [self.enlarge(branch(deep), deep.shape[2:]) for branch in self.branches]
+        return nn.functional.interpolate(self.head(self.joined(torch.cat([deep, *branches], 1))), x.shape[2:])
+
+
+def bilinear(x, size):
+    return nn.functional.interpolate(x, size, mode="bilinear")
+
+
+@pytest.mark.parametrize("size", [96, 192])
+@pytest.mark.parametrize("enlarge", [bilinear, nn.functional.interpolate])
+def test_a_branch_of_a_pyramid_is_not_chosen(enlarge, size):
+    found = inspect(Pyramid(enlarge).eval(), (1, 1, size, size))
+    assert default_layer(found)[0] in ("backbone", "backbone.3")
+    assert find(found, "backbone").cells.stride == (4, 4)
+
+
+def test_cells_that_lie_unevenly_leave_no_holes_between_them():
+    """What is partly fine and partly coarse lies between both; what lies beside a crop is no hole."""
+    torch.manual_seed(0)
+    net = Pyramid(nn.functional.interpolate, (8,) * 9).eval()
+    layer = find(inspect(net, (1, 1, 256, 256)), "joined")
+    laid = layer.arrangement.lay(torch.ones(1, layer.arrangement.used))
+    assert laid.shape[1:] == layer.shape[1:] and (laid == 1).all() and not layer.cells.exact
+    cut = find(inspect(Cut().eval(), (1, 1, 64, 64)), "conv")
+    laid = cut.arrangement.lay(torch.ones(1, cut.arrangement.used))
+    at = torch.arange(laid.shape[1]) * cut.cells.stride[0] + cut.cells.offset[0]
+    assert ((laid[0, :, 0] == 1) == ((at < 15.5) | (at > 46.5))).all()
+
+
+class Cut(nn.Module):
+    """Sees both ends of an image alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(1, 2, 1), nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.head(self.conv(torch.cat([x[:, :, :16], x[:, :, 47:]], 2)).mean((2, 3)))
