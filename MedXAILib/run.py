@@ -399,9 +399,6 @@ def _one(job, model, case: Case, stem: str, out: files.Folder, anatomy: Labels |
     seen = seen_by(result.prepared) if anatomy is not None else None
     regions = []
     for a in result.attributions:
-        for sentence in a.limits:
-            if sentence not in result.prediction.caveats:
-                say(f"{a.target} {a.method}: {sentence}")
         regions.append(out.attribution(case.name, stem, a, reference, anatomy, seen, job.share, job.cells))
     _montages(model, case, result, stem, out, say)
     return result, regions
