@@ -27,7 +27,7 @@ from .models.bare import ARRAY
 from .models.card import Expected, ModelCard, Range
 from .preparation import Prepared
 from .regions import foreground
-from .volume import Volume, nearest_axes
+from .volume import Volume, axis_codes, nearest_axes
 
 LEAST = 10
 """Fewer examples than these do not show how much their kind varies."""
@@ -60,7 +60,7 @@ have any unit."""
 
 def measure(card: ModelCard, examples: Iterable[Prepared]) -> Expected:
     """What the model may expect, from examples of what it was trained on. What the card's owner states and no file tells
-    (a modality) stays.
+    (a modality, an orientation) stays.
 
     :param examples: prepared as ``card`` says; each is needed only once, for a moment.
     :raises InputError: for fewer than :data:`LEAST`.
@@ -79,10 +79,11 @@ def measure(card: ModelCard, examples: Iterable[Prepared]) -> Expected:
     for name in names:
         seen[name] = [row | own for row, own in zip(seen[name], among_others(cells[name]), strict=True)]
     declared = card.input.expected or Expected()
-    tags = [row["modality"] for row in rows]
+    tags, ways = ([row[name] for row in rows] for name in ("modality", "orientation"))
     return Expected(
         cases=len(rows),
         modality=tuple(sorted(set(tags))) if all(tags) else declared.modality,
+        orientation=tuple(sorted(set(ways))) if all(ways) else declared.orientation,
         spacing=ranges([row["spacing"] for row in rows], "mm"),
         field_of_view=ranges([row["field_of_view"] for row in rows], "mm"),
         pixels=ranges([row["pixels"] for row in rows]),
@@ -156,6 +157,12 @@ def mismatches(card: ModelCard, expected: Expected, prepared: Prepared) -> Itera
     found = stored(card, prepared)
     if expected.modality and found["modality"] and found["modality"] not in expected.modality:
         yield unlike("modality", f"the file's modality is {found['modality']}, not {' or '.join(expected.modality)}")
+    way = found["orientation"]
+    if expected.orientation and way and way not in expected.orientation:
+        known = " or ".join(expected.orientation)
+        yield unlike(
+            "orientation", f"{'its slices are cut along' if '-' in way else 'its axes run'} {way}, not {known}"
+        )
     for kind, words in (
         ("spacing", "the voxels are {value} mm long along {name}; in the training data {range} mm"),
         ("field_of_view", "the field of view is {value} mm along {name}; in the training data {range} mm"),
@@ -213,7 +220,7 @@ def digits(values: Iterable[float]) -> list[float]:
 
 
 def stored(card: ModelCard, prepared: Prepared) -> dict:
-    """Of the first input's file: modality; spacing and field of view by anatomical axis, where it says how large its
+    """Of the first input's file: modality; how its axes lie; spacing and field of view by anatomical axis, where it says how large its
     voxels are; the shape of a slice's pixels; how coloured it is, where the card takes colours; quantiles of the stored
     values in the body, where the card's rule takes them as they are."""
     reference = prepared.reference
@@ -226,12 +233,23 @@ def stored(card: ModelCard, prepared: Prepared) -> dict:
     known = placed(reference)
     return {
         "modality": reference.source.series.get("modality", ""),
+        "orientation": orientation(card, reference),
         "spacing": spacing if known else {},
         "field_of_view": view if known else {},
         "pixels": {"length over width": pixel[1] / pixel[0]} if card.spatial.mode == "slices" else {},
         "colour": {} if card.input.color == "grey" else {"colour": colour(reference.array)},
         "stored": values,
     }
+
+
+def orientation(card: ModelCard, volume: Volume) -> str:
+    """Along which anatomical axis a slice-wise model cuts, or how the axes of a volume run that its card does not turn; ""
+    where the card sees to it, or the file does not say."""
+    if not (volume.placed and placed(volume)):
+        return ""
+    if card.spatial.mode == "slices":
+        return AXES[nearest_axes(volume.affine)[volume.axis_index(card.spatial.axis)]]
+    return axis_codes(volume.affine) if card.input.orientation == "native" else ""
 
 
 def colour(array: np.ndarray) -> float:

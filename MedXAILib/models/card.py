@@ -104,7 +104,9 @@ class Expected(Strict):
     """Which inputs the model knows: figures of its training data, each as a range with its margin. Measured by
     MedXAILib.suitability, which says what each figure is; whoever lies outside gets a caveat.
 
-    ``cases``: how many were measured. ``modality``: DICOM's code (MR, CT), compared where a file gives one. ``spacing``,
+    ``cases``: how many were measured. ``modality``: DICOM's code (MR, CT), compared where a file gives one. ``orientation``:
+    the ways that a volume's axes run, where the card does not turn it (``RAS``), or along which axis slices are cut
+    (``S-I``), compared where a file gives its place. ``spacing``,
     ``field_of_view``: mm along R-L, A-P, S-I; ``pixels``: of slices, how much longer than wide. ``colour``: how much the
     channels of a picture differ, where the card takes colours. ``stored``: quantiles of the
     file's values in the body, where the rule of intensity is range or none. ``seen``: input's name -> figures of the picture
@@ -113,6 +115,7 @@ class Expected(Strict):
 
     cases: int = 0
     modality: tuple[str, ...] = ()
+    orientation: tuple[str, ...] = ()
     spacing: dict[str, Range] = {}
     field_of_view: dict[str, Range] = {}
     pixels: dict[str, Range] = {}

@@ -87,8 +87,19 @@ def test_new_inputs_of_the_kind_are_not_called_unlike_it(card):
     assert sum(map(bool, called)) <= 3
 
 
+def mirror(count: int) -> np.ndarray:
+    """The affine of an array whose i axis was turned around: nothing moved."""
+    turned = np.diag([-1.0, 1, 1, 1])
+    turned[0, 3] = count - 1
+    return turned
+
+
 KINDS = {
     "another modality": (lambda v: Volume(v.array, v.affine, Source("x", series={"modality": "CT"})), "modality"),
+    "an axis that runs the other way": (
+        lambda v: Volume(np.ascontiguousarray(v.array[:, :, ::-1]), v.affine @ mirror(v.shape[0])),
+        "orientation",
+    ),
     "other voxels": (lambda v: Volume(v.array, np.diag([1.0, 1, 3, 1])), "spacing"),
     "a wider view": (lambda v: Volume(np.pad(v.array, 8), v.affine), "field-of-view"),
     "twice as bright": (lambda v: v.with_array(2 * v.array), "stored"),
@@ -130,6 +141,17 @@ def test_slices_cut_across_the_acquisition_and_colours_are_called_so():
     painted = np.stack([flat[0].array, 0 * flat[0].array, 0 * flat[0].array], 3)
     assert "colour" in codes(card, flat[0].with_array(painted))
     assert "colour" not in codes(card, flat[0].with_array(np.stack([flat[0].array] * 3, 3)))
+
+
+def test_volumes_that_are_cut_along_another_axis_are_called_so():
+    fields = {"spatial": {"mode": "slices", "axis": "k"}, "input": {"orientation": "LPS", "size": [16, 16]}}
+    card = with_expectations(card_of(**fields), [drawn(seed) for seed in range(12)])
+    assert card.input.expected.orientation == ("S-I",)
+    volume = drawn(50, spacing=1.0)
+    sagittal = Volume(np.ascontiguousarray(volume.array.transpose(2, 1, 0)), volume.affine[:, [2, 1, 0, 3]])
+    assert "orientation" in codes(card, sagittal) and "orientation" not in codes(card, volume)
+    turned = with_expectations(card_of(input={"orientation": "LPS"}), [drawn(seed) for seed in range(12)])
+    assert turned.input.expected.orientation == (), "its card sees to it"
 
 
 def test_too_few_examples_are_refused():
