@@ -66,7 +66,8 @@ class MaskScore:
 
 @dataclass(frozen=True)
 class VoxelScore:
-    """Segmentation: the logit of ``label`` (None: of the class predicted there) in the voxel nearest to ``ras``, mm."""
+    """Segmentation: the logit of ``label`` (None: of the class predicted there) in the voxel nearest to ``ras``, mm; of an
+    array without a geometry its index, the last axis first: (d2, d1, d0)."""
 
     ras: tuple[float, float, float]
     label: str | int | None = None

@@ -171,12 +171,27 @@ def common_limits(
         word = "Only slice" if len(kept) == 1 else "Only slices"
         was = "was" if len(kept) == 1 else "were"
         yield Caveat("slices", f"{word} {ranges(kept)} {was} computed; zero elsewhere means not computed.")
-    output = case.model.card.output
-    if kept is not None and len(kept) == 1 and case.model.card.task == "classification" and output.exclusive:
-        row = case.prediction.pieces[kept[0]]
-        if row.argmax() != score.index:
-            best = output.labels[int(row.argmax())].name
-            yield f"In this slice the model says {best} (p {row.max():.3f}), not {score.label} (p {row[score.index]:.3f})."
+    if kept is not None and case.model.card.task == "classification" and case.model.card.output.exclusive:
+        yield from _other_classes(case, score, kept)
+
+
+def _other_classes(case: Case, score: Score, kept: Sequence[int]) -> Iterator[Caveat]:
+    """Slices of which the model does not say the class that is explained."""
+    pieces = case.prediction.pieces[list(kept)]
+    best = pieces.argmax(1)
+    others = int((best != score.index).sum())
+    if others == len(kept) > 1:
+        yield Caveat("other-class", f"In none of the {others} slices does the model say {score.label}.")
+    elif others and len(kept) > 1:
+        yield Caveat(
+            "other-class", f"In {others} of {len(kept)} slices the model says another class than {score.label}."
+        )
+    elif others:
+        name, (row,) = case.model.card.output.labels[int(best[0])].name, pieces
+        yield Caveat(
+            "other-class",
+            f"In this slice the model says {name} (p {row.max():.3f}), not {score.label} (p {row[score.index]:.3f}).",
+        )
 
 
 def cell_size(case: Case, affine: np.ndarray) -> tuple[list[float], str]:

@@ -94,6 +94,20 @@ def test_each_slice_is_explained_by_its_own_score():
     assert any("not computed" in sentence for sentence in some.limits)
 
 
+def test_a_stack_says_in_how_many_slices_the_model_says_something_else():
+    """The score of "yes" is a slice's mean."""
+    net = model(Blob(2, 2, 2), spatial={"mode": "slices", "axis": "k"})
+    volume = Volume(noise(5, 8, 8).array + np.array([1, -1, 1, -1, -1], np.float32)[:, None, None], AFFINE)
+
+    def said(**options) -> list[str]:
+        (a,) = explain(net, volume, [ClassScore("yes")], layers=["features"], **options)
+        return [str(sentence) for sentence in a.limits if getattr(sentence, "code", "") == "other-class"]
+
+    assert said() == ["In 3 of 5 slices the model says another class than yes."]
+    assert said(slices="3:5") == ["In none of the 2 slices does the model say yes."] and said(slices="0:1") == []
+    assert "In this slice the model says no (p " in said(slices="1:2")[0]
+
+
 def test_lime_finds_the_superpixel_that_carries_the_score():
     net = model(Blob(3, 1, 1))
     array = np.zeros((16, 16, 16), np.float32)
