@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect as python
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -211,6 +212,8 @@ def draft(
             f"{', '.join(map(str, size))}): {first_line(error)}."
         ) from error
     part, remarks = chosen(parts, len(size), output)
+    if len(part.shape) == 1:
+        part = replace(part, shape=(*part.shape, 1))
     if len(part.shape) not in (2, len(size) + 2):
         raise InputError(
             f"{type(network).__name__} gives an output of the shape {part.shape}, which is neither (batch, class) nor (batch, "

@@ -427,11 +427,13 @@ def another(x: torch.Tensor, number: int) -> torch.Tensor:
 def read_as(network: torch.nn.Module, card: ModelCard, remarks: Sequence[str] = ()) -> torch.nn.Module:
     """The network as one that gives a single tensor of logits (or of values), as the card's ``output`` means it.
 
-    The network itself where the card says that it does so already. Layers keep their names.
+    The network itself where the card says that it does so already; one that gives a single number may give (batch,) in
+    place of (batch, 1). Layers keep their names.
 
     :param remarks: sentences on how it came to be read so; ``remarks`` of the result.
     """
-    plain = card.output.which is None and card.output.kind in ("logits", "value")
+    single = card.task == "classification" and len(card.output.labels) == 1
+    plain = card.output.which is None and card.output.kind in ("logits", "value") and not single
     return network if plain or isinstance(network, _reader()) else _reader()(network, card, remarks)
 
 
@@ -471,11 +473,11 @@ def _reader() -> type:
         def forward(self, *args, **kwargs):
             wanted = self.read_by.output
             if wanted.kind in ("logits", "value"):
-                return pick(self.whole(*args, **kwargs), wanted.which)
+                return _column(pick(self.whole(*args, **kwargs), wanted.which))
             x = first_tensor([args, kwargs])
             voxels = math.prod(x.shape[2:]) if self.read_by.task == "segmentation" else 1
             with watching(x.shape[0] * len(wanted.labels) * voxels):
-                value = pick(self.whole(*args, **kwargs), wanted.which)
+                value = _column(pick(self.whole(*args, **kwargs), wanted.which))
                 if not value.is_meta:
                     check_end(self.read_by, value)
                     check_values(self.read_by, value)
@@ -484,6 +486,11 @@ def _reader() -> type:
             return _logits(value, wanted) if received is None else received
 
     return Reader
+
+
+def _column(value: torch.Tensor) -> torch.Tensor:
+    """One number for each sample as (batch, 1)."""
+    return value.unsqueeze(1) if value.ndim == 1 else value
 
 
 def _received(value: torch.Tensor, wanted) -> torch.Tensor | None:

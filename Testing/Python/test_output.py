@@ -291,9 +291,11 @@ def test_an_output_that_there_is_not_is_a_sentence(which, there):
         explain(Model(card(labels=3), Net(), "cpu", "", ""), volume(), output=which)
 
 
-def test_one_number_is_no_probability():
-    network = Net(lambda z: 58.3 + 0 * z, classes=1)
+@pytest.mark.parametrize("shape", [lambda z: z, lambda z: z.squeeze(1)], ids=["(batch, 1)", "(batch,)"])
+def test_one_number_is_no_probability(shape):
+    network = Net(lambda z: shape(58.3 + 0 * z), classes=1)
     assert said(network)[1] == "58.3" and explain(network, X)[0].provenance["score"] == "value"
+    assert said(Net(lambda z: shape(z).sigmoid(), classes=1))[1].startswith("p 0.")
 
 
 @pytest.mark.parametrize("back", [False, True], ids=["to probabilities", "to logits"])
@@ -465,9 +467,10 @@ def test_a_draft_proposes_which_of_several_tensors(tmp_path):
         assert drafted["schema_version"] == 1
 
 
-def test_a_regression_shows_its_value_everywhere(tmp_path, monkeypatch):
+@pytest.mark.parametrize("shape", [lambda z: z, lambda z: z.squeeze(1)], ids=["(batch, 1)", "(batch,)"])
+def test_a_regression_shows_its_value_everywhere(shape, tmp_path, monkeypatch):
     monkeypatch.setenv("MEDXAI_CONFIG", str(tmp_path / "config"))
-    network = Net(lambda z: 58.3 + 0.001 * z, 1, 2)
+    network = Net(lambda z: shape(58.3 + 0.001 * z), 1, 2)
     torch.export.save(torch.export.export(network, (torch.rand(1, 1, 16, 16),)), tmp_path / "age.pt2")
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 16)).astype(np.uint8)).save(tmp_path / "x.png")
     fields = card(1).written() | {
