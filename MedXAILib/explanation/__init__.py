@@ -15,7 +15,7 @@ from ..attribution.methods import ALL, InputMethod, LayerMethod, Method, case_ev
 from ..attribution.methods import methods as methods_of
 from ..attribution.tape import TapeCache
 from ..errors import InputError
-from ..models.guest import guest, written_name
+from ..models.guest import guest, moved_by_hooks, written_name
 from ..models.layers import Layer, default_layer, find, side_by_side, stages
 from ..prediction import Prediction, lay_out, predict
 from ..preparation import Prepared, prepare
@@ -114,6 +114,7 @@ def explain(
         prepared = inputs if isinstance(inputs, Prepared) else prepare(model.card, inputs)
         refuse_constant(prepared)
         others = tuple(r if isinstance(r, Prepared) else prepare(model.card, r) for r in references)
+        moved = moved_by_hooks(model.network)
         tiling, found = lay_out(model, prepared)
         if slices and tiling.mode != "slices":
             raise InputError(
@@ -127,6 +128,16 @@ def explain(
         placing = Placing(model, layers_in(wanted), tiling, prepared.tensor, tapes, probe)
         placing.ask(portion(progress, 0, parts))
         prediction = prediction or predict(model, prepared, tapes=tapes, progress=portion(progress, 0, parts))
+        if moved_by_hooks(model.network) != moved:  # these passes were the first to show it: all is looked at anew
+            asked = {
+                "slices": slices,
+                "samples": samples,
+                "superpixels": superpixels,
+                "baseline": baseline,
+                "seed": seed,
+            }
+            asked |= {"references": others, "budget": budget, "probe": probe, "progress": progress, "say": say}
+            return explain(model, prepared, targets, methods, layers, **asked)
         placing.settle(portion(progress, 0, parts))
         wanted = _placed(wanted, placing, ALL in methods, say)
         if any(layer.data or layer.arrangement.batch is None for layer in layers_in(wanted)):

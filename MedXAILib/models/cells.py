@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from .places import varies
 
 if TYPE_CHECKING:
@@ -153,6 +155,8 @@ def arrange(place: Place, sizes: tuple[int, ...], voxels: Sequence[int]) -> tupl
     carriers = [axis for axis in range(len(sizes)) if any(t.shape[axis] > 1 for t in grid)]
     if not carriers:
         return None
+    if batch is not None and sizes[batch] > 1:  # copies of the one sample
+        batch, carriers = None, sorted([batch, *carriers])
     field, seen = place.field[1:], place.seen[1:]
     rows = _rows(at, grid, carriers, sizes, field, seen, voxels)
     if rows is None:
@@ -170,8 +174,10 @@ def _in_the_middle(t: torch.Tensor, value: float) -> torch.Tensor:
 def _batch_and_channel(sizes, grid, dimensions: int) -> tuple[int | None, int | None] | None:
     """The axes of batch and channel: of those that carry no place, the first one, and the one of several channels."""
     free = [axis for axis in range(len(sizes)) if all(t.shape[axis] == 1 for t in grid)]
-    wide = [axis for axis in free if sizes[axis] > 1]
     ordinary = len(sizes) == dimensions + 2
+    if ordinary and free[:2] == [0, 1] and all(sizes[axis] == 1 for axis in free[2:]):
+        return 0, 1
+    wide = [axis for axis in free if sizes[axis] > 1]
     if len(wide) > 1:
         return None
     near = [axis for axis in (1, len(sizes) - 1) if _channels_lie_together(grid, axis)]
@@ -292,38 +298,50 @@ def _scattered(at, grid, field, seen, sizes, voxels, carriers, batch, channel) -
         return None
     axes = max(1, sum(varies(t) for t in grid))
     lines = [_lattice(t[known], max(whole) if len(whole) >= axes else max(whole) ** (1 / axes)) for t in coordinates]
-    number, exact, near = torch.zeros(int(known.sum()), dtype=torch.long), True, torch.zeros(1, dtype=torch.long)
-    stride, offset, count = [], [], []
+    number, exact = torch.zeros(int(known.sum()), dtype=torch.long), True
+    stride, offset, count, sight = [], [], [], []
     for t, (step, first, cells), width, n in zip(coordinates, lines, field, map(_breadth, seen), strict=True):
         if cells == 1:
             step = n
         here = _nearest((t[known] - first) / step).long()
         exact &= cells == 1 or bool(((t[known] - first - here * step).abs() <= 0.05 * step).all())
         number = number * cells + here
-        near = _and(near, _nearest_taken(here, cells, width / 2 / step))
+        sight.append(width / 2 / step)
         stride.append(_round(step))
         offset.append(_round(first))
         count.append(cells)
     if math.prod(count) > 64 * len(number):
         return None
     order, cell = _order(known.nonzero().flatten(), number, math.prod(count))
-    arrangement = Arrangement(batch, channel, tuple(count), (), (), tuple(carriers), order, cell, len(known), near)
+    arrangement = Arrangement(
+        batch,
+        channel,
+        tuple(count),
+        (),
+        (),
+        tuple(carriers),
+        order,
+        cell,
+        len(known),
+        _nearest_taken(number, count, sight),
+    )
     return Cells(tuple(stride), tuple(offset), field, seen, exact), arrangement
 
 
-def _nearest_taken(here: torch.Tensor, cells: int, far: float) -> torch.Tensor:
-    """For each of the cells along an axis the nearest one in which elements lie, at most so far away; -1 for none."""
+def _nearest_taken(number: torch.Tensor, count: Sequence[int], sight: Sequence[float]) -> torch.Tensor:
+    """For each cell the nearest one in which elements lie, at most so many cells away along each axis; -1 for none.
+
+    :param number: of the elements' cells.
+    """
     import torch
+    from scipy.ndimage import distance_transform_edt
 
-    taken = here.unique()
-    away = (torch.arange(cells)[:, None] - taken).abs().min(1)
-    return torch.where(away.values <= far, taken[away.indices], torch.where(away.values == 0, torch.arange(cells), -1))
-
-
-def _and(numbers: torch.Tensor, next_axis: torch.Tensor) -> torch.Tensor:
-    """Cell numbers with another axis; -1 where either has none."""
-    both = numbers[:, None] * len(next_axis) + next_axis
-    return both.where((numbers[:, None] >= 0) & (next_axis >= 0), -1).flatten()
+    taken = np.zeros(count, bool)
+    taken.reshape(-1)[number.numpy()] = True
+    nearest = distance_transform_edt(~taken, return_distances=False, return_indices=True)
+    away = np.abs(nearest - np.indices(count))
+    seen = (away <= np.maximum(sight, 0).reshape(-1, *[1] * len(count))).all(0)
+    return torch.from_numpy(np.where(seen, np.ravel_multi_index(tuple(nearest), count), -1).ravel())
 
 
 def _nearer(at: torch.Tensor, grid: torch.Tensor, field: float, voxels: int) -> torch.Tensor:

@@ -159,6 +159,36 @@ def _host_of(network: torch.nn.Module) -> _Host | None:
     return next((host for host in _hosts if host.is_of(network)), None)
 
 
+def users_hooks(network: torch.nn.Module) -> list[tuple[dict, int]]:
+    """(dict, key) of the hooks of a network that are no part of it (torch's own make weights: spectral norm)."""
+    found = []
+    for module in network.modules():
+        for hooks in (getattr(module, "_forward_hooks", {}), getattr(module, "_forward_pre_hooks", {})):
+            found += [(hooks, key) for key, hook in hooks.items() if not type(hook).__module__.startswith("torch.")]
+    return found
+
+
+_movers: set[int] = set()
+"""Keys, which are given once, of hooks that were seen to change what passes."""
+
+
+def moved_by_hooks(network: torch.nn.Module) -> bool:
+    """Whether hooks of the user's change what passes through a network, as far as its passes have shown."""
+    return any(key in _movers for _, key in users_hooks(network))
+
+
+def _watched(key: int, hook: Callable) -> Callable:
+    """The hook; what it gives is noted."""
+
+    def watched(*given, **named):
+        found = hook(*given, **named)
+        if found is not None:
+            _movers.add(key)
+        return found
+
+    return watched
+
+
 def written_name(module: str) -> str:
     """A module's name without the modules that torch.compile puts around others."""
     return module.replace("._orig_mod", "").replace("_orig_mod.", "")
@@ -188,10 +218,16 @@ def passing(network: torch.nn.Module, seed: int) -> Iterator[Draws]:
         yield Draws()
         return
     draws = Draws()
-    with seeded(seed, host.keeps) as streams:
-        fresh = [stream.get() for stream in streams]
-        yield draws
-        draws.random = not _same(fresh, [stream.get() for stream in streams])
+    try:
+        with seeded(seed, host.keeps) as streams:
+            fresh = [stream.get() for stream in streams]
+            yield draws
+            draws.random = not _same(fresh, [stream.get() for stream in streams])
+    except BaseException:
+        if not host.ran:  # a pass that ended early leaves nothing
+            for container, content in host.caches:
+                _reset(container, content)
+        raise
     host.random |= draws.random
     if not host.ran:
         host.ran, host.caches[:] = True, _caches(host.keeps)
@@ -342,6 +378,8 @@ def _put_back(network: torch.nn.Module, modules: list, seed: int) -> Iterator[No
     host.renew = renew
     try:
         host.fresh = _stand_in(states)
+        for hooks, key in users_hooks(network):
+            hooks[key] = _watched(key, hooks[key])
         with seeded(0, others):
             yield
     finally:

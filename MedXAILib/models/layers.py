@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import InputError
 from .cells import Arrangement, Cells, arrange
-from .guest import innermost, settle, state_of, written_name
+from .guest import innermost, moved_by_hooks, settle, state_of, written_name
 from .output import Part, parts_of, watching
 from .places import Place, tensors
 from .tracing import Example, Made, first_tensor, trace
@@ -112,7 +112,7 @@ def examine(network: torch.nn.Module, shape: Sequence[int], x: Example = None) -
         answers = {}
         _inspected[innermost(network)] = now, answers
     shape = tuple(shape)
-    key = shape, getattr(network, "which", None), getattr(network, "taken", None)
+    key = shape, getattr(network, "which", None), getattr(network, "taken", None), moved_by_hooks(network)
     if key in answers:
         return answers[key]
     found = _examine(network, shape, x)

@@ -172,6 +172,12 @@ def pointwise(call: Call) -> list[Place]:
     return [result] * len(call.sizes)
 
 
+def picked(call: Call) -> list[Place]:
+    """``where``: what is chosen from, whatever chooses."""
+    places = [place for name in ("self", "other") if (place := call.place(name)) is not None and not place.nowhere]
+    return [merge([_aligned(place, len(call.sizes[0])) for place in places])] if places else pointwise(call)
+
+
 def _aligned(place: Place, axes: int) -> Place:
     """With as many axes as the result of broadcasting."""
     return place.each(lambda t: t.reshape((1,) * (axes - t.ndim) + tuple(t.shape)) if t.ndim < axes else t)
@@ -206,6 +212,26 @@ def _seen(places: Sequence[Place]) -> tuple[tuple[float, float], ...]:
     """What any of them saw."""
     pairs = zip(*[p.seen for p in places], strict=True)
     return tuple((min(low for low, _ in some), max(high for _, high in some)) for some in pairs)
+
+
+def written_over(place: Place, part: Place, at: tuple[torch.Tensor, ...]) -> Place:
+    """Of a tensor whose part was written over.
+
+    :param at: where the elements of both lie now.
+    """
+    both = place, part
+    return _cropped(
+        Place(
+            at,
+            at,
+            tuple(map(max, place.field, part.field)),
+            _seen(both),
+            mixed=any(p.mixed for p in both),
+            normed=any(p.normed for p in both),
+            hidden=_hidden(both),
+            pooled=_pooled(both),
+        )
+    )
 
 
 def _cropped(place: Place) -> Place:
@@ -965,6 +991,7 @@ RULES: dict[str, Callable[[Call], list[Place]]] = {
     **dict.fromkeys(("fill", "zero", "fill_", "zero_", "zeros_like", "ones_like", "full_like", "empty_like", "rand_like",
         "randn_like", "new_zeros", "new_ones", "new_empty", "new_full", "randint_like", "bernoulli"), erased),
     "copy_": copied,
+    "where": picked,
     "glu": halved,
     "view_as_real": as_real,
     "view_as_complex": as_complex,

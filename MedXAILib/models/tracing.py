@@ -11,14 +11,13 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cache
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from . import shapes
-from .guest import guest, passing, seed_of
-from .places import RULES, Call, Place, Unseen, nowhere, origin, pointwise, same, tensors, thin, unknown
+from .guest import guest, moved_by_hooks, passing, seed_of, users_hooks
+from .places import RULES, Call, Place, Unseen, nowhere, origin, pointwise, same, tensors, thin, unknown, written_over
 
 if TYPE_CHECKING:
     import torch
@@ -203,7 +202,7 @@ def tracer(shape: Sequence[int], dry: bool, device: torch.device):
             if all(same(a, b) for a, b in zip(old.at, place.at, strict=True)):
                 return
             at = tuple(write(a, b) for a, b in zip(old.at, place.at, strict=True))
-            self.put(base, replace(place, at=at, grid=at))
+            self.put(base, written_over(old, place, at))
             base._made = Made(self.steps, (1 << self.steps) | _either([getattr(base, "_made", Made()).needs]))
 
     return Tracer()
@@ -304,32 +303,24 @@ def _remember_view(function, args, kwargs, output) -> None:
 
 def _copied(network: torch.nn.Module) -> torch.nn.Module | None:
     """A network to try things on: the parameters are shared, everything else is its own, and whoever listens to the network
-    does not listen to the copy. None where there is none: it cannot be copied, or calls another one's modules, since its
-    ``forward`` is a function that was put on it."""
-    if any(isinstance(vars(module).get("forward"), FunctionType) for module in network.modules()):
+    does not listen to the copy. None where there is none: it cannot be copied, calls another one's modules, since its
+    ``forward`` is a function that was put on it, or the user's hooks change what passes."""
+    if moved_by_hooks(network) or any(isinstance(vars(m).get("forward"), FunctionType) for m in network.modules()):
         return None
     try:
         other = copy.deepcopy(network, {id(p): p for p in network.parameters()})
     except Exception:  # whatever a network may keep
         return None
-    for module in other.modules():
-        for hooks in (getattr(module, "_forward_hooks", {}), getattr(module, "_forward_pre_hooks", {})):
-            for key in [key for key, hook in hooks.items() if not type(hook).__module__.startswith("torch.")]:
-                del hooks[key]  # torch's own make the weights (spectral norm)
+    for hooks, key in users_hooks(other):
+        del hooks[key]
     return other
-
-
-def _is_listened_to(network: torch.nn.Module) -> bool:
-    modules = list(network.modules())
-    return any(getattr(m, hooks, None) for m in modules for hooks in ("_forward_hooks", "_forward_pre_hooks"))
 
 
 def trace(network: torch.nn.Module, shape: Sequence[int], watch: Callable, x: Example = None):
     """One traced pass; ``watch(tracer, network)`` may register hooks on the network and gives the function that ends it.
 
-    On a copy of the network, where it can be copied; on the meta device, where the network neither looks at values nor draws
-    random numbers, else on ``x`` (random numbers without it); where hooks of the user's may be what makes the difference, on
-    the network itself.
+    On a copy of the network, where it can be copied, else on the network itself; a copy on the meta device, where it neither
+    looks at values nor draws random numbers; all others on ``x`` (random numbers without it).
 
     :param shape: (batch, channel, *spatial) of the input.
     :param x: the input, or what gives it, where it is at hand: of this shape, as the network takes it.
@@ -343,7 +334,7 @@ def trace(network: torch.nn.Module, shape: Sequence[int], watch: Callable, x: Ex
                 return output, tracer
         except Exception:  # the pass on numbers says what is wrong, if anything is
             pass
-    network = network if other is None or _is_listened_to(network) else _copied(network)
+        network = network if any(users_hooks(network)) else _copied(network)
     if x is None:
         x = _example(network, shape)
     return _traced(network, shape, watch, x() if callable(x) else x, seed)

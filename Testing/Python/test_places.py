@@ -72,6 +72,20 @@ def canvas(x):
     return out
 
 
+def stitched(x):
+    out = torch.zeros_like(x)
+    for n in range(0, 32, 8):
+        out[..., n : n + 8] = x[..., n : n + 8]
+    return out
+
+
+def blanked(x):
+    x = x.clone()
+    x[..., :3] = 0
+    x.narrow(2, 0, 2).mul_(0.5)
+    return x
+
+
 def turned_by_values(x):
     return x.flip(2) if x[:, :, 16:].sum() > x[:, :, :16].sum() else x
 
@@ -101,6 +115,10 @@ MOVES = {
     "index_select": lambda x: x.index_select(3, torch.arange(16)),
     "swapped halves": lambda x: torch.cat([x[:, :, 16:], x[:, :, :16]], 2),
     "written into a canvas": canvas,
+    "stitched": stitched,
+    "blanked": blanked,
+    "chosen": lambda x: torch.where(x > 0.5, x.flip(2), x.flip(2)),
+    "copies": lambda x: x.repeat(2, 1, 1, 1, 1),
     "circular padding": lambda x: F.pad(x, (0, 0, 0, 0, 12, 12), mode="circular")[:, :, :32],
     "two views": lambda x: [x, x.flip(2)],
     "grid_sample": sampled,
@@ -113,6 +131,8 @@ MOVES = {
 def test_a_blob_is_found_where_it_is(name):
     for a in explain(Net(MOVES[name]).eval(), blob(), [0], layers=["c2"]):
         assert np.abs(centre(a) - BLOB).max() < 4, "within a cell"
+        whole = a.on(Volume(np.zeros((32, 32, 32), np.float32), np.eye(4))).array
+        assert whole[tuple(BLOB)] > 0.5 * whole.max() > 0
 
 
 def test_an_operator_that_hides_the_place_is_refused_unless_the_network_shows_it():
@@ -202,9 +222,12 @@ def test_a_network_that_was_changed_is_traced_anew(kind, monkeypatch):
 def test_a_hook_that_moves_everything_is_seen():
     network, x = Net(lambda x: x).eval(), blob() + 0.1 * torch.rand(blob().shape)
     explain(network, x, [0], layers=["c2"])
-    network.c1.register_forward_hook(lambda module, inputs, output: output.flip(2))
-    with pytest.raises(InputError, match="is not known"):
-        explain(network, x, [0], layers=["c2"])
+    for move in (lambda t: t.flip(2), lambda t: t.roll(8, 3), lambda t: t[:, :, 4:]):
+        handle = network.c1.register_forward_hook(lambda module, inputs, output, move=move: move(output))
+        (a,) = explain(network, x, [0], ["hirescam"], ["c2"])
+        handle.remove()
+        strongest = np.unravel_index(a.volume.array.argmax(), a.volume.array.shape)
+        assert np.abs(a.volume.ras(strongest[::-1])[::-1] - BLOB).max() <= 4
 
 
 @pytest.mark.parametrize("seed", range(4))
