@@ -212,13 +212,7 @@ def draft(
             f"{', '.join(map(str, size))}): {first_line(error)}."
         ) from error
     part, remarks = chosen(parts, len(size), output)
-    if len(part.shape) == 1:
-        part = replace(part, shape=(*part.shape, 1))
-    if len(part.shape) not in (2, len(size) + 2):
-        raise InputError(
-            f"{type(network).__name__} gives an output of the shape {part.shape}, which is neither (batch, class) nor (batch, "
-            "class, *spatial): wrap it in a module that gives its logits so."
-        )
+    part = scores_in(part, type(network).__name__, size)
     task = "classification" if len(part.shape) == 2 else "segmentation"
     card = ModelCard.model_validate(
         {
@@ -238,6 +232,27 @@ def draft(
     if tells(part) or card.output.kind == "value":
         agree(network, card, (AS_VALUE,) if card.output.kind == "value" else ())
     return card, remarks
+
+
+def scores_in(part: Part, name: str, size: tuple[int, ...]) -> Part:
+    """A tensor of the output as (batch, class) or (batch, class, *spatial).
+
+    :raises InputError: where it is neither, for one sample of this size.
+    """
+    shape = (*part.shape, 1) if len(part.shape) == 1 else part.shape
+    if not part.floating:
+        raise InputError(f"{name} gives no real numbers: wrap it in a module that gives its logits.")
+    if len(shape) not in (2, len(size) + 2) or shape[0] != 1 or 0 in shape:
+        raise InputError(
+            f"{name} gives an output of the shape {part.shape} for one sample, which is neither (batch, class) nor (batch, "
+            "class, *spatial): wrap it in a module that gives its logits so."
+        )
+    if len(shape) > 2 and shape[2:] != size:
+        raise InputError(
+            f"{name} gives its classes at {' x '.join(map(str, shape[2:]))} places, and the input has "
+            f"{' x '.join(map(str, size))}: wrap it in a module that enlarges its logits to the input's size."
+        )
+    return replace(part, shape=shape)
 
 
 def chosen(parts: Sequence[Part], dimensions: int, output: int | str | None) -> tuple[Part, tuple[str, ...]]:

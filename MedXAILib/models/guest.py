@@ -44,7 +44,7 @@ class _Host:
 
     :ivar weights: its own parameters and buffers.
     :ivar keeps: what its modules keep beside what torch's own do, but for numbers and texts; ``caches``: (container, copy) of
-        the dicts, lists and sets among it.
+        the dicts, lists, sets, tensors and arrays among it.
     :ivar state: as :func:`state_of` gives it; None while nobody asked.
     :ivar seed: of the random numbers that it may draw.
     :ivar written: whether its passes write to parameters or buffers; ``renew()`` then makes these what they were.
@@ -426,23 +426,40 @@ def _stand_in(states: list[dict]) -> list[tuple]:
 
 
 def _caches(values: list) -> list[tuple]:
-    """(container, copy) of the dicts, lists and sets among values, and inside of these."""
+    """(container, copy) of the dicts, lists, sets, tensors and arrays among values, and inside of these."""
     found, waiting, seen = [], list(values), set()
     while waiting:
         value = waiting.pop()
-        if type(value) not in CONTAINERS or id(value) in seen:
+        if id(value) in seen:
             continue
         seen.add(id(value))
-        inside = list(value.values()) if isinstance(value, dict) else list(value)
-        waiting.extend(inside)
-        copied = value.copy()
-        if isinstance(value, dict):
-            for key, item in value.items():
-                copied[key] = _bare(item)
-        elif isinstance(value, list):
-            copied[:] = [_bare(item) for item in value]
-        found.append((value, copied))
+        if type(value) in CONTAINERS:
+            waiting.extend(value.values() if isinstance(value, dict) else value)
+            found.append((value, _copy_of(value)))
+        elif _is_table(value):
+            found.append((value, value.copy() if isinstance(value, np.ndarray) else value.detach().clone()))
     return found
+
+
+def _copy_of(value):
+    """A dict, list or set with the same items."""
+    copied = value.copy()
+    if isinstance(value, dict):
+        for key, item in value.items():
+            copied[key] = _bare(item)
+    elif isinstance(value, list):
+        copied[:] = [_bare(item) for item in value]
+    return copied
+
+
+def _is_table(value) -> bool:
+    """Whether it is a tensor or array that passes may write to, and not too large to be copied."""
+    import torch
+
+    if isinstance(value, np.ndarray):
+        return value.dtype.hasobject is False and value.nbytes <= COPIED
+    plain = type(value) is torch.Tensor and value.layout is torch.strided and value.grad_fn is None
+    return plain and not (value.is_meta or value.is_inference() or value.is_quantized) and value.nbytes <= COPIED
 
 
 def _bare(value):
@@ -455,7 +472,8 @@ def _bare(value):
 
 
 def _reset(container, before) -> None:
-    """The content of a dict, list or set as it was; never empty in between, for another thread may look at it."""
+    """The content of a dict, list, set, tensor or array as it was; never empty in between, for another thread may look at
+    it."""
     if isinstance(container, dict):
         if container.keys() == before.keys() and all(map(operator.is_, container.values(), before.values())):
             return
@@ -466,6 +484,12 @@ def _reset(container, before) -> None:
                 container[key] = value
     elif isinstance(container, list):
         container[:] = before
+    elif isinstance(container, np.ndarray):
+        if not np.array_equal(container, before, equal_nan=container.dtype.kind in "fc"):
+            container[...] = before
+    elif hasattr(container, "copy_"):
+        if not container.detach().equal(before):
+            container.detach().copy_(before)
     elif isinstance(container, deque):
         if container != before:
             container.clear()

@@ -256,7 +256,7 @@ def default_layer(layers: Sequence[Layer]) -> tuple[str, str]:
     usable = _usable(layers)
     if not usable:
         raise InputError(
-            "This network has no convolutional layer to explain: choose a method that needs none, as lime."
+            "This network has no layer whose cells can be followed to the input: choose a method that needs none, as saliency or lime."
         )
     bottom = _bottom(layers)
     if _decoder(layers):
@@ -425,7 +425,7 @@ def find(layers: Sequence[Layer], name: str) -> Layer:
         near = difflib.get_close_matches(name, names, 5, 0.3) or names[-5:]
         raise InputError(f"The network has no layer '{name}': near names are {', '.join(near)}.")
     if exact[0].cells is None or count(exact[0]) < 2:
-        near = [layer.name for layer in grids(layers)[-3:]]
+        near = [layer.name for layer in grids(layers) if exact[0].needs >> layer.step & 1][-3:]
         remedy = (
             f"choose one before it, as {', '.join(near)}"
             if near
@@ -435,7 +435,7 @@ def find(layers: Sequence[Layer], name: str) -> Layer:
             raise InputError(f"The layer '{name}' has one cell, for the whole input: {remedy}.")
         raise InputError(
             f"The layer '{name}' gives no feature grid whose cells can be followed to the input (its output has the shape "
-            f"{exact[0].shape}; what goes through NumPy or a custom function cannot be followed): {remedy}."
+            f"{exact[0].shape}; they lie at several places at once, or came through NumPy or a custom function): {remedy}."
         )
     return exact[0]
 

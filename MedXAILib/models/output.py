@@ -73,6 +73,10 @@ IN_DOUBT = (
     "All values of the network's output lie in 0 to 1 and are taken as logits: if they are probabilities, its figures and "
     "maps are wrong."
 )
+MADE_OF = (
+    "The network's output is made of probabilities by further operators, which leave none, and is taken as logits: its p "
+    "means nothing."
+)
 OTHERS = 2
 """Further inputs whose values must say the same."""
 NAMED = ("logits", "out", "output", "pred", "prediction", "predictions")
@@ -616,8 +620,15 @@ def compared(model: Model, x: torch.Tensor, run: Callable[[], torch.Tensor]) -> 
         raise InputError(
             f"{card.name}: the card's output.kind says logits, and the network {last} a {found}; {to_write(found)}."
         )
-    doubtful = card.output.kind == "logits" and not tells(part) and by_values(ask(0))
-    return output, agree(network, card, (IN_DOUBT,) if doubtful else ())
+    doubts = () if card.output.kind != "logits" or tells(part) else doubts_of(part, ask(0))
+    return output, agree(network, card, doubts)
+
+
+def doubts_of(part: Part, value: torch.Tensor) -> tuple[str, ...]:
+    """Why a tensor may be no logits after all."""
+    if by_values(value):
+        return (IN_DOUBT,)
+    return (MADE_OF,) if part.end == BY_VALUE and by_values(value.exp()) != "softmax" else ()
 
 
 def check_which(card: ModelCard, parts: Sequence[Part], dimensions: int) -> Part:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     import torch
 
 
+APART = "that joins what lies at different places"
+"""Where a place is hidden though each operator is known."""
+
+
 class Unseen(Exception):
     """The values of an index would have to be known, and the pass computes shapes alone."""
 
@@ -184,9 +188,11 @@ def _aligned(place: Place, axes: int) -> Place:
 
 
 def merge(places: Sequence[Place]) -> Place:
+    import torch
+
     if len(places) == 1 or all(p is places[0] for p in places):
         return places[0]
-    at, grid, field, counted = [], [], [], set()
+    at, grid, field, counted, apart = [], [], [], set(), False
     for axis in range(len(places[0].at)):
         some = [p for p in places if varies(p.grid[axis])] or [p for p in places if not p.at[axis].isnan().all()]
         some = some or list(places)
@@ -195,6 +201,8 @@ def merge(places: Sequence[Place]) -> Place:
         at.append(middle)
         grid.append(middle if all(p.grid[axis] is p.at[axis] for p in some) else _mean([p.grid[axis] for p in some])[0])
         field.append(max(p.field[axis] for p in some) + spread)
+        lines = torch.broadcast_tensors(*[p.grid[axis] for p in some]) if spread else ()
+        apart |= axis > 0 and bool(lines) and far_apart(torch.stack(lines), 0, field[-1] - spread)
     counting = [p for p in places if id(p) in counted]
     return Place(
         tuple(at),
@@ -203,9 +211,20 @@ def merge(places: Sequence[Place]) -> Place:
         _seen(counting),
         mixed=any(p.mixed for p in places),
         normed=any(p.normed for p in places),
-        hidden=_hidden([p for p in places if p in counting or not p.nowhere]),
+        hidden=_hidden([p for p in places if p in counting or not p.nowhere]) or APART * apart,
         pooled=_pooled(counting),
     )
+
+
+def far_apart(t: torch.Tensor, axis: int, field: float) -> bool:
+    """Whether what is joined along an axis lies at different places: mostly further apart than neighbours twice, than each
+    sees, and than a sixth of the whole."""
+    span = t.nan_to_num(-math.inf).amax(axis) - t.nan_to_num(math.inf).amin(axis)
+    span = span[span.isfinite()]
+    if not len(span):
+        return False
+    pitch = max((_pitch(t, other) for other in range(t.ndim) if other != axis), default=0.0)
+    return float(span.median()) > max(2 * pitch, field, _span(t, range(t.ndim)) / 6)
 
 
 def _seen(places: Sequence[Place]) -> tuple[tuple[float, float], ...]:
@@ -726,6 +745,11 @@ def _grouped(groups: int, results: int) -> Callable:
     return change
 
 
+def _channels_apart(t: torch.Tensor, groups: int, field: float) -> bool:
+    """Whether channels that a convolution of ``groups`` mixes lie at different places."""
+    return t.shape[1] > groups and far_apart(t.unflatten(1, (groups, -1)), 2, field)
+
+
 def _per_axis(value, axes: int) -> list:
     value = list(value) if isinstance(value, list | tuple) else [value]
     return value * axes if len(value) == 1 else value
@@ -740,6 +764,8 @@ def convolution(call: Call) -> list[Place]:
     step, left, dilation = (_per_axis(given[n], axes) for n in ("stride", "padding", "dilation"))
     kernel, cells = weight.shape[2:], call.sizes[0][-axes:]
     mixer = _grouped(given["groups"], call.sizes[0][1])
+    if any(_channels_apart(t, given["groups"], f) for t, f in zip(x.grid[1:], x.field[1:], strict=True)):
+        x = replace(x, hidden=x.hidden or APART)
     if given["transposed"]:
         return [_transposed(x, kernel, step, left, dilation, cells, mixer)]
     return [convolved(x, kernel, step, left, dilation, cells, mixer)]

@@ -150,8 +150,12 @@ class Remembers(Base):
     def __init__(self):
         super().__init__()
         self.seen, self.few, self.counted = [], deque(maxlen=9), Counter()
+        self.array, self.table, self.tables = np.zeros(2), torch.zeros(2), [torch.zeros(2)]
 
     def between(self, z):
+        self.array += 1
+        self.table.add_(1)
+        self.tables[0] += 1
         self.seen.append(z)
         self.few.append(len(z))
         self.counted[tuple(z.shape)] += 1
@@ -279,6 +283,8 @@ def test_the_network_is_as_it_was(make, use):
             kept, ordinary = getattr(net, name, ()), getattr(once, name, ())
             assert len(kept) == len(ordinary), "caches as one ordinary pass leaves them"
             assert name not in ("few", "counted") or kept == ordinary
+        for name in ("array", "table"):
+            assert np.array_equal(getattr(net, name, 0), getattr(once, name, 0))
     net.train()(X).sum().backward()  # it can be trained: nothing left is a tensor of inference_mode, or has a graph
     net(X).sum().backward()
 

@@ -298,6 +298,30 @@ def test_one_number_is_no_probability(shape):
     assert said(Net(lambda z: shape(z).sigmoid(), classes=1))[1].startswith("p 0.")
 
 
+@pytest.mark.parametrize(
+    ("end", "sentence"),
+    [
+        (lambda z: z[0], "for one sample"),
+        (lambda z: z.t(), "for one sample"),
+        (lambda z: z.repeat(2, 1), "for one sample"),
+        (lambda z: z[:, :0], "for one sample"),
+        (lambda z: z > 0, "no real numbers"),
+        (lambda z: z.argmax(1), "no real numbers"),
+        (lambda z: z * 1j, "no real numbers"),
+        (lambda z: z[..., None, None, None].expand(1, 3, 8, 8, 8), "at 8 x 8 x 8 places"),
+    ],
+)
+def test_what_is_no_score_of_one_sample_is_a_sentence(end, sentence):
+    with pytest.raises(InputError, match=sentence):
+        explain(Net(end), X)
+
+
+@pytest.mark.parametrize("end", [lambda z: 100 * z.softmax(1), lambda z: 2 * z.sigmoid() + 1])
+def test_what_is_made_of_probabilities_and_is_none_is_remarked(end):
+    assert any("made of probabilities" in limit for limit in explain(Net(end), X)[0].limits)
+    assert not any("made of" in limit for limit in explain(Net(lambda z: z.softmax(1).log()), X)[0].limits)
+
+
 @pytest.mark.parametrize("back", [False, True], ids=["to probabilities", "to logits"])
 def test_a_network_whose_end_is_changed_is_looked_at_anew(back):
     ends = [nn.Identity(), nn.Softmax(1)][:: -1 if back else 1]

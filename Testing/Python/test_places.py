@@ -50,7 +50,8 @@ class Net(nn.Module):
     def forward(self, x):
         pieces = self.before(x)
         pieces = pieces if isinstance(pieces, list) else [pieces]
-        return sum(self.head(F.relu(self.c2(F.relu(self.c1(piece)))).mean((2, 3, 4))) for piece in pieces)
+        scores = sum(self.head(F.relu(self.c2(F.relu(self.c1(piece)))).mean((2, 3, 4))) for piece in pieces)
+        return scores.mean(0, keepdim=True)
 
 
 def blob() -> torch.Tensor:
@@ -133,6 +134,29 @@ def test_a_blob_is_found_where_it_is(name):
         assert np.abs(centre(a) - BLOB).max() < 4, "within a cell"
         whole = a.on(Volume(np.zeros((32, 32, 32), np.float32), np.eye(4))).array
         assert whole[tuple(BLOB)] > 0.5 * whole.max() > 0
+
+
+@pytest.mark.parametrize(
+    "join",
+    [
+        lambda z: torch.cat([z[:, :, :16], z[:, :, 16:]], 1),
+        lambda z: z.reshape(1, -1, 8, 32, 32),
+        lambda z: z + z.roll(12, 3),
+    ],
+    ids=["halves", "rows", "sum"],
+)
+def test_what_joins_different_places_lies_at_none_of_them(join):
+    class Joined(nn.Module):
+        def __init__(self):
+            super().__init__()
+            channels = join(torch.zeros(1, 1, 32, 32, 32)).shape[1]
+            self.conv, self.head = nn.Conv3d(channels, 2, 3, padding=1), nn.Linear(2, 2)
+
+        def forward(self, x):
+            return self.head(F.relu(self.conv(join(x))).mean((2, 3, 4)))
+
+    with pytest.raises(InputError, match="joins what lies at different places"):
+        explain(Joined().eval(), torch.rand(1, 1, 32, 32, 32), [0], layers=["conv"])
 
 
 def test_an_operator_that_hides_the_place_is_refused_unless_the_network_shows_it():
