@@ -232,17 +232,19 @@ def _feature(case: Case, one: _Map, number: int, t: Tile, x: torch.Tensor, tape:
         one.unused = tape.unused(layer.name)
         return as_grid(passes[alone][layer.name], layer)
 
-    def ask(input=None, off=None) -> torch.Tensor:
-        count = len(input) // len(x) if input is not None else len(off) if off is not None else 1
-        if count > 1 and case.model.card.network.architecture == FROM_FILE:  # it may take no other batch
-            some = [None] * count if input is None else input.chunk(count)
-            return torch.cat(
-                [ask(i, o) for i, o in zip(some, off and [[n] for n in off] or [None] * count, strict=True)]
-            )
-        given = x.repeat(count, *[1] * (x.ndim - 1)) if input is None else input
+    def answer(given: torch.Tensor, off) -> torch.Tensor:
         output = replay(case.model.network, given, layer, off, case.tapes.progress, case.seed)
         w = weights()
-        return score.of(output.to(wide(output)), w.repeat(count, *[1] * (w.ndim - 1))).detach()
+        return score.of(output.to(wide(output)), w.repeat(len(given) // len(x), *[1] * (w.ndim - 1))).detach()
+
+    # (a function that calls itself would keep the tape until the garbage collector comes by)
+    def ask(input=None, off=None) -> torch.Tensor:
+        count = len(input) // len(x) if input is not None else len(off) if off is not None else 1
+        given = x.repeat(count, *[1] * (x.ndim - 1)) if input is None else input
+        if count == 1 or case.model.card.network.architecture != FROM_FILE:
+            return answer(given, off)
+        each = zip(given.chunk(count), off and [[n] for n in off] or [None] * count, strict=True)
+        return torch.cat([answer(i, o) for i, o in each])  # a program may take no other batch
 
     windows = case.tiling.mode == "windows"
     share, inside = _weights(one, t) if windows else (1.0, 1.0)

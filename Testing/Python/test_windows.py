@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from MedXAILib.attribution.methods import METHODS, LayerMethod
+from MedXAILib.attribution.tape import Tape
 from MedXAILib.explanation import explain
 
 SIZE, WINDOW = 48, 32
@@ -160,3 +163,19 @@ def test_the_padding_of_a_small_volume_takes_no_part(method, window):
     found = padded.volume.array[:2, :3, :4]
     assert whole.volume.array.any()
     np.testing.assert_allclose(found, whole.volume.array, atol=1e-6 * np.abs(whole.volume.array).max())
+
+
+def test_no_window_is_kept_until_the_garbage_collector_comes_by():
+    most = 0
+
+    def count(*_step) -> None:
+        nonlocal most
+        most = max(most, sum(isinstance(found, Tape) for found in gc.get_objects()))
+
+    gc.collect()
+    gc.disable()
+    try:
+        explain(network("batch"), volume(), [1], ["gradcam"], ["down"], windows=WINDOW, progress=count)
+    finally:
+        gc.enable()
+    assert 0 < most <= 2
