@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,6 +59,7 @@ class Prepared:
         """Index (d0, d1, d2) of the voxel nearest to a RAS point in mm; it may lie outside the grid."""
         return np.round(apply(np.linalg.inv(self.affine), ras)).astype(int)
 
+    @cached_property
     def extent(self) -> list[tuple[float, float]]:
         """The first and the last voxel along d0, d1, d2 that the reference volume fills; beyond lies padding."""
         faces = np.stack(np.meshgrid(*[(-0.5, n - 0.5) for n in self.reference.shape]), -1).reshape(-1, 3)

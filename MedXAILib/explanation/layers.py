@@ -339,7 +339,7 @@ def _other_calls(case: Case, layer: Layer) -> list[str]:
 def _reach(case: Case, one: _Map) -> tuple[tuple[float, float], ...]:
     """How far the outermost cells hold, in cells: to the edge of what the network saw of the volume."""
     stride, offset, shape = one.stitcher.stride, one.stitcher.offset, case.prepared.shape
-    own, first = case.prepared.extent(), []
+    own, first = case.prepared.extent, []
     if case.tiling.mode == "slices":
         seen = one.layer.cells.seen if one.here is one.layer else [(0, n - 1) for n in shape[1:]]
         own, first = own[1:], [(-0.5, shape[0] - 0.5)]
