@@ -185,6 +185,11 @@ class Labels:
         counts = np.bincount(self.volume.array.ravel(), minlength=highest + 1)
         return {row.name: int(counts[row.value]) for row in self.rows}
 
+    def count(self, name: str) -> int:
+        """Number of voxels of the row of this name."""
+        value = next(row.value for row in self.rows if row.name == name)
+        return int(np.count_nonzero(self.volume.array == value))
+
     def ml(self) -> dict[str, float | None]:
         """Volume of each row in mL; None where the file does not give the size of a voxel."""
         return {name: self.volume.ml(count) for name, count in self.counts().items()}

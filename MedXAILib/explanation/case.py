@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from .. import NOTICE, __version__
 from ..attribution.methods import FAILS, Facts, Method
 from ..errors import Caveat, InputError, as_values
 from ..models.bare import ARRAY
+from ..models.layers import last_decoder
 from ..regions import spread
 from ..suitability import refuse_constant
 from ..tiling import Tiling, ranges
@@ -90,6 +92,11 @@ class Case:
     @property
     def tiling(self) -> Tiling:
         return self.prediction.tiling
+
+    @cached_property
+    def repeating(self) -> set[str]:
+        """Names of the layers whose maps nearly repeat a segmentation."""
+        return last_decoder(self.found) if self.model.card.task == "segmentation" else set()
 
     def kept(self, score: Score, default: str) -> list[int] | None:
         """The slices to explain; None where the network does not see slices."""
@@ -249,7 +256,7 @@ def fact(case: Case, score: Score, kept: Sequence[int] | None) -> str:
         grid = case.prepared.volume(np.empty((1, 1, 1), np.uint8))
         own = score.name == score.label and any(row.name == score.label for row in prediction.labels.rows)
         volume = prediction.labels.volume if own else grid
-        count = prediction.labels.counts()[score.label] if own else int(score.planes.sum())
+        count = prediction.labels.count(score.label) if own else int(score.planes.sum())
         if volume.source.format == ARRAY:
             return f"{count * volume.voxel_ml:.1f} mL if a voxel is 1 mm wide ({count} voxels)"
         return size_words(count, volume)

@@ -17,7 +17,7 @@ from ..attribution.methods import LayerMethod
 from ..attribution.tape import glimpse, replay, wide
 from ..errors import Caveat, InputError
 from ..models.card import FROM_FILE
-from ..models.layers import Layer, as_grid, calls, find, inspect, last_decoder
+from ..models.layers import Layer, as_grid, calls, find, inspect
 from ..prediction import feed, voxel_stitcher
 from ..progress import Progress, portion
 from ..targets import Score
@@ -297,7 +297,7 @@ def _attribution(case: Case, one: _Map, passes: int) -> Attribution:
             Caveat("place-rounded", "Some cells lie up to a cell beside their place here (uneven pooling or sampling).")
         )
     limits += _other_calls(case, layer)
-    if case.model.card.task == "segmentation" and layer.name in last_decoder(case.found):
+    if layer.name in case.repeating:
         limits.append("This layer belongs to the last decoder block: the map nearly repeats the segmentation.")
     kept_share = one.averaged[0] / one.averaged[1] if one.averaged[1] else 1.0
     if kept_share < MOSTLY_POOLED:

@@ -100,16 +100,16 @@ class Arrangement:
 
     def lay(self, values: torch.Tensor, summed: bool = False) -> torch.Tensor:
         """A map (batch, ..., *cells), or (batch, ..., elements) as :meth:`features` ordered them, as (batch, ..., *cells):
-        the elements of a cell are averaged, or ``summed``; a cell without one is 0."""
+        the elements of a cell are averaged, or ``summed`` and parted among the cells that show it; what shows none is 0."""
         import torch
 
         if self.cell is None:
             return values
         cell, count = self.cell.to(values.device), math.prod(self.sizes)
         result = values.new_zeros(*values.shape[:-1], count).index_add(-1, cell, values)
-        if not summed:
-            result = result / torch.bincount(cell, minlength=count).clamp(min=1).to(result)
         near = self.near.to(values.device)
+        parts = near[near >= 0] if summed else cell
+        result = result / torch.bincount(parts, minlength=count).clamp(min=1).to(result)
         return (result[..., near] * (near >= 0)).unflatten(-1, self.sizes)
 
     def spread(self, values: torch.Tensor) -> torch.Tensor:

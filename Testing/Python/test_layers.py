@@ -819,6 +819,8 @@ def test_cells_that_lie_unevenly_leave_no_holes_between_them():
     layer = find(inspect(net, (1, 1, 256, 256)), "joined")
     laid = layer.arrangement.lay(torch.ones(1, layer.arrangement.used))
     assert laid.shape[1:] == layer.shape[1:] and (laid == 1).all() and not layer.cells.exact
+    parts = torch.rand(1, layer.arrangement.used)
+    torch.testing.assert_close(layer.arrangement.lay(parts, summed=True).sum(), parts.sum())
     cut = find(inspect(Cut().eval(), (1, 1, 64, 64)), "conv")
     laid = cut.arrangement.lay(torch.ones(1, cut.arrangement.used))
     at = torch.arange(laid.shape[1]) * cut.cells.stride[0] + cut.cells.offset[0]
