@@ -458,8 +458,8 @@ def _is_table(value) -> bool:
 
     if isinstance(value, np.ndarray):
         return value.dtype.hasobject is False and value.nbytes <= COPIED
-    plain = type(value) is torch.Tensor and value.layout is torch.strided and value.grad_fn is None
-    return plain and not (value.is_meta or value.is_inference() or value.is_quantized) and value.nbytes <= COPIED
+    ordinary = type(value) is torch.Tensor and value.layout is torch.strided and value.grad_fn is None
+    return ordinary and not (value.is_meta or value.is_inference() or value.is_quantized) and value.nbytes <= COPIED
 
 
 def _bare(value):
