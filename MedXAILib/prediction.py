@@ -13,10 +13,10 @@ from .errors import Caveat, InputError, first_line
 from .models.card import FROM_FILE, ModelCard
 from .models.guest import guest
 from .models.layers import Layer, coarsest_stride, inspect
-from .models.output import compared
+from .models.output import compared, refuse_one_label
 from .preparation import Prepared, prepare
 from .progress import Progress, portion, silent
-from .suitability import check
+from .suitability import check, is_constant
 from .tiling import AT_ONCE, Stitcher, Tiling, tile
 from .volume import Label, Labels, Volume, label_colors, resample
 
@@ -62,10 +62,19 @@ class Prediction:
         """Classification: probabilities, or values, (pieces, class)."""
         return activate(self.logits, self.card, axis=1)
 
+    @cached_property
+    def counting(self) -> np.ndarray:
+        """Classification: which pieces count in the whole: slices of one value do not, unless all are such."""
+        if self.tiling.mode != "slices":
+            return np.ones(len(self.logits), bool)
+        found = np.array([not is_constant(self.prepared.tensor[:, n]) for n in range(len(self.logits))])
+        return found if found.any() else ~found
+
     @property
     def probabilities(self) -> dict[str, float]:
         """Classification: class -> probability (or value) of the whole, by the card's aggregation."""
-        whole = self.pieces.mean(0) if self.aggregation == "mean" else self.pieces.max(0)
+        pieces = self.pieces[self.counting]
+        whole = pieces.mean(0) if self.aggregation == "mean" else pieces.max(0)
         return {label.name: float(p) for label, p in zip(self.card.output.labels, whole, strict=True)}
 
     @property
@@ -201,6 +210,7 @@ def _predict(model: Model, inputs, progress: Progress, tapes: TapeCache | None) 
     from .attribution.tape import TapeCache
 
     prepared = inputs if isinstance(inputs, Prepared) else prepare(model.card, inputs)
+    refuse_one_label(model.card)
     tiling, _ = lay_out(model, prepared)
     caveats = check(model.card, prepared)
     if tapes is None or (tapes.limit == 0 and len(tiling.tiles) > 1):

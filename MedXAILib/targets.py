@@ -144,8 +144,12 @@ def resolve(target: Target | int | str | None, prediction: Prediction) -> Score:
     :raises InputError: for an unknown class (lists the classes), a point outside, or a target the task does not have.
     """
     card = prediction.card
-    if target is None or isinstance(target, str | int):
+    if target is None or isinstance(target, str | int) and not isinstance(target, bool):
         target = ClassScore(target)
+    if not isinstance(target, Target):
+        raise InputError(
+            f"{target!r} is no target: give a class by its name or number, or one of the scores of MedXAILib.targets."
+        )
     if card.task == "classification":
         if not isinstance(target, ClassScore):
             raise InputError(

@@ -17,6 +17,7 @@ from ..attribution.tape import TapeCache
 from ..errors import InputError
 from ..models.guest import guest, moved_by_hooks, written_name
 from ..models.layers import Layer, default_layer, find, side_by_side, stages
+from ..models.output import Misread
 from ..prediction import Prediction, lay_out, predict
 from ..preparation import Prepared, prepare
 from ..progress import Progress, portion, silent
@@ -92,9 +93,31 @@ def explain(
     :returns: one map for each target, method and layer (or named input), in this order.
     :raises InputError: for unknown methods, layers, classes, or slices, or an input of one value.
     """
+    asked = dict(locals()) | {"known": None}
+    while True:
+        try:
+            return _explained(**asked)
+        except Misread as error:
+            if hasattr(model, "card") or asked["known"]:
+                raise
+            asked |= {"known": error.found, "prediction": None, "tapes": None}
+        except _Moved:
+            asked |= {"prediction": None, "tapes": None}
+
+
+class _Moved(Exception):
+    """These passes were the first to show that hooks of the user's move something: all layers are looked at anew."""
+
+
+def _explained(
+    model, inputs, targets, methods, layers, *, slices, samples, superpixels, baseline, references, budget, seed, windows,
+    output, prediction, tapes, probe, progress, say, known,
+) -> list[Attribution]:  # fmt: skip
+    """See :func:`explain`."""
     import torch
 
     methods, layers = ([names] if isinstance(names, str) else names for names in (methods, layers))
+    remarks: tuple[str, ...] = ()
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))  # what gradients go through must be ordinary tensors
         if not hasattr(model, "card"):
@@ -102,8 +125,9 @@ def explain(
 
             model = runnable(model)
             stack.enter_context(guest(model, seed))
-            model, inputs, references = bare(model, inputs, windows, references, output)
-            for remark in inputs.remarks:
+            model, inputs, references = bare(model, inputs, windows, references, output, known)
+            remarks = inputs.remarks
+            for remark in remarks:
                 say(remark)
         elif output is not None:
             raise InputError(
@@ -116,6 +140,9 @@ def explain(
         others = tuple(r if isinstance(r, Prepared) else prepare(model.card, r) for r in references)
         moved = moved_by_hooks(model.network)
         tiling, found = lay_out(model, prepared)
+        for name, number in (("samples", samples), ("superpixels", superpixels)):
+            if number is not None and number < 1:
+                raise InputError(f"{name}={number}: give at least 1.")
         if slices and tiling.mode != "slices":
             raise InputError(
                 f"--slices {slices}: {model.card.name} sees the volume, not its slices; leave this option out."
@@ -128,25 +155,22 @@ def explain(
         placing = Placing(model, layers_in(wanted), tiling, prepared.tensor, tapes, probe)
         placing.ask(portion(progress, 0, parts))
         prediction = prediction or predict(model, prepared, tapes=tapes, progress=portion(progress, 0, parts))
-        if moved_by_hooks(model.network) != moved:  # these passes were the first to show it: all is looked at anew
-            asked = {
-                "slices": slices,
-                "samples": samples,
-                "superpixels": superpixels,
-                "baseline": baseline,
-                "seed": seed,
-            }
-            asked |= {"references": others, "budget": budget, "probe": probe, "progress": progress, "say": say}
-            return explain(model, prepared, targets, methods, layers, **asked)
+        if moved_by_hooks(model.network) != moved:
+            raise _Moved
         placing.settle(portion(progress, 0, parts))
         wanted = _placed(wanted, placing, ALL in methods, say)
         if any(layer.data or layer.arrangement.batch is None for layer in layers_in(wanted)):
             prediction = replace(prediction, tiling=prediction.tiling.one_by_one())
-        targets = [targets] if isinstance(targets, Target | str | int) else list(targets)
-        scores = [resolve(target, prediction) for target in targets]
+        scores = [resolve(target, prediction) for target in _listed(targets)]
         case = Case(model, prepared, prediction, tapes, found, slices, samples, superpixels, baseline, seed, others)
         found = _in_order(_maps(case, wanted, scores, progress, ALL in methods, say), [m.name for m, _ in wanted])
-        return [with_caveats(a, prediction.caveats) for a in found]
+        return [with_caveats(a, (*remarks, *prediction.caveats)) for a in found]
+
+
+def _listed(targets) -> list:
+    """One target or several, numbers of NumPy and torch as Python's."""
+    one = targets is None or isinstance(targets, Target | str | int) or getattr(targets, "ndim", 1) == 0
+    return [t.item() if getattr(t, "ndim", 1) == 0 else t for t in ([targets] if one else targets)]
 
 
 def _placed(wanted, placing: Placing, lenient: bool, say) -> list[tuple[Method, list[Layer]]]:

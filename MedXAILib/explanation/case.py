@@ -125,7 +125,9 @@ def choose_slices(spec: str, score: Score, prediction: Prediction) -> list[int]:
     if spec == "all":
         return list(range(count))
     if found := re.fullmatch(r"top:(\d+)", spec):
-        strength = prediction.pieces[:, score.index] if score.planes is None else score.planes
+        strength = score.planes
+        if strength is None:
+            strength = np.where(prediction.counting, prediction.pieces[:, score.index], -np.inf)
         return sorted(int(n) for n in np.argsort(-strength, kind="stable")[: int(found[1])])
     if found := re.fullmatch(r"(\d+):(\d+)", spec):
         chosen = list(range(int(found[1]), min(int(found[2]), count)))
@@ -263,5 +265,6 @@ def fact(case: Case, score: Score, kept: Sequence[int] | None) -> str:
     output = prediction.card.output
     if kept is None or len(prediction.pieces) == 1:
         return output.text(prediction.probabilities[score.label])
-    strongest = output.text(max(prediction.pieces[n, score.index] for n in kept))
+    counting = [n for n in kept if prediction.counting[n]] or kept
+    strongest = output.text(max(prediction.pieces[n, score.index] for n in counting))
     return f"slice {ranges(kept)}: {strongest}" if len(kept) == 1 else f"highest {strongest}"

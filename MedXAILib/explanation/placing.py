@@ -12,6 +12,7 @@ from ..attribution.probe import CONFIRMED, CONTRADICTED, UNCLEAR, Answers, Verdi
 from ..attribution.tape import TapeCache, glimpse
 from ..errors import Caveat, InputError, NetworkError
 from ..models.guest import innermost, seed_of, state_of, weights_of
+from ..models.layers import inspect
 from ..prediction import feed
 from ..progress import Progress
 
@@ -45,12 +46,20 @@ class Placing:
         self.asked = [x for x in self.layers.values() if probe and can_tell(x) and self._key(x) not in self.known]
         if self.asked:
             self.tile, self.number, self.piece = _telling(tiling, tensor)
+            self.asked = [self._as_asked(layer) for layer in self.asked]
             tapes.watched = self.tile
         self.answers: Answers | None = None
         self.verdicts: dict[str, Verdict] = {}
 
     def _key(self, layer: Layer) -> tuple:
         return layer.name, layer.shape, layer.cells, layer.hidden
+
+    def _as_asked(self, layer: Layer) -> Layer:
+        """The layer as the piece that is asked of goes through it, where cells lie elsewhere in each."""
+        if not layer.data:
+            return layer
+        x = feed(self.model, self.piece)
+        return next((seen for seen in inspect(self.model.network, x.shape, x) if seen.name == layer.name), layer)
 
     def ask(self, progress: Progress) -> None:
         """The two passes; before the recorded one, so that they do not stand beside its graph."""

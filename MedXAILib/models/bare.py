@@ -16,7 +16,22 @@ from ..volume import GEOMETRY, Source, Volume
 from .card import FROM_FILE, ModelCard
 from .layers import examine
 from .loading import Model, onnx_refusal
-from .output import MEANINGS, Part, agree, another, choose, meaning, named, pick, plainly, read_as, tells
+from .output import (
+    DOUBTFUL,
+    MEANINGS,
+    Part,
+    agree,
+    another,
+    choose,
+    convinces,
+    likely,
+    meaning,
+    named,
+    pick,
+    plainly,
+    read_as,
+    tells,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +47,7 @@ def bare(
     windows: int | Sequence[int] | None = None,
     references: Sequence = (),
     output: int | str | None = None,
+    known: str | None = None,
 ) -> tuple[Model, Prepared, list[Prepared]]:
     """A model and its inputs, for a network of any make: see :func:`MedXAILib.explanation.explain`.
 
@@ -41,6 +57,7 @@ def bare(
     predictions and regions depend on this, scores are logits. Of several tensors see :mod:`.output`.
 
     :param output: which of several tensors of the output, by place or name.
+    :param known: which of MEANINGS its values proved to be in a pass.
     :raises InputError: for an input that is neither a volume, an array, a tensor, nor a dict of them, or has another rank.
     """
     dimensions = 2 if isinstance(inputs, Volume) and is_flat(network) else 3
@@ -49,15 +66,15 @@ def bare(
         network = by_name(network, names)
     if not isinstance(inputs, Mapping) and (taken := slices_of(network, tensor)):
         network, tensor, reference = taken
-    tensor, remarks = as_colour(network, tensor)
-    card, said = draft(network, tensor, names, windows, output)
+    tensor, remarks = as_colour(network, tensor, _size(tensor, windows))
+    card, said = draft(network, tensor, names, windows, output, known)
     prepared = Prepared(_planes(tensor), _affine(reference), reference, remarks)
     others = [as_tensor(other, dimensions) for other in references]
     parameter = next(network.parameters(), tensor)
     return (
         Model(card, read_as(network, card, said), parameter.device.type, "", ""),
         prepared,
-        [Prepared(_planes(as_colour(network, t)[0]), _affine(r), r) for t, r, _ in others],
+        [Prepared(_planes(_repeated(t) if remarks else t), _affine(r), r) for t, r, _ in others],
     )
 
 
@@ -174,16 +191,40 @@ def _plain(inputs: torch.Tensor | np.ndarray) -> torch.Tensor:
     if inputs.numel() == 0:
         raise InputError(f"The input of the shape {tuple(inputs.shape)} is empty: there is nothing to explain.")
     inputs = inputs.detach().cpu()
+    inputs = inputs.dequantize() if inputs.is_quantized else inputs
     inputs = inputs.to_dense() if inputs.layout is not torch.strided else inputs
+    if not inputs.isfinite().any():
+        raise InputError("The input holds no finite value: there is nothing to explain.")
+    if not inputs.isfinite().all():
+        raise InputError("The input holds NaN or infinite values: replace them by what the network takes for air.")
     return inputs if inputs.dtype == torch.float64 else inputs.float()
 
 
-def as_colour(network: torch.nn.Module, tensor: torch.Tensor) -> tuple[torch.Tensor, tuple[str, ...]]:
-    """A grey input with its channel repeated where the network's first convolution takes colours, and a remark on it."""
-    first = next((p for p in network.parameters() if p.ndim == tensor.ndim), None)
-    if tensor.shape[1] != 1 or first is None or first.shape[1] != 3:
+def as_colour(
+    network: torch.nn.Module, tensor: torch.Tensor, size: Sequence[int]
+) -> tuple[torch.Tensor, tuple[str, ...]]:
+    """Grey pictures with their channel repeated where the network takes colours and no grey, and a remark on it."""
+    if tensor.ndim != 4 or tensor.shape[1] != 1 or _takes(network, (1, 1, *size)) or not _takes(network, (1, 3, *size)):
         return tensor, ()
-    return tensor.expand(-1, 3, *[-1] * (tensor.ndim - 2)), (REPEATED,)
+    return _repeated(tensor), (REPEATED,)
+
+
+def _repeated(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.expand(-1, 3, *[-1] * (tensor.ndim - 2))
+
+
+def _takes(network: torch.nn.Module, shape: Sequence[int]) -> bool:
+    try:
+        return bool(examine(network, shape).outputs)
+    except Exception:  # what is wrong is said where the network is looked at in earnest
+        return False
+
+
+def _size(tensor: torch.Tensor, windows: int | Sequence[int] | None) -> tuple[int, ...]:
+    """Of what the network sees at once."""
+    if windows is None or tensor.ndim == 4:
+        return tuple(tensor.shape[2:])
+    return (windows,) * 3 if isinstance(windows, int) else tuple(windows)
 
 
 def _planes(tensor: torch.Tensor) -> torch.Tensor:
@@ -196,13 +237,17 @@ def _affine(reference: Volume) -> np.ndarray:
 
 
 def draft(
-    network: torch.nn.Module, tensor: torch.Tensor, names: Sequence[str], windows, output: int | str | None
+    network: torch.nn.Module,
+    tensor: torch.Tensor,
+    names: Sequence[str],
+    windows,
+    output: int | str | None,
+    known: str | None = None,
 ) -> tuple[ModelCard, tuple[str, ...]]:
     """The card that a network and one input imply, and what was chosen on the way."""
     spatial: dict = {"mode": "slices", "axis": "k"} if tensor.ndim == 4 else {"mode": "whole"}
-    size = tuple(tensor.shape[2:])
+    size = _size(tensor, windows)
     if windows is not None and tensor.ndim == 5:
-        size = (windows,) * 3 if isinstance(windows, int) else tuple(windows)
         spatial = {"mode": "windows", "size": size}
     try:
         parts = examine(network, (1, tensor.shape[1], *size)).outputs
@@ -214,6 +259,7 @@ def draft(
     part, remarks = chosen(parts, len(size), output)
     part = scores_in(part, type(network).__name__, size)
     task = "classification" if len(part.shape) == 2 else "segmentation"
+    which = None if part.path in ("", "0") and len(parts) == 1 else part.path
     card = ModelCard.model_validate(
         {
             "name": type(network).__name__,
@@ -224,8 +270,8 @@ def draft(
             "input": {"channels": [{"name": name} for name in names]},
             "output": {
                 "labels": [{"name": str(n)} for n in range(part.shape[1])],
-                "which": None if part.path in ("", "0") and len(parts) == 1 else part.path,
-                **meant(network, part, task, tensor[(slice(1), slice(None), *map(slice, size))]),
+                "which": which,
+                **meant(network, part, known, task, tensor[(slice(1), slice(None), *map(slice, size))]),
             },
         }
     )
@@ -268,13 +314,14 @@ def chosen(parts: Sequence[Part], dimensions: int, output: int | str | None) -> 
     return part, (f"The network gives {len(parts)} tensors: {part} is explained, not {others} ({why}).",)
 
 
-def meant(network: torch.nn.Module, part: Part, task: str, x: torch.Tensor) -> dict[str, str]:
+def meant(network: torch.nn.Module, part: Part, known: str | None, task: str, x: torch.Tensor) -> dict[str, str]:
     """Kind and activation of the output, as a card has them."""
 
     def ask(number: int) -> torch.Tensor:
         return pick(plainly(network, another(x, number) if number else x), part.path or None)
 
-    if found := meaning(part, ask):
+    found = known or (meaning(part, ask) if likely(part) else None)
+    if found and (known or convinces(part, found) or part.end in DOUBTFUL):
         return dict(zip(("kind", "activation"), MEANINGS[found], strict=True))
     several = part.shape[1] > 1
     kind = "logits" if several or task == "segmentation" else "value"

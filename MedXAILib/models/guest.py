@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 COPIED = 1 << 22
 """Bytes of parameters up to which a network works on copies of them. A larger network that changes its weights in place
 in ``forward`` (one that binds new ones is no problem) leaves them as an ordinary pass does."""
-CONTAINERS = (dict, OrderedDict, defaultdict, Counter, list, deque, set)
+CONTAINERS = (dict, OrderedDict, defaultdict, Counter, list, deque, set, bytearray)
+HOLDERS = (dict, OrderedDict, list, tuple)
+"""What modules are kept in that torch does not know of."""
 
 _lock = threading.RLock()  # one for all networks: torch's random state and its compiler's stance belong to the process
 
@@ -87,7 +89,7 @@ def guest(network: torch.nn.Module, seed: int = 0) -> Iterator[None]:
         if _host_of(network) is not None:
             yield
             return
-        modules = list(network.modules())
+        modules = _modules(network)
         parameters = list({p: None for m in modules for p in m._parameters.values() if p is not None})
         _refuse_lazy(network, parameters)
         with ExitStack() as stack:
@@ -96,6 +98,26 @@ def guest(network: torch.nn.Module, seed: int = 0) -> Iterator[None]:
             stack.enter_context(_eval_mode(network, modules))
             yield
         settle(network)
+
+
+def _modules(network: torch.nn.Module) -> list[torch.nn.Module]:
+    """All modules of a network, those in plain lists, tuples and dicts among them, of which torch does not know."""
+    import torch
+
+    found: dict[torch.nn.Module, None] = {}
+    waiting: list = [network]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, torch.nn.Module):
+            if value not in found:
+                found[value] = None
+                waiting += reversed(list(value.children()))
+                own = vars(value).items() if not type(value).__module__.startswith("torch.") else ()
+                waiting += [kept for name, kept in own if type(kept) in HOLDERS and name not in vars(bare_module())]
+        elif type(value) in HOLDERS:
+            kept = value.values() if isinstance(value, dict) else value
+            waiting += [one for one in kept if isinstance(one, torch.nn.Module) or type(one) in HOLDERS]
+    return list(found)
 
 
 def _refuse_lazy(network: torch.nn.Module, parameters: list) -> None:
@@ -301,11 +323,14 @@ def _same(one, other) -> bool:
 @contextmanager
 def _ordinary_passes(modules: list) -> Iterator[None]:
     """What was compiled runs as it was written, and nothing is compiled; what a block under a checkpoint computes is kept,
-    not computed again on the way backwards, where hooks and rules would be missing; recurrent layers do without cuDNN,
-    which gives gradients in training mode only."""
+    not computed again on the way backwards, where hooks and rules would be missing; transformers run as they do with
+    gradients, not on their fast path (nested tensors); recurrent layers do without cuDNN, which gives gradients in
+    training mode only."""
     import torch
 
     with ExitStack() as stack:
+        stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+        torch.backends.mha.set_fastpath_enabled(False)
         if any(isinstance(module, torch.nn.RNNBase) for module in modules):
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         if "torch._dynamo" in sys.modules:  # else nothing was compiled
@@ -326,6 +351,9 @@ def _eval_mode(network: torch.nn.Module, modules: list) -> Iterator[None]:
     flags = [(module, module.training) for module in modules if hasattr(module, "training")]
     if any(flag for _, flag in flags):
         network.eval()
+        known = set(network.modules())
+        for module in (module for module, flag in flags if flag and module not in known):
+            module.eval()
     try:
         yield
     finally:
@@ -362,6 +390,7 @@ def _put_back(network: torch.nn.Module, modules: list, seed: int) -> Iterator[No
     filled, empty = [*states, *filter(None, own)], [group for group in own if not group]
     before = [group.copy() for group in filled]
     others = [v for state in states for name, v in state.items() if name not in ordinary and not plain(v)]
+    others += [vars(v) for v in others if _is_plain_object(v)]
     outside = [(t, t.detach().clone()) for m in programs for t in (*m.parameters(), *m.buffers())]
     lent = [
         (p, p.detach()) for p in {p: None for state in states for p in state["_parameters"].values() if p is not None}
@@ -452,6 +481,12 @@ def _copy_of(value):
     return copied
 
 
+def _is_plain_object(value) -> bool:
+    """Whether it is an object of somebody's own class, which may count or keep something."""
+    theirs = type(value).__module__.partition(".")[0] in ("torch", "numpy", "builtins", "collections")
+    return hasattr(value, "__dict__") and not (theirs or callable(value))
+
+
 def _is_table(value) -> bool:
     """Whether it is a tensor or array that passes may write to, and not too large to be copied."""
     import torch
@@ -482,7 +517,7 @@ def _reset(container, before) -> None:
         for key, value in before.items():
             if key not in container or container[key] is not value:
                 container[key] = value
-    elif isinstance(container, list):
+    elif isinstance(container, list | bytearray):
         container[:] = before
     elif isinstance(container, np.ndarray):
         if not np.array_equal(container, before, equal_nan=container.dtype.kind in "fc"):

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from .card import ModelCard
-from .guest import innermost, state_of
+from .guest import innermost, passing, seed_of, state_of
 from .places import tensors
 from .tracing import first_tensor
 
@@ -53,10 +53,12 @@ COPIES = frozenset((
 ))
 MOVES = COPIES | frozenset((
     "view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose", "swapaxes", "swapdims",
-    "movedim", "moveaxis", "getitem", "get", "narrow", "select", "slice", "index_select", "flip", "roll", "rot90", "expand",
+    "movedim", "moveaxis", "view_as", "reshape_as", "getitem", "get", "narrow", "select", "slice", "index_select", "flip", "roll", "rot90", "expand",
     "expand_as", "cat", "concat", "concatenate", "stack", "chunk", "split", "unbind",
 ))
 """Operators that leave values as they are: what holds for a sigmoid's result holds for its input."""
+LIKE = frozenset(("to", "type_as", "view_as", "reshape_as", "expand_as"))
+"""Operators that take no values from their other tensor."""
 DIVISIONS = ("div", "truediv", "true_divide")
 DOUBTFUL = frozenset((
     *DIVISIONS, "rdiv", "rtruediv", "reciprocal", "exp", "tanh", "clamp", "clip", "clamp_min", "clamp_max", "hardsigmoid",
@@ -64,11 +66,13 @@ DOUBTFUL = frozenset((
 ))
 # fmt: on
 """Last operators that may have made probabilities: their values tell."""
-MIXES = frozenset(("mul", "where", "cat", "concat", "concatenate", "stack", "maximum", "minimum"))
-"""Operators by which probabilities may be masked, or joined with a constant."""
+MIXES = frozenset(("mul", "where", "cat", "concat", "concatenate", "stack", "maximum", "minimum", "max", "min"))
+"""Operators by which probabilities may be masked, or joined with others."""
 SCALES = frozenset(("mul", "add", "rsub"))
 """By a number; behind a doubtful one they leave the doubt."""
-BY_VALUE = "by its values"
+JOINS = MIXES | SCALES | {"ListConstruct", "mean", "sum", "sub", "masked_fill", "clamp", "lerp", "addcmul", *DIVISIONS}
+"""Operators in TorchScript that may have made probabilities of others."""
+BY_VALUE, MIXED = "by its values", "by its values, maybe"
 IN_DOUBT = (
     "All values of the network's output lie in 0 to 1 and are taken as logits: if they are probabilities, its figures and "
     "maps are wrong."
@@ -77,9 +81,11 @@ MADE_OF = (
     "The network's output is made of probabilities by further operators, which leave none, and is taken as logits: its p "
     "means nothing."
 )
+SUMS = 0.02
+"""How far probabilities of half precision may sum beside 1."""
 OTHERS = 2
 """Further inputs whose values must say the same."""
-NAMED = ("logits", "out", "output", "pred", "prediction", "predictions")
+NAMED = ("logits", "scores", "out", "output", "pred", "prediction", "predictions", "probs", "probabilities")
 """How the tensor of the scores is called among others, by custom; the first of these that there is."""
 
 
@@ -87,7 +93,8 @@ NAMED = ("logits", "out", "output", "pred", "prediction", "predictions")
 class End:
     """How a tensor came about.
 
-    :ivar name: the operator: one of MEANINGS, :data:`BY_VALUE` for what was made of nothing but probabilities, or its own.
+    :ivar name: the operator: one of MEANINGS, :data:`BY_VALUE` for what was made of nothing but probabilities and constants,
+        :data:`MIXED` where other things of the network came in, or its own.
     :ivar received: what that sigmoid or softmax got, moved as its result was; None where it was not kept.
     :ivar sure: whether the name alone tells: a softmax must run over the classes.
     """
@@ -200,7 +207,7 @@ def choose(parts: Sequence[Part], dimensions: int) -> Part:
         )
     fit = [p for p in parts if p.floating and len(p.shape) in (2, dimensions + 2)]
     for name in NAMED:
-        called = [p for p in fit or parts if p.path.split(".")[-1] == name]
+        called = [p for p in fit or parts if p.path.split(".")[-1].lower() == name]
         if len(called) == 1:
             return called[0]
     deepest = max(reversed(fit or parts), key=lambda p: p.depth)
@@ -217,6 +224,7 @@ def watching(keep: int | None = None):
     :param keep: what a sigmoid or softmax received is kept where it has so many numbers; None: always. (Attention is full
         of softmaxes, whose large inputs would stay in memory with their results.)
     """
+    import torch
     from torch.overrides import TorchFunctionMode
 
     class Watch(TorchFunctionMode):
@@ -227,6 +235,7 @@ def watching(keep: int | None = None):
             # exported programs call torch.ops.aten.softmax.int
             name = getattr(function, "__name__", "").strip("_").split(".")[0]
             sources = [t for t in tensors([args, kwargs]) if t.is_floating_point()]
+            sources = sources[:1] if name in LIKE else sources
             received = None
             if name in ENDS and sources and keep in (None, sources[0].numel()):
                 changed = getattr(function, "__name__", "").endswith("_")
@@ -234,28 +243,35 @@ def watching(keep: int | None = None):
             ends = [getattr(t, "_end", None) for t in sources]
             output = function(*args, **kwargs)
             results = [t for t in tensors([output]) if t.is_floating_point()]
+            if name == "setitem" and sources:
+                _written_to(args[0])
             if not results or not sources or name.startswith(("new_", "empty")) or name.endswith("_like"):
                 return output  # nothing, or of no other's values
             self.steps += 1
             needs = 1 << self.steps
             for source in sources:
                 needs |= getattr(source, "_needs", 0)
-            made = self.ends(name, function, args, kwargs, received, ends, results)
+            learned = any(isinstance(t, torch.nn.Parameter) for t in sources)
+            made = self.ends(name, function, args, kwargs, received, ends, results, learned)
+            if getattr(function, "__name__", "").endswith("_") and name not in COPIES:
+                _written_to(results[0]._base)
             for result, end in zip(results, made, strict=True):
                 result._end, result._needs = end, needs
             return output
 
-        def ends(self, name, function, args, kwargs, received, ends, results) -> list[End]:
+        def ends(self, name, function, args, kwargs, received, ends, results, learned) -> list[End]:
             if name in ENDS:
                 sure = not name.endswith("softmax") or _axis(args, kwargs) % results[0].ndim == 1
                 return [End(ENDS[name], received, sure)] * len(results)
             if name in DIVISIONS and not any(True for _ in tensors(args[1:])):
                 name = "mul"  # by a number
             made = [end is not None and (end.name in MEANINGS or end.name == BY_VALUE) for end in ends]
-            if any(made) and not all(made) and name in MIXES:
-                return [End(BY_VALUE, None, False)] * len(results)
+            if any(made) and not all(made) and not learned:
+                constants = all(end is None for end, one in zip(ends, made, strict=True) if not one)
+                if constants or name in MIXES:
+                    return [End(BY_VALUE if constants else MIXED, None, False)] * len(results)
             if not all(made):
-                alone = len(ends) == 1 and ends[0] is not None and ends[0].name in DOUBTFUL
+                alone = len(ends) == 1 and ends[0] is not None and ends[0].name in DOUBTFUL | {MIXED}
                 return [ends[0] if alone and name in MOVES | SCALES else End(name)] * len(results)
             if name not in MOVES or len({end.name for end in ends}) > 1 or ends[0].name == BY_VALUE:
                 return [End(BY_VALUE, None, False)] * len(results)
@@ -267,6 +283,13 @@ def watching(keep: int | None = None):
             return [End(ends[0].name, z, sure) for z in moved]
 
     return Watch()
+
+
+def _written_to(tensor) -> None:
+    """A part of it was: of what it was, its values tell."""
+    end = getattr(tensor, "_end", None)
+    if end is not None and (end.name in MEANINGS or end.name == BY_VALUE):
+        tensor._end = End(BY_VALUE, None, False)
 
 
 def _axis(args, kwargs) -> int:
@@ -285,10 +308,10 @@ def _swapped(value):
 
 
 def plainly(network: torch.nn.Module, x: torch.Tensor):
-    """The network's output as it is, without a graph, for an input of any type and place."""
+    """The network's output as it is, without a graph, for an input of any type and place; as its guest."""
     import torch
 
-    with torch.no_grad():
+    with torch.no_grad(), passing(network, seed_of(network)):
         return network(x.clone().to(next(network.parameters(), x)))
 
 
@@ -372,10 +395,14 @@ def _script_end(value) -> str:
         ends = [_script_end(list(block.outputs())[place]) for block in node.blocks()]
         return next((end for end in ends if end in MEANINGS), ends[0])
     inputs = list(node.inputs())
+    if kind in ("ListUnpack", "TupleUnpack", "ConstantChunk"):
+        return _script_end(inputs[0])
     by_number = len(inputs) > 1 and inputs[1].type().kind() != "TensorType"
     kind = "mul" if by_number and kind in DIVISIONS else kind
     if kind in SCALES and by_number and (end := _script_end(inputs[0])) in DOUBTFUL:
         return end
+    if kind in JOINS and any(_script_end(v) in (*MEANINGS, MIXED) for v in inputs if "Tensor" in str(v.type())):
+        return MIXED
     return _script_end(inputs[0]) if kind in MOVES and inputs else ENDS.get(kind, kind)
 
 
@@ -383,23 +410,39 @@ def _script_end(value) -> str:
 
 
 def tells(part: Part) -> bool:
-    """Whether the last operator alone says what a tensor is."""
-    return part.sure if part.end in MEANINGS else part.end not in DOUBTFUL | {"", BY_VALUE}
+    """Whether the last operator alone says that a tensor is probabilities."""
+    return part.sure and part.end in MEANINGS
+
+
+def likely(part: Part) -> bool:
+    """Whether the last operator lets one expect probabilities; else its values are looked at when they are at hand."""
+    return part.end in MEANINGS or part.end in DOUBTFUL | {"", BY_VALUE, MIXED}
 
 
 def meaning(part: Part, ask: Callable[[int], torch.Tensor]) -> str | None:
-    """Which of MEANINGS a tensor of the output is; None: logits, or a value.
+    """Which of MEANINGS a tensor of the output is, by its last operator or its values; None: logits, or a value.
 
-    :param ask: gives the tensor, (batch, class, ...), for the input at hand (0) or another one (of :func:`another`).
+    :param ask: gives the tensor, (batch, class, ...), for the input at hand (0) or another one (of :func:`another`), which
+        the network may refuse.
     """
-    if tells(part):
-        return part.end if part.end in MEANINGS else None
-    if part.end.startswith("log"):
+    if tells(part) or (part.end in MEANINGS and part.end.startswith("log")):
         return part.end
     found = by_values(ask(0))
-    others = 0 if found is None or (found == "sigmoid" and part.end == "") else OTHERS
-    alike = {found, "softmax"}  # far beyond its range a sigmoid gives ones and zeros
-    return found if others and all(by_values(ask(n)) in alike for n in range(1, others + 1)) else None
+
+    def holds(number: int) -> bool:
+        with suppress(Exception):
+            return by_values(ask(number)) in (found, "softmax")  # far beyond its range a sigmoid gives ones and zeros
+        return False
+
+    return found if found and all(map(holds, range(1, OTHERS + 1))) else None
+
+
+def convinces(part: Part, found: str | None) -> bool:
+    """Whether a tensor is taken as what :func:`meaning` found: by values as a softmax always, as a sigmoid only where the
+    operators say that it was made of probabilities; other numbers may lie in 0 to 1 as well."""
+    return found is not None and (
+        found != "sigmoid" or tells(part) or part.end in ("sigmoid", "softmax", BY_VALUE, MIXED)
+    )
 
 
 def by_values(value: torch.Tensor) -> str | None:
@@ -553,7 +596,11 @@ def check_values(card: ModelCard, value: torch.Tensor) -> None:
     """:raises InputError: where what the card calls probabilities (or their logarithms) cannot be such."""
     near = _tolerance(value)
     low, high = float(value.detach().min()), float(value.detach().max())
+    end = getattr(value, "_end", None)
+    summed = end is not None and end.sure and end.name.endswith("softmax")  # to 1, whatever its precision
     if card.output.kind == "log_probabilities":
+        if card.output.exclusive and not summed and high <= near:
+            refuse_sums(card, value.detach().double().exp().sum(1), "the logarithms of ")
         if high > near:
             raise InputError(
                 f"{card.name}: the card's output.kind says log_probabilities, and the network gives values up to {high:.3g} "
@@ -565,16 +612,32 @@ def check_values(card: ModelCard, value: torch.Tensor) -> None:
             f"{card.name}: the card's output.kind says probabilities, and the network gives values from {low:.3g} to "
             f'{high:.3g}; write "kind": "logits".'
         )
-    if card.output.exclusive and value.ndim > 1:
-        sums = value.detach().double().sum(1)
-        if bool(((sums - 1).abs() > 10 * near).any()):
-            raise InputError(
-                f"{card.name}: the card's output says probabilities of a softmax, and those of the network sum to "
-                f'{float(sums.min()):.3g} to {float(sums.max()):.3g} over the classes; write "activation": "sigmoid".'
-            )
+    if card.output.exclusive and value.ndim > 1 and not summed:
+        refuse_sums(card, value.detach().double().sum(1))
+
+
+def refuse_sums(card: ModelCard, sums: torch.Tensor, of: str = "") -> None:
+    """:raises InputError: for sums of probabilities over the classes that are not 1, as near as half precision comes."""
+    if bool(((sums - 1).abs() > SUMS).any()):
+        raise InputError(
+            f"{card.name}: the card's output says {of}probabilities of a softmax, and those of the network sum to "
+            f'{float(sums.min()):.3g} to {float(sums.max()):.3g} over the classes; write "activation": "sigmoid".'
+        )
 
 
 # -- card and network --------------------------------------------------------------------------------------------------
+
+
+class Misread(InputError):
+    """A network gives probabilities, and its card, or who reads it without one, takes them as logits.
+
+    :ivar found: which of MEANINGS they are.
+    """
+
+    def __init__(self, text: str, found: str):
+        super().__init__(text)
+        self.found = found
+
 
 _compared: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 """Network to its state, the ``output`` of the card that it was found to agree with, and what was odd about it."""
@@ -589,7 +652,8 @@ def agree(network: torch.nn.Module, card: ModelCard, remarks: tuple[str, ...] = 
 def compared(model: Model, x: torch.Tensor, run: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, tuple[str, ...]]:
     """``run()``, the network's output for ``x``, and what is odd about it. The first time it is held against the card.
 
-    :raises InputError: where card and network disagree, naming the card's field and what to write.
+    :raises InputError: where card and network disagree, naming the card's field and what to write; :class:`Misread` where
+        the network gives probabilities.
     """
     import torch
 
@@ -614,21 +678,39 @@ def compared(model: Model, x: torch.Tensor, run: Callable[[], torch.Tensor]) -> 
     def ask(number: int) -> torch.Tensor:
         return pick(plainly(network, another(x, number)), card.output.which) if number else output.detach()
 
-    found = meaning(part, ask) if card.output.kind == "logits" else None
-    if found in ("sigmoid", "softmax") and (found == "softmax" or part.end not in DOUBTFUL):
-        last = "ends in" if part.end == found else "gives the values of"
+    if card.output.kind == "value" and part.end in ("softmax", "log_softmax") and part.sure:
         raise InputError(
-            f"{card.name}: the card's output.kind says logits, and the network {last} a {found}; {to_write(found)}."
+            f"{card.name}: the card's output.kind says value, and the network ends in a {part.end}; {to_write(part.end)}."
         )
-    doubts = () if card.output.kind != "logits" or tells(part) else doubts_of(part, ask(0))
-    return output, agree(network, card, doubts)
+    if card.output.kind != "logits":
+        return output, agree(network, card)
+    found = meaning(part, ask)
+    if convinces(part, found):
+        last = "ends in" if part.end == found else "gives the values of"
+        raise Misread(
+            f"{card.name}: the card's output.kind says logits, and the network {last} a {found}; {to_write(found)}.",
+            found,
+        )
+    return output, agree(network, card, doubts_of(part, found, ask(0)))
 
 
-def doubts_of(part: Part, value: torch.Tensor) -> tuple[str, ...]:
-    """Why a tensor may be no logits after all."""
-    if by_values(value):
+def doubts_of(part: Part, found: str | None, value: torch.Tensor) -> tuple[str, ...]:
+    """Why a tensor may be no logits after all.
+
+    :param found: as :func:`meaning` found it.
+    """
+    if found or (part.end in DOUBTFUL | {"", BY_VALUE} and by_values(value)):
         return (IN_DOUBT,)
     return (MADE_OF,) if part.end == BY_VALUE and by_values(value.exp()) != "softmax" else ()
+
+
+def refuse_one_label(card: ModelCard) -> None:
+    """:raises InputError: for a softmax over a single label."""
+    if card.output.exclusive and len(card.output.labels) == 1:
+        raise InputError(
+            f"{card.name}: the card's output has one label and the activation softmax, which is always 1; write "
+            '"activation": "sigmoid" in output, or name the other classes.'
+        )
 
 
 def check_which(card: ModelCard, parts: Sequence[Part], dimensions: int) -> Part:

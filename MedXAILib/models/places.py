@@ -177,9 +177,23 @@ def pointwise(call: Call) -> list[Place]:
 
 
 def picked(call: Call) -> list[Place]:
-    """``where``: what is chosen from, whatever chooses."""
+    """``where``: what is chosen from. Where constants choose, each element lies where it was chosen from."""
+    import torch
+
     places = [place for name in ("self", "other") if (place := call.place(name)) is not None and not place.nowhere]
-    return [merge([_aligned(place, len(call.sizes[0])) for place in places])] if places else pointwise(call)
+    if not places:
+        return pointwise(call)
+    places = [_aligned(place, len(call.sizes[0])) for place in places]
+    condition = call.given["condition"]
+    one, other = places[0], places[-1]
+    if hasattr(condition, "_place") or condition.is_meta or all(map(same, one.grid, other.grid)):
+        return [merge(places)]
+    condition = condition.cpu()
+    at, grid = (
+        tuple(thin(torch.where(condition, a, b)) for a, b in zip(*lines, strict=True))
+        for lines in ((one.at, other.at), (one.grid, other.grid))
+    )
+    return [_cropped(replace(merge(places), at=at, grid=grid, hidden=_hidden(places)))]
 
 
 def _aligned(place: Place, axes: int) -> Place:
@@ -197,9 +211,11 @@ def merge(places: Sequence[Place]) -> Place:
         some = [p for p in places if varies(p.grid[axis])] or [p for p in places if not p.at[axis].isnan().all()]
         some = some or list(places)
         counted.update(map(id, some))
-        middle, spread = _mean([p.at[axis] for p in some])
+        middle, spread = _mean([p.at[axis] for p in some], _middle)
+        alike = not spread and all(p.grid[axis] is p.at[axis] for p in some)
+        even = middle if alike else _mean([p.grid[axis] for p in some], _even_middle)[0]
         at.append(middle)
-        grid.append(middle if all(p.grid[axis] is p.at[axis] for p in some) else _mean([p.grid[axis] for p in some])[0])
+        grid.append(middle if same(middle, even) else even)
         field.append(max(p.field[axis] for p in some) + spread)
         lines = torch.broadcast_tensors(*[p.grid[axis] for p in some]) if spread else ()
         apart |= axis > 0 and bool(lines) and far_apart(torch.stack(lines), 0, field[-1] - spread)
@@ -217,14 +233,14 @@ def merge(places: Sequence[Place]) -> Place:
 
 
 def far_apart(t: torch.Tensor, axis: int, field: float) -> bool:
-    """Whether what is joined along an axis lies at different places: mostly further apart than neighbours twice, than each
-    sees, and than a sixth of the whole."""
-    span = t.nan_to_num(-math.inf).amax(axis) - t.nan_to_num(math.inf).amin(axis)
-    span = span[span.isfinite()]
-    if not len(span):
+    """Whether what is joined along an axis lies at different places: mostly with a gap wider than neighbours lie apart twice,
+    than each sees, and than a sixth of the whole. (A window of neighbours has none, however wide.)"""
+    ordered = t.nan_to_num(math.inf).sort(axis).values  # what lies nowhere at the end
+    gap = ordered.diff(dim=axis).nan_to_num(0, posinf=0).amax(axis) if t.shape[axis] > 1 else t.new_zeros(0)
+    if not gap.numel():
         return False
     pitch = max((_pitch(t, other) for other in range(t.ndim) if other != axis), default=0.0)
-    return float(span.median()) > max(2 * pitch, field, _span(t, range(t.ndim)) / 6)
+    return float(gap.median()) > max(2 * pitch, field, _span(t, range(t.ndim)) / 6)
 
 
 def _seen(places: Sequence[Place]) -> tuple[tuple[float, float], ...]:
@@ -264,8 +280,11 @@ def _cropped(place: Place) -> Place:
     return replace(place, seen=tuple(seen))
 
 
-def _mean(lines: list[torch.Tensor]) -> tuple[torch.Tensor, float]:
-    """The mean of coordinates that broadcast, and how far they lie apart at most."""
+def _mean(lines: list[torch.Tensor], middle: Callable) -> tuple[torch.Tensor, float]:
+    """The mean of coordinates that broadcast, and how far they lie apart at most but at seams.
+
+    :param middle: see :func:`_middle`.
+    """
     import torch
 
     some = [lines[0]]
@@ -273,7 +292,68 @@ def _mean(lines: list[torch.Tensor]) -> tuple[torch.Tensor, float]:
     if len(some) == 1:
         return some[0], 0.0
     stack = torch.stack(torch.broadcast_tensors(*some))
-    return thin(stack.nanmean(0)), _span(stack, [0])
+    return thin(middle(stack, 0)), _usual_span(stack, 0)
+
+
+def _usual_span(t: torch.Tensor, axis: int) -> float:
+    """How far coordinates lie apart along an axis at most, but at seams."""
+    spans, (_, seam) = _spans(t, axis), _at_seams(t, axis)
+    return max(float((spans if seam is None else spans[~seam]).max()), 0.0)
+
+
+def _spans(t: torch.Tensor, axis: int) -> torch.Tensor:
+    """How far coordinates lie apart along an axis; minus infinity for none."""
+    return t.nan_to_num(-math.inf).amax(axis) - t.nan_to_num(math.inf).amin(axis)
+
+
+def _middle(t: torch.Tensor, axis: int) -> torch.Tensor:
+    """The mean of coordinates along an axis; at a seam (of a roll, of a window around the edge) of those on the side of the
+    neighbours beside it."""
+    import torch
+
+    expected, seam = _at_seams(t, axis)
+    if seam is None:
+        return t.nanmean(axis)
+    off = (t - expected.unsqueeze(axis)).abs()
+    mine = off <= off.nan_to_num(math.inf).amin(axis, keepdim=True) + float(_spans(t, axis)[~seam].median()) + 1e-6
+    return torch.where(mine | ~seam.unsqueeze(axis), t, math.nan).nanmean(axis)
+
+
+def _even_middle(t: torch.Tensor, axis: int) -> torch.Tensor:
+    """The same, but at a seam the coordinate that goes on evenly from beside it."""
+    import torch
+
+    expected, seam = _at_seams(t, axis)
+    return t.nanmean(axis) if seam is None else torch.where(seam, expected, t.nanmean(axis))
+
+
+def _at_seams(t: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Where coordinates lie much further apart along an axis than elsewhere, and the mean that goes on there in a straight
+    line from the nearest element that is none; None for nowhere."""
+    import torch
+    from scipy.ndimage import distance_transform_edt
+
+    spans, mean = _spans(t, axis), t.nanmean(axis)
+    known = spans[spans.isfinite()]
+    if not len(known) or float(known.max() - known.min()) == 0:
+        return mean, None
+    usual, whole = float(known.median()), _span(t, range(t.ndim))
+    pitch = max((_pitch(mean, other) for other in range(mean.ndim)), default=0.0)
+    seam = spans > usual + max(2 * pitch, whole / 4)
+    if not seam.any():
+        return mean, None
+    beside = distance_transform_edt((seam | ~spans.isfinite()).numpy(), return_distances=False, return_indices=True)
+    beside = torch.from_numpy(beside).long()
+    expected = mean[tuple(beside)]
+    for other in range(mean.ndim):
+        steps = mean.diff(dim=other)[
+            ~(seam.narrow(other, 1, seam.shape[other] - 1) | seam.narrow(other, 0, seam.shape[other] - 1))
+        ]
+        steps = steps[~steps.isnan()]
+        if len(steps):
+            index = torch.arange(mean.shape[other]).reshape([-1 if a == other else 1 for a in range(mean.ndim)])
+            expected = expected + float(steps.median()) * (index - beside[other])
+    return expected, seam
 
 
 def _span(t: torch.Tensor, axes: Sequence[int]) -> float:
@@ -288,14 +368,23 @@ def averaged(place: Place, axes: Sequence[int], keep: bool = True) -> Place:
     axes = sorted({a % place.at[0].ndim for a in axes}) if place.at[0].ndim else []
     if not axes:
         return place
-    spans = [_span(t, axes) if any(t.shape[a] > 1 for a in axes) else 0.0 for t in place.grid]
+    spans = [_usual_span(_together(t, axes), -1) if any(t.shape[a] > 1 for a in axes) else 0.0 for t in place.grid]
 
-    def mean(t):
-        found = thin(t.nanmean(tuple(axes), keepdim=keep))
+    def mean(t, middle):
+        found = middle(_together(t, axes), -1)
+        for axis in axes if keep else ():
+            found = found.unsqueeze(axis)
+        found = thin(found)
         return found * math.nan if varies(t) and not varies(found) else found  # everywhere is nowhere
 
     field = tuple(f + s for f, s in zip(place.field, spans, strict=True))
-    return place.each(mean, field=field, mixed=place.mixed or any(s > 0 for s in spans[1:]))
+    found = _twice(place, lambda t: mean(t, _middle), lambda t: mean(t, _even_middle), field)
+    return replace(found, joined=place.joined, mixed=place.mixed or any(s > 0 for s in spans[1:]))
+
+
+def _together(t: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
+    """Some axes as one, the last."""
+    return t.movedim(tuple(axes), tuple(range(-len(axes), 0))).flatten(-len(axes))
 
 
 def reduction(call: Call) -> list[Place]:
@@ -388,13 +477,17 @@ def _permuted(call: Call, found, names: tuple[str, str]) -> Place | None:
     """A product with a matrix of which each row (column) picks one element: as an index would."""
 
     (one, _), (other, axis) = found
-    if (one is None) == (other is None) or call.given["mat1" if "mat1" in names else names[0]].ndim != 2:
+    if (one is None) == (other is None):
         return None
     place = one or other
     along = -1 if one else -2
     matrix = call.given[names[1] if one else names[0]].detach()
-    if matrix.is_meta or matrix.ndim != 2 or not any(t.shape[along] > 1 for t in place.grid):
+    if matrix.is_meta or matrix.ndim not in (2, 3) or not any(t.shape[along] > 1 for t in place.grid if t.ndim > 1):
         return None
+    if matrix.ndim == 3:  # the same for each of a batch
+        if not bool((matrix == matrix[:1]).all()):
+            return None
+        matrix = matrix[0]
     rows = matrix.abs().cpu().double()
     rows = rows.T if one and axis == -2 else rows
     strongest = rows.max(1)
@@ -468,6 +561,35 @@ def _replayed(call: Call, prepared: Callable) -> list[Place]:
 def _floats(call: Call) -> list[torch.Tensor]:
     """The tensors that are moved, not those that say whereto."""
     return [t for name, value in call.given.items() if name not in INDICES for t in tensors([value])]
+
+
+def added(call: Call) -> list[Place]:
+    """Sums into places of their own: each lies where the one lies that was added there.
+
+    :raises NotImplementedError: where several were.
+    """
+    import torch
+
+    places = {id(t): t._place for t in call.placed}
+
+    def sums(line: Callable[[Place], torch.Tensor]) -> torch.Tensor:
+        nothing = torch.zeros((), dtype=torch.float64)
+        return call.again(
+            {
+                id(t): (line(places[id(t)]) if id(t) in places else nothing).nan_to_num(0).expand(t.shape)
+                for t in _floats(call)
+            }
+        )
+
+    def replay(kind: str, axis: int) -> torch.Tensor:
+        count = sums(lambda place: (~getattr(place, kind)[axis].isnan()).double())
+        if bool((count > 1).any()):
+            raise NotImplementedError
+        return thin(sums(lambda place: getattr(place, kind)[axis]) / count)  # 0 / 0 is not a number
+
+    axes = range(len(call.voxels))
+    at, grid = tuple(replay("at", a) for a in axes), tuple(replay("grid", a) for a in axes)
+    return [_cropped(replace(_united(list(places.values())), at=at, grid=grid, joined=False))]
 
 
 INDICES = ("indices", "index", "mask", "grid", "repeats", "condition")
@@ -710,18 +832,18 @@ def convolved(
         taps.append(torch.arange(n)[:, None] * s - p + torch.arange(k)[None] * d)
     field = _wider(place, [(first + a, (k - 1) * d) for a, (k, d) in enumerate(zip(kernel, dilation, strict=True))])
 
-    def by(rule: Callable):
+    def by(rule: Callable, middle: Callable):
         def change(t):
             before = t
             for a, some in enumerate(taps):
                 if t.shape[first + a] > 1:
                     t = rule(t, first + a, some)
             t = before if same(before, t) else t
-            return channels(t) if channels else t
+            return channels(t, middle) if channels else t
 
         return change
 
-    return _twice(place, by(kernel_mean), by(kernel_middle), field)
+    return _twice(place, by(kernel_mean, _middle), by(kernel_middle, _even_middle), field)
 
 
 def _wider(place: Place, reach: Sequence[tuple[int, float]]) -> tuple[float, ...]:
@@ -734,12 +856,12 @@ def _wider(place: Place, reach: Sequence[tuple[int, float]]) -> tuple[float, ...
 
 
 def _grouped(groups: int, results: int) -> Callable:
-    """Coordinates that depend on the channel, behind a convolution of ``groups``: the mean over each group."""
+    """Coordinates that depend on the channel, behind a convolution of ``groups``: the middle of each group."""
 
-    def change(t):
+    def change(t: torch.Tensor, middle: Callable):
         if t.shape[1] == 1:
             return t
-        t = t.unflatten(1, (groups, -1)).nanmean(2)
+        t = middle(t.unflatten(1, (groups, -1)), 2)
         return thin(t.repeat_interleave(results // groups, 1))
 
     return change
@@ -763,9 +885,12 @@ def convolution(call: Call) -> list[Place]:
     axes = weight.ndim - 2
     step, left, dilation = (_per_axis(given[n], axes) for n in ("stride", "padding", "dilation"))
     kernel, cells = weight.shape[2:], call.sizes[0][-axes:]
-    mixer = _grouped(given["groups"], call.sizes[0][1])
-    if any(_channels_apart(t, given["groups"], f) for t, f in zip(x.grid[1:], x.field[1:], strict=True)):
+    groups = given["groups"]
+    mixer = _grouped(groups, call.sizes[0][1])
+    if any(_channels_apart(t, groups, f) for t, f in zip(x.grid[1:], x.field[1:], strict=True)):
         x = replace(x, hidden=x.hidden or APART)
+    wide = [_usual_span(t.unflatten(1, (groups, -1)), 2) if t.shape[1] > groups else 0.0 for t in x.grid]
+    x = replace(x, field=tuple(f + s for f, s in zip(x.field, (0.0, *wide[1:]), strict=True)))
     if given["transposed"]:
         return [_transposed(x, kernel, step, left, dilation, cells, mixer)]
     return [convolved(x, kernel, step, left, dilation, cells, mixer)]
@@ -789,12 +914,12 @@ def _transposed(place: Place, kernel, step, left, dilation, cells, channels) -> 
                 shape[first + a : first + a + 2] = n, k
                 found = found.unflatten(first + a, (n, k)).masked_fill(none.reshape(shape), math.nan)
                 t = found.nanmean(first + a + 1)
-        return channels(t)
+        return channels(t, _middle)
 
     def even(t):
         for a, (k, s, p, d, n) in enumerate(rows):
             t = sample_line(t, first + a, (torch.arange(n) + p - (k - 1) * d / 2).double() / s)
-        return channels(t)
+        return channels(t, _even_middle)
 
     return _twice(place, exact, even, _wider(place, reach))
 
@@ -1012,15 +1137,17 @@ RULES: dict[str, Callable[[Call], list[Place]]] = {
         "_conj_physical", "resolve_conj", "resolve_neg", "quantize_per_tensor", "quantize_per_channel", "dequantize",
         "fake_quantize_per_tensor_affine", "hardsigmoid", "_neg_view", "pin_memory", "hardtanh", "celu",
         "_fake_quantize_learnable_per_tensor_affine", "fake_quantize_per_tensor_affine_cachemask",
-        "fake_quantize_per_channel_affine_cachemask", "real", "imag", "masked_fill", "copy",
+        "fake_quantize_per_channel_affine_cachemask", "real", "imag", "masked_fill", "copy", "bucketize",
     ), kept),
     **dict.fromkeys(("fill", "zero", "fill_", "zero_", "zeros_like", "ones_like", "full_like", "empty_like", "rand_like",
         "randn_like", "new_zeros", "new_ones", "new_empty", "new_full", "randint_like", "bernoulli"), erased),
     "copy_": copied,
     "where": picked,
+    **dict.fromkeys(("index_add", "scatter_add"), added),
     "glu": halved,
     "view_as_real": as_real,
     "view_as_complex": as_complex,
+    "complex": pointwise,
     **dict.fromkeys((
         "mean", "sum", "amax", "amin", "prod", "var", "std", "var_mean", "std_mean", "logsumexp", "linalg_vector_norm",
         "norm", "nansum", "nanmean", "any", "all", "argmax", "argmin", "count_nonzero", "aminmax", "nanmedian", "max", "min", "median",

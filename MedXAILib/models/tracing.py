@@ -68,7 +68,8 @@ def tracer(shape: Sequence[int], dry: bool, device: torch.device):
 
     Its ``attentions`` counts the products of attention so far; ``data`` says whether the network looked at values, or drew
     random numbers (``random``, known at the end);
-    ``batch`` names the axes of the input that the first convolution takes for its batch.
+    ``batch`` names the axes of the input that the first convolution takes for its batch, where it is one of slices (a filter
+    of fixed numbers before the first learned one does not count).
     """
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -85,6 +86,7 @@ def tracer(shape: Sequence[int], dry: bool, device: torch.device):
             self.attentions = self.steps = 0
             self.data = self.random = False
             self.batch: tuple[int, ...] | None = None
+            self.learned = False
 
         def start(self, x: torch.Tensor) -> torch.Tensor:
             x._place, x._made = origin((1, *self.voxels)), Made()
@@ -166,9 +168,11 @@ def tracer(shape: Sequence[int], dry: bool, device: torch.device):
             rule = RULES.get(call.name) or RULES.get(call.name.rstrip("_"))
             if torch.Tag.pointwise in function.tags and call.name not in RULES:
                 rule = rule or pointwise
-            if self.batch is None and rule is RULES["convolution"] and call.placed:
-                lines = call.placed[0]._place.grid
-                self.batch = tuple(axis for axis, line in enumerate(lines, 1) if line.shape[0] > 1)
+            if rule is RULES["convolution"] and call.placed and not self.learned:
+                self.learned = isinstance(call.given["weight"], torch.nn.Parameter)
+                lines, flat = call.placed[0]._place.grid, call.given["weight"].ndim == 4
+                if self.batch is None or self.learned:
+                    self.batch = tuple(axis for axis, line in enumerate(lines, 1) if flat and line.shape[0] > 1)
             products = len([t for t in call.placed if not t._place.nowhere]) > 1 and rule is RULES["mm"]
             self.attentions += products or rule is RULES["scaled_dot_product_attention"]
             found = None

@@ -162,6 +162,23 @@ class Remembers(Base):
         return z
 
 
+class Meter:
+    count = 0
+
+
+class Beside(Base):
+    """Keeps a module in a plain list, an object that counts, and bytes."""
+
+    def __init__(self):
+        super().__init__()
+        self.norms, self.meter, self.bytes = [nn.BatchNorm3d(3)], Meter(), bytearray(1)
+
+    def between(self, z):
+        self.meter.count += 1
+        self.bytes.append(1)
+        return self.norms[0](z)
+
+
 class Recurrent(Base):
     """Its weights are kept in a list beside the registry too."""
 
@@ -185,6 +202,7 @@ NETWORKS = (
     Weights,
     Caches,
     Remembers,
+    Beside,
     Recurrent,
 )
 X = torch.rand(1, 1, 8, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -216,6 +234,8 @@ def state(net: nn.Module) -> dict:
         for name, t in tensors:
             found[kind, name] = id(t), t.requires_grad, t.detach().numpy().tobytes()
             found[kind, name, "gradient"] = t.grad if t.grad is None else t.grad.numpy().tobytes()
+    for number, norm in enumerate(getattr(net, "norms", ())):
+        found["norm", number] = norm.training, [t.tolist() for t in norm.state_dict().values()]
     for name, m in net.named_modules():
         hooks = [list(vars(m)[h]) for h in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")]
         found[name] = m.training, hooks, sorted(vars(m)), [v for v in vars(m).values() if isinstance(v, int | None)]
@@ -283,6 +303,8 @@ def test_the_network_is_as_it_was(make, use):
             kept, ordinary = getattr(net, name, ()), getattr(once, name, ())
             assert len(kept) == len(ordinary), "caches as one ordinary pass leaves them"
             assert name not in ("few", "counted") or kept == ordinary
+        if make is Beside:
+            assert net.meter.count == 1 and len(net.bytes) == 2, "as one ordinary pass leaves them"
         for name in ("array", "table"):
             assert np.array_equal(getattr(net, name, 0), getattr(once, name, 0))
     net.train()(X).sum().backward()  # it can be trained: nothing left is a tensor of inference_mode, or has a graph

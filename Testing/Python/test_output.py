@@ -67,6 +67,14 @@ def said(network, x=X, **options) -> tuple[str, str, tuple[str, ...], np.ndarray
     return found.target, found.provenance["fact"], found.limits, found.volume.array
 
 
+def sparsemax(z):
+    """Martins and Astudillo 2016, arXiv 1602.02068, algorithm 1."""
+    ordered = z.sort(1, descending=True).values
+    sums = ordered.cumsum(1) - 1
+    count = (torch.arange(1, z.shape[1] + 1) * ordered > sums).sum(1, keepdim=True)
+    return torch.relu(z - sums.gather(1, count - 1) / count)
+
+
 def softmax_by_hand(z):
     e = (z - z.amax(1, keepdim=True)).exp()
     return e / e.sum(1, keepdim=True)
@@ -84,6 +92,8 @@ SEEN = {
     "sigmoid, reshaped": lambda z: z[:, None].sigmoid().squeeze(1).contiguous(),
     "expit": torch.special.expit,
     "log_softmax": lambda z: z.log_softmax(1),
+    "of another's type": lambda z: z.softmax(1).type_as(torch.zeros(1)),
+    "as another": lambda z: z.sigmoid().reshape_as(torch.zeros(1, 3)),
 }
 
 
@@ -114,6 +124,15 @@ UNDONE = {
     "sigmoids where they count": lambda z: torch.where(torch.tensor([True, False, True]), z.sigmoid(), torch.zeros(3)),
     "beside a class of its own": lambda z: torch.cat([z.sigmoid(), torch.full((1, 1), 0.1)], 1),
     "softmax without its first class": lambda z: z.softmax(1)[:, 1:],
+    "summed from nothing": lambda z: sum(((k * z).softmax(1) for k in (1, 2)), torch.zeros_like(z)) / 2,
+    "weighted": lambda z: torch.einsum(
+        "e,ebc->bc", torch.tensor([0.3, 0.7]), torch.stack([z.softmax(1), (2 * z).softmax(1)])
+    ),
+    "between two": lambda z: torch.lerp(z.softmax(1), (2 * z).softmax(1), torch.tensor(0.3)),
+    "at least nothing": lambda z: torch.max(torch.zeros(3), z.sigmoid()),
+    "sparsemax": lambda z: sparsemax(z / 9),
+    "normalised": lambda z: F.normalize(F.softplus(z), p=1, dim=1),
+    "smoothed": lambda z: F.conv1d(z.sigmoid()[:, None], torch.tensor([[[0.2, 0.6, 0.2]]]), padding=1)[:, 0],
 }
 
 
@@ -144,6 +163,9 @@ LOGITS = {
     "scaled by a temperature": lambda z: 0.4 + z / 1000,
     "gated": lambda z: z * z.sigmoid(),
     "gated by a number": lambda z: z * z.mean().sigmoid(),
+    "pooled by attention": lambda z: (torch.stack([z, 2 * z], 1) * z.mean().sigmoid().expand(1, 2, 1).softmax(1)).sum(
+        1
+    ),
     "with a probability beside": lambda z: torch.cat([z[:, :2], z[:, 2:].sigmoid()], 1),
 }
 
@@ -159,9 +181,48 @@ def test_logits_that_happen_to_lie_between_0_and_1_stay_logits(name):
 
 
 def test_a_segmentation_that_ends_in_a_sigmoid_is_not_all_lesion():
-    network = Segmenter(lambda z: torch.sigmoid(z - 20), classes=1)
-    _, fact, limits, heat = said(network)
-    assert fact.startswith("0.0 mL ") and not heat.any() and any("No voxel" in sentence for sentence in limits)
+    for end in (torch.sigmoid, lambda z: torch.zeros_like(z) + z.sigmoid()):
+        _, fact, limits, heat = said(Segmenter(lambda z, end=end: end(z - 20), classes=1))
+        assert fact.startswith("0.0 mL ") and not heat.any() and any("No voxel" in sentence for sentence in limits)
+
+
+@pytest.mark.parametrize("end", [lambda z: torch.erf(z / 8) / 2 + 0.5, lambda z: torch.atan(z) / np.pi + 0.5])
+def test_what_always_lies_between_0_and_1_is_doubted(end):
+    assert any("if they are probabilities" in sentence for sentence in said(Net(end))[2])
+
+
+@pytest.mark.parametrize(
+    "end", [lambda z: z * z.mean(1, keepdim=True).sigmoid(), LOGITS["pooled by attention"]], ids=["gated", "attention"]
+)
+def test_logits_that_attention_weighs_are_logits(end):
+    assert not any("means nothing" in sentence for sentence in said(Net(end))[2])
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        lambda x: x.repeat(1, 3, 1, 1),
+        lambda x: x.expand(-1, 3, -1, -1),
+        lambda x: torch.cat([x.clamp(0, 0.3), x.clamp(0.2, 0.6), x.clamp(0.5, 1)], 1),
+    ],
+    ids=["repeat", "expand", "windows"],
+)
+def test_a_grey_network_that_makes_colours_itself_gets_its_grey_picture(own):
+    class Colours(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.conv, self.head = nn.Conv2d(3, 4, 3, 2, 1), nn.Linear(4 * 36, 2)
+
+        def forward(self, x):
+            return self.head(F.relu(self.conv(own(x))).flatten(1))
+
+    network, x = Colours().eval(), torch.rand(1, 1, 12, 12)
+    leaf = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(network(leaf)[0, 1], leaf)
+    (found,) = explain(network, x, targets=[np.int64(1)], methods=["saliency"])
+    np.testing.assert_allclose(found.volume.array, expected[0].abs().numpy(), rtol=1e-5)
+    assert REPEATED not in found.limits
 
 
 SEGMENTATIONS = {
@@ -390,6 +451,21 @@ def test_a_card_that_is_right_gives_the_networks_own_probabilities(name):
 
 
 WRONG = {
+    "a log-softmax called logits": (
+        nn.LogSoftmax(1),
+        {"activation": "sigmoid"},
+        "ends in a log_softmax",
+        '"log_probabilities"',
+    ),
+    "a log-sigmoid called logits": (F.logsigmoid, {}, "ends in a logsigmoid", '"activation": "sigmoid"'),
+    "a softmax called a value": (nn.Softmax(1), {"kind": "value", "unit": "years"}, "says value", '"probabilities"'),
+    "log-probabilities that do not sum to 1": (
+        lambda z: -F.softplus(z),
+        {"kind": "log_probabilities"},
+        "sum to",
+        '"activation": "sigmoid"',
+    ),
+    "a sum of softmaxes called logits": (UNDONE["summed from nothing"], {}, "values of a softmax", '"probabilities"'),
     "a softmax called logits": (
         nn.Softmax(1),
         {},
@@ -442,6 +518,13 @@ def test_card_and_network_that_disagree_are_refused_by_field(name):
         predict(Model(card(labels=3, **output), Net(end), "cpu", "", ""), volume())
     message = str(error.value)
     assert what in message and write in message and "output" in message and "\n" not in message
+
+
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+def test_a_softmax_over_one_label_is_refused(task):
+    network = {"classification": Net, "segmentation": Segmenter}[task](classes=1)
+    with pytest.raises(InputError, match='one label.*"activation": "sigmoid"'):
+        predict(Model(card(1, task), network, "cpu", "", ""), volume())
 
 
 def test_other_tensors_beside_the_only_one_that_fits_are_no_obstacle():
@@ -546,7 +629,7 @@ def test_a_grey_picture_for_a_network_of_colours_is_given_three_times():
     remarks = []
     (one,) = explain(network, grey, targets=[1], say=remarks.append)
     (three,) = explain(network, grey.expand(-1, 3, -1, -1), targets=[1])
-    assert np.array_equal(one.volume.array, three.volume.array) and remarks == [REPEATED]
+    assert np.array_equal(one.volume.array, three.volume.array) and remarks == [REPEATED] and REPEATED in one.limits
     fields = card(2).written() | {"spatial": {"mode": "slices", "axis": "k"}, "input": {"color": "rgb"}}
     model = Model(ModelCard.model_validate(fields), network, "cpu", "", "")
     prediction = predict(model, Volume(grey[0].numpy(), np.eye(4)))

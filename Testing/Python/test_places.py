@@ -119,6 +119,12 @@ MOVES = {
     "stitched": stitched,
     "blanked": blanked,
     "chosen": lambda x: torch.where(x > 0.5, x.flip(2), x.flip(2)),
+    "chosen by a mask": lambda x: torch.where(torch.arange(32) < 16, x, x.flip(2)),
+    "added": lambda x: torch.zeros_like(x).index_add(2, torch.arange(31, -1, -1), x),
+    "scattered": lambda x: torch.zeros_like(x).scatter_add(2, torch.arange(31, -1, -1)[:, None, None].expand_as(x), x),
+    "matrix": lambda x: torch.einsum("ij,bcjhw->bcihw", torch.eye(32).flip(0), x),
+    "complex": lambda x: torch.complex(x, x / 2).flip(2).real,
+    "digitised": lambda x: torch.bucketize(x, torch.tensor([0.2, 0.8])).float().flip(2),
     "copies": lambda x: x.repeat(2, 1, 1, 1, 1),
     "circular padding": lambda x: F.pad(x, (0, 0, 0, 0, 12, 12), mode="circular")[:, :, :32],
     "two views": lambda x: [x, x.flip(2)],
@@ -134,6 +140,100 @@ def test_a_blob_is_found_where_it_is(name):
         assert np.abs(centre(a) - BLOB).max() < 4, "within a cell"
         whole = a.on(Volume(np.zeros((32, 32, 32), np.float32), np.eye(4))).array
         assert whole[tuple(BLOB)] > 0.5 * whole.max() > 0
+
+
+SEAMS = {
+    "beside itself": lambda x: torch.cat([x.roll(1, 2), x], 1),
+    "by index": lambda x: torch.cat([x[:, :, (torch.arange(12) - 1) % 12], x], 1),
+    "both neighbours": lambda x: torch.cat([x.roll(1, 2), x, x.roll(-1, 2)], 1),
+    "difference": lambda x: x - x.roll(1, 2),
+    "second difference": lambda x: 2 * x - x.roll(1, 2) - x.roll(-1, 2),
+    "maximum": lambda x: torch.maximum(x, x.roll(1, 2)),
+    "mean": lambda x: torch.stack([x.roll(1, 2), x, x.roll(-1, 2)]).mean(0),
+    "around the edge": lambda x: F.pad(x, (0, 0, 0, 0, 1, 1), mode="circular").unfold(2, 3, 1).movedim(5, 1)[:, :, 0],
+}
+
+
+@pytest.mark.parametrize("name", SEAMS)
+def test_a_seam_puts_no_slice_elsewhere(name):
+    """What the first slice has of the last one does not lie in the middle between them."""
+
+    class Joined(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            channels = SEAMS[name](torch.zeros(1, 1, 12, 16, 16)).shape[1]
+            self.conv, self.head = nn.Conv3d(channels, 4, (1, 3, 3), (1, 2, 2), (0, 1, 1)), nn.Linear(4 * 12 * 8 * 8, 2)
+
+        def forward(self, x):
+            return self.head(F.relu(self.conv(SEAMS[name](x))).flatten(1))
+
+    network = Joined().eval()
+    x = 0.1 * torch.rand(1, 1, 12, 16, 16, generator=torch.Generator().manual_seed(0))
+    x[:, :, 0] += 2
+    activation = network.conv(SEAMS[name](x)).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(network.head(F.relu(activation).flatten(1))[0, 0], activation)
+    literal = (gradient * activation.detach()).sum(1)[0].relu().sum((1, 2)).numpy()
+    (found,) = explain(network, x, [0], ["hirescam"], ["conv"])
+    np.testing.assert_allclose(found.volume.array.sum((1, 2)), literal, rtol=1e-4)
+    np.testing.assert_allclose(found.volume.ras((0, 0, 0))[2], 0, atol=0.5)
+
+
+@pytest.mark.parametrize("width", [3, 5, 7, 12])
+def test_neighbouring_slices_as_channels_are_an_ordinary_kernel(width):
+    """Each slice with its neighbours, folded into the batch; or the whole depth at once."""
+
+    class Stacked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(width, 4, 3, 2, 1), nn.Linear(4, 2)
+
+        def forward(self, x):
+            x = x[:, 0] if width == 12 else F.pad(x, (0, 0, 0, 0, width // 2, width // 2)).unfold(2, width, 1)
+            x = x if width == 12 else x[:, 0].movedim(-1, 2).flatten(0, 1)
+            return self.head(F.relu(self.conv(x)).mean((2, 3))).mean(0, keepdim=True)
+
+    (found,) = explain(Stacked().eval(), torch.rand(1, 1, 12, 32, 32), [0], layers=["conv"])
+    assert found.volume.array.shape == ((1 if width == 12 else 12), 16, 16)
+
+
+def test_modalities_that_share_an_encoder_are_no_slices():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.conv, self.head = nn.Conv3d(1, 4, 3, 2, 1), nn.Linear(4, 2)
+
+        def forward(self, x):
+            z = F.relu(self.conv(x.flatten(0, 1)[:, None])).mean((2, 3, 4))
+            return self.head(z.unflatten(0, x.shape[:2]).amax(1))
+
+    network, x = Shared().eval(), torch.rand(1, 2, 12, 16, 20)
+    (heat,) = explain(network, x, [0], ["saliency"])
+    leaf = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(network(leaf)[0, 0], leaf)
+    np.testing.assert_allclose(heat.volume.array, expected[0].abs().amax(0), rtol=1e-5)
+    assert explain(network, x, [0], layers=["conv"])[0].volume.array.shape == (6, 8, 10)
+
+
+def test_each_sample_of_a_batch_is_turned_by_its_own_values():
+    """The probe asks of one of them, and holds its answers against the way that this one took."""
+
+    class Each(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.b, self.head = nn.Conv2d(1, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1), nn.Linear(320, 2)
+
+        def forward(self, x):
+            x = torch.stack([one.flip(2) if one[..., :20].mean() > one[..., 20:].mean() else one for one in x])
+            return self.head(F.relu(self.b(F.relu(self.a(x)))).flatten(1))
+
+    for seed in range(4):
+        x = torch.rand(1, 1, 32, 40, generator=torch.Generator().manual_seed(seed)) * 0.5
+        x[..., :20] += 0.5
+        (found,) = explain(Each().eval(), torch.cat([x, x.flip(3)]), [0], layers=["b"])
+        assert found.volume.array.shape[0] == 2
 
 
 @pytest.mark.parametrize(
@@ -183,7 +283,7 @@ def part_moved(x):
     """By an operator that nobody traces."""
     order = torch.arange(32)
     order[16:] = order[16:].flip(0)
-    return torch.zeros_like(x).index_add(2, order, x)
+    return torch.zeros_like(x).index_reduce(2, order, x, "amax", include_self=False)
 
 
 def stretched(x):

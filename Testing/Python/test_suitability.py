@@ -8,6 +8,8 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from MedXAILib import explain, load_model, predict, read_volume
 from MedXAILib.cli import run
@@ -202,6 +204,21 @@ def test_empty_slices_of_an_ordinary_volume_are_ordinary():
     assert a.volume.array.shape[0] == 4
     with pytest.raises(InputError, match="--slices 3: .*one value only"):
         explain(nets(), array, 0, layers=["0"], slices="3:4")
+
+
+def test_an_empty_slice_does_not_count_in_the_whole():
+    """The network is surest of an empty slice."""
+    network = nn.Sequential(nn.Conv2d(1, 1, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))
+    for parameter, value in zip(network.parameters(), (1.0, 0.0, [[-1.0], [1.0]], [0.0, -1.0]), strict=True):
+        parameter.data = torch.tensor(value).expand(parameter.shape).clone()
+    array = np.random.default_rng(0).random((4, 1, 8, 8)).astype(np.float32)
+    array[[0, 3]] = 0
+    with torch.no_grad():
+        own = network(torch.from_numpy(array)).softmax(1).numpy()
+    (a,) = explain(network, array, 0, ["saliency"])
+    assert own[0, 0] > own[1:3, 0].max() and a.provenance["fact"] == f"highest p {own[1:3, 0].max():.3f}"
+    (a,) = explain(network, array, 0, ["saliency"], slices="top:1")
+    assert a.provenance["slices"] == str(own[:3, 0][1:].argmax() + 1)
 
 
 @pytest.fixture(scope="module")

@@ -405,6 +405,28 @@ def test_tokens_have_a_map_on_the_patch_grid():
     np.testing.assert_allclose(found.volume.affine @ [5, 3, 1, 1], [21.5, 13.5, 1, 1])  # the last patch's middle
 
 
+def test_a_transformer_that_would_run_on_nested_tensors_has_a_map_of_every_layer():
+    """torch's fast path, which it takes without gradients."""
+
+    class Masked(TokenNet):
+        def __init__(self):
+            super().__init__()
+            block = nn.TransformerEncoderLayer(12, 2, 24, 0.0, batch_first=True)
+            self.blocks = nn.TransformerEncoder(block, 2)
+
+        def forward(self, x):
+            return self.head(self.blocks(self.embed(x), src_key_padding_mask=torch.zeros(len(x), 25) > 0)[:, 0])
+
+    torch.manual_seed(3)
+    net, x = Masked().double().eval(), torch.randn(2, 1, 16, 24, dtype=torch.float64)
+    tokens = net.blocks.layers[0](net.embed(x)).detach().requires_grad_()
+    expected = on_the_patches(tokens, net.head(net.blocks.layers[1](tokens)[:, 0])[:, 0], (4, 6))
+    before = torch.backends.mha.get_fastpath_enabled()
+    (found,) = explain(net.requires_grad_(False), x, [0], layers=["blocks.layers.0"])
+    np.testing.assert_allclose(found.volume.array, expected, atol=1e-6 * expected.max())
+    assert expected.any() and torch.backends.mha.get_fastpath_enabled() == before
+
+
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_monais_vit_has_a_map_on_the_patch_grid(dimensions):
     pytest.importorskip("einops", reason="MONAI's transformers need einops")
