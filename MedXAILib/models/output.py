@@ -2,8 +2,9 @@
 
 Scores are logits. Where a network ends in a sigmoid or softmax they are the tensor that this last operator received, which
 is seen while it runs: an operator whose result becomes the output by nothing but reshaping, slicing or copying. Where
-there is none such (an average of several softmaxes; TorchScript, whose operators cannot be watched) they are log p, or
-logit p, of the probabilities. So everything behind this file sees a network that gives one tensor of logits.
+there is none such (an average of several softmaxes; TorchScript, whose operators cannot be watched), values tell: what sums
+to 1 is a softmax whatever made it; scores are log p, or logit p, of the probabilities then. So everything behind this file
+sees a network that gives one tensor of logits.
 
 Of several tensors, one called ``logits`` or the like is taken unless another is asked for, else the one that depends on
 most of the network's operators, or the finest of its kind: the logits rather than the features that they are made of, the
