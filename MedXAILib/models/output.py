@@ -69,11 +69,24 @@ DOUBTFUL = frozenset((
 """Last operators that may have made probabilities: their values tell."""
 MIXES = frozenset(("mul", "where", "cat", "concat", "concatenate", "stack", "maximum", "minimum", "max", "min"))
 """Operators by which probabilities may be masked, or joined with others."""
+LINEAR = frozenset(("linear", "addmm", *(f"conv{kind}{n}d" for kind in ("", "_transpose") for n in (1, 2, 3))))
+"""Operators whose result is anything: with learned weights they give logits, or a value."""
+SUMS_UP = frozenset(
+    (
+        "mean",
+        "sum",
+        "sub",
+        "interpolate",
+        "upsample",
+        *(f"{kind}avg_pool{n}d" for kind in ("", "adaptive_") for n in (1, 2, 3)),
+    )
+)
+"""Operators that leave such results what they are."""
 SCALES = frozenset(("mul", "add", "rsub"))
 """By a number; behind a doubtful one they leave the doubt."""
 JOINS = MIXES | SCALES | {"ListConstruct", "mean", "sum", "sub", "masked_fill", "clamp", "lerp", "addcmul", *DIVISIONS}
 """Operators in TorchScript that may have made probabilities of others."""
-BY_VALUE, MIXED = "by its values", "by its values, maybe"
+BY_VALUE, MIXED, LEARNED = "by its values", "by its values, maybe", "learned"
 IN_DOUBT = (
     "All values of the network's output lie in 0 to 1 and are taken as logits: if they are probabilities, its figures and "
     "maps are wrong."
@@ -95,7 +108,7 @@ class End:
     """How a tensor came about.
 
     :ivar name: the operator: one of MEANINGS, :data:`BY_VALUE` for what was made of nothing but probabilities and constants,
-        :data:`MIXED` where other things of the network came in, or its own.
+        :data:`MIXED` where other things of the network came in, :data:`LEARNED` of a linear layer's sums, or its own.
     :ivar received: what that sigmoid or softmax got, moved as its result was; None where it was not kept.
     :ivar sure: whether the name alone tells: a softmax must run over the classes.
     """
@@ -271,6 +284,10 @@ def watching(keep: int | None = None):
                 constants = all(end is None for end, one in zip(ends, made, strict=True) if not one)
                 if constants or name in MIXES:
                     return [End(BY_VALUE if constants else MIXED, None, False)] * len(results)
+            known = [end.name for end in ends if end is not None]
+            through = set(known) == {LEARNED} and name in MOVES | SCALES | SUMS_UP
+            if through or (learned and name in LINEAR):
+                return [End(LEARNED)] * len(results)
             if not all(made):
                 alone = len(ends) == 1 and ends[0] is not None and ends[0].name in DOUBTFUL | {MIXED}
                 return [ends[0] if alone and name in MOVES | SCALES else End(name)] * len(results)
@@ -428,6 +445,8 @@ def meaning(part: Part, ask: Callable[[int], torch.Tensor]) -> str | None:
     """
     if tells(part) or (part.end in MEANINGS and part.end.startswith("log")):
         return part.end
+    if part.end == LEARNED:
+        return None
     found = by_values(ask(0))
 
     def holds(number: int) -> bool:

@@ -642,3 +642,11 @@ def test_a_grey_picture_for_a_network_of_colours_is_given_three_times():
 def test_a_model_of_the_zoo_is_read_as_it_is(name):
     model = load_model(name, device="cpu")
     assert not hasattr(model.network, "whole") and model.card.output.kind == "logits"
+
+
+def test_a_linear_layer_is_not_doubted():
+    """Whatever its values are."""
+    network = Net(lambda z: torch.stack([0.5 + z / 1e6, 0.5 + z / 1e6]).mean(0))
+    with torch.no_grad():
+        assert ((network(100 * X) > 0) & (network(100 * X) < 1)).all()
+    assert not any("if they are probabilities" in sentence for sentence in said(network)[2])
