@@ -181,12 +181,13 @@ def _host_of(network: torch.nn.Module) -> _Host | None:
     return next((host for host in _hosts if host.is_of(network)), None)
 
 
-def users_hooks(network: torch.nn.Module) -> list[tuple[dict, int]]:
-    """(dict, key) of the hooks of a network that are no part of it (torch's own make weights: spectral norm)."""
+def users_hooks(modules: Iterable[torch.nn.Module]) -> list[tuple[dict, int]]:
+    """(dict, key) of the hooks of modules that are no part of a network (torch's own make weights: spectral norm)."""
     found = []
-    for module in network.modules():
-        for hooks in (getattr(module, "_forward_hooks", {}), getattr(module, "_forward_pre_hooks", {})):
-            found += [(hooks, key) for key, hook in hooks.items() if not type(hook).__module__.startswith("torch.")]
+    for module in modules:
+        for hooks in (getattr(module, "_forward_hooks", ()), getattr(module, "_forward_pre_hooks", ())):
+            if hooks:
+                found += [(hooks, key) for key, hook in hooks.items() if not type(hook).__module__.startswith("torch.")]
     return found
 
 
@@ -196,7 +197,7 @@ _movers: set[int] = set()
 
 def moved_by_hooks(network: torch.nn.Module) -> bool:
     """Whether hooks of the user's change what passes through a network, as far as its passes have shown."""
-    return any(key in _movers for _, key in users_hooks(network))
+    return bool(_movers) and any(key in _movers for _, key in users_hooks(network.modules()))
 
 
 def _watched(key: int, hook: Callable) -> Callable:
@@ -407,7 +408,7 @@ def _put_back(network: torch.nn.Module, modules: list, seed: int) -> Iterator[No
     host.renew = renew
     try:
         host.fresh = _stand_in(states)
-        for hooks, key in users_hooks(network):
+        for hooks, key in users_hooks(modules):
             hooks[key] = _watched(key, hooks[key])
         with seeded(0, others):
             yield

@@ -315,7 +315,7 @@ def _copied(network: torch.nn.Module) -> torch.nn.Module | None:
         other = copy.deepcopy(network, {id(p): p for p in network.parameters()})
     except Exception:  # whatever a network may keep
         return None
-    for hooks, key in users_hooks(other):
+    for hooks, key in users_hooks(other.modules()):
         del hooks[key]
     return other
 
@@ -338,7 +338,7 @@ def trace(network: torch.nn.Module, shape: Sequence[int], watch: Callable, x: Ex
                 return output, tracer
         except Exception:  # the pass on numbers says what is wrong, if anything is
             pass
-        network = network if any(users_hooks(network)) else _copied(network)
+        network = network if any(users_hooks(network.modules())) else _copied(network)
     if x is None:
         x = _example(network, shape)
     return _traced(network, shape, watch, x() if callable(x) else x, seed)
