@@ -95,8 +95,6 @@ MADE_OF = (
     "The network's output is made of probabilities by further operators, which leave none, and is taken as logits: its p "
     "means nothing."
 )
-SUMS = 0.02
-"""How far probabilities of half precision may sum beside 1."""
 OTHERS = 2
 """Further inputs whose values must say the same."""
 NAMED = ("logits", "scores", "out", "output", "pred", "prediction", "predictions", "probs", "probabilities")
@@ -620,7 +618,7 @@ def check_values(card: ModelCard, value: torch.Tensor) -> None:
     summed = end is not None and end.sure and end.name.endswith("softmax")  # to 1, whatever its precision
     if card.output.kind == "log_probabilities":
         if card.output.exclusive and not summed and high <= near:
-            refuse_sums(card, value.detach().double().exp().sum(1), "the logarithms of ")
+            refuse_sums(card, value.detach().double().exp().sum(1), 10 * near, "the logarithms of ")
         if high > near:
             raise InputError(
                 f"{card.name}: the card's output.kind says log_probabilities, and the network gives values up to {high:.3g} "
@@ -633,12 +631,12 @@ def check_values(card: ModelCard, value: torch.Tensor) -> None:
             f'{high:.3g}; write "kind": "logits".'
         )
     if card.output.exclusive and value.ndim > 1 and not summed:
-        refuse_sums(card, value.detach().double().sum(1))
+        refuse_sums(card, value.detach().double().sum(1), 10 * near)
 
 
-def refuse_sums(card: ModelCard, sums: torch.Tensor, of: str = "") -> None:
-    """:raises InputError: for sums of probabilities over the classes that are not 1, as near as half precision comes."""
-    if bool(((sums - 1).abs() > SUMS).any()):
+def refuse_sums(card: ModelCard, sums: torch.Tensor, near: float, of: str = "") -> None:
+    """:raises InputError: for sums of probabilities over the classes that lie further than ``near`` from 1."""
+    if bool(((sums - 1).abs() > near).any()):
         raise InputError(
             f"{card.name}: the card's output says {of}probabilities of a softmax, and those of the network sum to "
             f'{float(sums.min()):.3g} to {float(sums.max()):.3g} over the classes; write "activation": "sigmoid".'
