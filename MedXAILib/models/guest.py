@@ -387,7 +387,7 @@ def _put_back(network: torch.nn.Module, modules: list, seed: int) -> Iterator[No
     states = [vars(m) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
     ordinary = vars(bare_module())
     groups = [name for name, value in ordinary.items() if type(value) in CONTAINERS]
-    own = [group for state in states for name in groups if (group := state.get(name)) is not None]
+    own = [group for state in states for name in groups if type(group := state.get(name)) in CONTAINERS]
     filled, empty = [*states, *filter(None, own)], [group for group in own if not group]
     before = [group.copy() for group in filled]
     others = [v for state in states for name, v in state.items() if name not in ordinary and not plain(v)]

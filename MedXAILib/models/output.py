@@ -515,7 +515,10 @@ def _reader() -> type:
             self.__dict__.update(
                 whole=network, read_by=card, which=card.output.which, given=tuple(remarks), unseen=False
             )
-            self._modules, self._parameters, self._buffers = network._modules, network._parameters, network._buffers
+            if isinstance(network, torch.jit.ScriptModule):  # its tables are no dicts
+                self._modules = {"program": network}
+            else:
+                self._modules, self._parameters, self._buffers = network._modules, network._parameters, network._buffers
             self.training = network.training
 
         def named_modules(self, *args, **kwargs):

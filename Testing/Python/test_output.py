@@ -650,3 +650,14 @@ def test_a_linear_layer_is_not_doubted():
     with torch.no_grad():
         assert ((network(100 * X) > 0) & (network(100 * X) < 1)).all()
     assert not any("if they are probabilities" in sentence for sentence in said(network)[2])
+
+
+@pytest.mark.parametrize("end", [nn.Sigmoid(), nn.Softmax(1)], ids=["sigmoid", "softmax"])
+def test_a_card_says_of_torchscript_that_it_gives_probabilities(end):
+    network = Net(end)
+    activation = "sigmoid" if isinstance(end, nn.Sigmoid) else "softmax"
+    fields = card(labels=3, kind="probabilities", activation=activation)
+    prediction = predict(Model(fields, torch.jit.trace(network, X), "cpu", "", ""), volume())
+    with torch.no_grad():
+        own = network(X)[0]
+    assert np.allclose(list(prediction.probabilities.values()), own, atol=1e-6)
