@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -54,8 +54,15 @@ METHOD = typer.Option(
 WEIGHTS = typer.Option(
     "--weights", help="The weights file, or a folder to look in (also: MEDXAI_MODEL_PATH).", show_default=False
 )
+WEIGHTS_KEY = typer.Option(
+    "--weights-key",
+    help="Where in a checkpoint the weights lie, as ema or state_dict.model. Default: where they fit the network.",
+    show_default=False,
+)
 TRUST = typer.Option(
-    "--trust", help="Open weights that are programs (pickles, TorchScript, .pt2); remembered for this very file."
+    "--trust",
+    help="Run a model file that is a program (TorchScript, torch.export); remembered for this very file. Weights need no trust: "
+    "nothing in them is run.",
 )
 DEVICE = typer.Option("--device", help="auto, cpu or cuda.")
 FRAME = typer.Option("--frame", help="Time point (0-based) of a 4D file.", show_default=False)
@@ -114,6 +121,7 @@ def predict(
     path: Annotated[Path | None, INPUT] = None,
     named: Annotated[list[str] | None, NAMED] = None,
     weights: Annotated[str | None, WEIGHTS] = None,
+    weights_key: Annotated[str | None, WEIGHTS_KEY] = None,
     trust: Annotated[bool, TRUST] = False,
     device: Annotated[str, DEVICE] = "auto",
     frame: Annotated[int | None, FRAME] = None,
@@ -140,6 +148,7 @@ def predict(
         series,
         format=format,
         keep_input=keep_input,
+        weights_key=weights_key,
     )
     carry_out(job, output, overwrite, scene, snapshot, as_json)
 
@@ -232,6 +241,7 @@ def explain(
         ),
     ] = None,
     weights: Annotated[str | None, WEIGHTS] = None,
+    weights_key: Annotated[str | None, WEIGHTS_KEY] = None,
     trust: Annotated[bool, TRUST] = False,
     device: Annotated[str, DEVICE] = "auto",
     frame: Annotated[int | None, FRAME] = None,
@@ -285,6 +295,7 @@ def explain(
         budget,
         cells,
         no_probe,
+        weights_key,
     )
     carry_out(job, output, overwrite, scene, snapshot, as_json)
 
@@ -304,6 +315,7 @@ def layers(
     model: Annotated[str, MODEL],
     path: Annotated[Path | None, INPUT] = None,
     weights: Annotated[str | None, WEIGHTS] = None,
+    weights_key: Annotated[str | None, WEIGHTS_KEY] = None,
     trust: Annotated[bool, TRUST] = False,
 ) -> None:
     """List a model's layers: shapes, where their cells lie, and which one is explained by default.
@@ -312,7 +324,7 @@ def layers(
     """
     from .run import list_layers
 
-    job = Job("predict", {"": str(path)} if path else {}, model, weights, trust, "cpu")
+    job = Job("predict", {"": str(path)} if path else {}, model, weights, trust, "cpu", weights_key=weights_key)
     for line in list_layers(job):
         print(line)
 
@@ -359,6 +371,7 @@ def card_check(
         ),
     ] = None,
     weights: Annotated[str | None, WEIGHTS] = None,
+    weights_key: Annotated[str | None, WEIGHTS_KEY] = None,
     trust: Annotated[bool, TRUST] = False,
     device: Annotated[str, DEVICE] = "auto",
     frame: Annotated[int | None, FRAME] = None,
@@ -368,7 +381,7 @@ def card_check(
     the card expects."""
     from .run import check_card, expect
 
-    job = Job("predict", {"": str(path)}, str(card), weights, trust, device, frame, series)
+    job = Job("predict", {"": str(path)}, str(card), weights, trust, device, frame, series, weights_key=weights_key)
     with bar() as progress:
         if examples is not None:
             write_text(card, json.dumps(expect(card, examples, progress), indent=2, ensure_ascii=False) + "\n")
@@ -504,7 +517,8 @@ def write_text(path: Path, text: str) -> None:
         beside.write_text(text, encoding="utf-8")
         os.replace(beside, path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
         raise InputError(
             f"{path}: this file cannot be written ({error.strerror}); give another path with -o."
         ) from None
@@ -529,8 +543,10 @@ def carry_out(
     if as_json:
         print(json.dumps(summary))
     else:
-        report(summary, output, [p for p in (scene, snapshot) if p])
-    if summary["left_out"]:
+        report(summary, output, [p for p in (scene, snapshot) if p and p.exists()])
+    for sentence in summary["failed"]:
+        fail(sentence, 1)
+    if summary["left_out"] or summary["failed"]:
         raise typer.Exit(1)
 
 
@@ -610,6 +626,8 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line; gives the exit code. Errors of the user's are one line and 2; Ctrl-C is 130."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be anything
     try:
         app(arguments, prog_name="medxai")
     except SystemExit as end:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import InputError
+from .errors import InputError, legible
 from .volume import LPS_RAS, MAGNIFICATION, SHEAR_TOLERANCE, Source, Volume, apply, shear
 
 POSITION_TOLERANCE_MM = 0.05
@@ -276,6 +276,7 @@ def read_series(path: str | Path, *, series: str | None = None, frame: int | Non
     remarks = [f"also there, and not read: {', '.join(sorted(others))}"] if others else []
     planes = []
     for file, data in headers.items():
+        refuse_mosaic(file, data)
         with checked(file):
             planes += planes_of(file, data)
     planes = one_volume(path, without_copies(planes, remarks), frame, remarks)
@@ -299,10 +300,26 @@ def read_series(path: str | Path, *, series: str | None = None, frame: int | Non
         }
     try:
         letters = patient_letters(first) if "orientation" in assumed else ""
-        source = Source(path.resolve().name, "dicom", uids, tuple(remarks), assumed, letters)
+        source = Source(legible(path.resolve().name), "dicom", uids, tuple(remarks), assumed, letters)
         return Volume(array, LPS_RAS @ affine, source)
     except ValueError as error:
         raise InputError(f"{path}: its geometry makes no sense ({error}); export the series again.") from None
+
+
+MOSAIC_IMAGES = (0x0019, 0x100A)
+"""Siemens' number of slices in one picture."""
+
+
+def refuse_mosaic(path: Path, data) -> None:
+    """:raises InputError: for a picture in which the slices of a volume lie beside each other."""
+    with checked(path):
+        words = {str(word).upper() for word in data.get("ImageType") or ()}
+        mosaic = "MOSAIC" in words or MOSAIC_IMAGES in data
+    if mosaic:
+        raise InputError(
+            f"{path}: this is a mosaic, with all slices of a volume beside each other in one picture; convert the series with "
+            "dcm2niix and give the NIfTI file."
+        )
 
 
 def planes_of(path: Path, data) -> list[Plane]:
@@ -554,10 +571,15 @@ def voxels(planes: list[Plane], modality: str, remarks: list[str]) -> np.ndarray
         data = with_pixels(path)
         with checked(path):
             for k, stored in zip(numbers, decoded(data, [planes[k].frame for k in numbers]), strict=True):
-                values = rescale(stored, planes[k], data, whole) if rescaled and stored.ndim == 2 else stored
+                values = stored
+                if stored.ndim == 2 and "ModalityLUTSequence" in data:
+                    values = looked_up(stored, data)
+                elif stored.ndim == 2 and rescaled:
+                    values = rescale(stored, planes[k], data, whole)
                 if data.PhotometricInterpretation == "MONOCHROME1":
-                    values = values if rescaled else inverted(stored, data)
-                    said.add(LEFT_DARK if rescaled else INVERTED)
+                    kept = rescaled or has_unit(data, modality)
+                    values = values if kept else inverted(values, data)
+                    said.add(LEFT_DARK if kept else INVERTED)
                 if modality == "CT":
                     outside = padding(stored, data) & (values < CT_AIR)
                     values = np.where(outside, CT_AIR, values).astype(values.dtype) if outside.any() else values
@@ -579,6 +601,20 @@ def rescale(stored: np.ndarray, plane: Plane, data, whole: bool) -> np.ndarray:
     if whole:
         return values.astype(np.int32) if data.BitsAllocated <= 16 else values
     return values.astype(np.float32)
+
+
+def looked_up(stored: np.ndarray, data) -> np.ndarray:
+    """Stored values through the Modality LUT (DICOM PS3.3, C.11.1)."""
+    from pydicom.pixels import apply_modality_lut
+
+    return np.asarray(apply_modality_lut(stored, data))
+
+
+def has_unit(data, modality: str) -> bool:
+    """Whether values are measurements, whose order means something: HU of a CT, activity of a PET, or a named unit."""
+    tables = data.get("ModalityLUTSequence") or [data]
+    named = str(tables[0].get("ModalityLUTType") or data.get("RescaleType") or "US").strip().upper()
+    return modality in ("CT", "PT") or named not in ("US", "")
 
 
 def with_pixels(path: Path):
@@ -655,10 +691,14 @@ def decompressed(data) -> np.ndarray:
         return sitk.GetArrayFromImage(sitk.ReadImage(name))
 
 
-def inverted(stored: np.ndarray, data) -> np.ndarray:
-    """Stored values mirrored within the range that BitsStored allows."""
-    ends = (1 << int(data.BitsStored)) - 1 if data.PixelRepresentation == 0 else -1  # lowest + highest value
-    return (ends - stored.astype(np.int64)).astype(stored.dtype)
+def inverted(values: np.ndarray, data) -> np.ndarray:
+    """Values mirrored within the range that their bits allow."""
+    if table := data.get("ModalityLUTSequence"):
+        bits, signed = int(table[0].LUTDescriptor[2]), False
+    else:
+        bits, signed = int(data.BitsStored), data.PixelRepresentation == 1
+    ends = -1 if signed else (1 << bits) - 1  # lowest + highest value
+    return (ends - values.astype(np.int64)).astype(values.dtype)
 
 
 def padding(stored: np.ndarray, data) -> np.ndarray:

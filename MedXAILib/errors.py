@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 
@@ -21,6 +22,11 @@ def first_line(error: BaseException) -> str:
     """What an error says, in short; its kind where it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
+
+
+def legible(name: str) -> str:
+    """A file's name as text that can be written anywhere: bytes that are no UTF-8 as ``\\xff``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def missing_package(error: ModuleNotFoundError) -> str:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import struct
+import tempfile
 import zlib
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import NOTICE, dicom
 from .dicom import quiet, require_memory
-from .errors import InputError
+from .errors import InputError, legible
 from .volume import (
     GEOMETRY,
     LPS_RAS,
@@ -26,12 +29,15 @@ from .volume import (
     Labels,
     Source,
     Volume,
+    directions,
     label_colors,
     left_handed,
     oblique_degrees,
+    overlaid,
     same_affine,
     shear,
     shear_degrees,
+    spacing,
 )
 
 NIFTI = (".nii", ".nii.gz", ".hdr", ".img", ".img.gz")
@@ -49,6 +55,10 @@ NAMED_SPACES = {
 UNPLACED = "the header does not say how the volume lies in the patient; axes and origin are a guess"
 FREESURFER = (".mgz", ".mgh")
 WRITABLE = (".nrrd", ".nii.gz", ".nii", ".mha")
+MOST_PACKED = 1100
+"""By how much gzip can pack at most (about 1032 times)."""
+SMALLEST_MM, LARGEST_MM, FARTHEST_MM = 1e-4, 1e4, 1e6
+"""Spacing and origin beyond these are a damaged header or a wrong unit."""
 UNSHEAR = (
     "resample it onto an unsheared grid first (in Slicer 'Resample Scalar/Vector/DWI Volume', "
     "or the tilt correction of the scanner or of dcm2niix)"
@@ -96,6 +106,8 @@ def existing(path: str | Path) -> Path:
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder; check the spelling.")
+    if not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path}: this is no file but a pipe or device; write what it gives to a file and give that.")
     if path.is_file() and path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty; copy or download it again.")
     return path
@@ -125,32 +137,48 @@ def refuse_foreign(path: Path) -> None:
 # NIfTI ---------------------------------------------------------------------------------------------------------------
 
 
-NIFTI_BYTES = {2: 1, 4: 2, 8: 4, 16: 4, 64: 8, 128: 3, 256: 1, 512: 2, 768: 4, 1024: 8, 1280: 8, 2304: 4}
 META_BYTES = {"MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4}
 META_BYTES |= {"MET_LONG": 4, "MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4, "MET_DOUBLE": 8}
 """Bytes of a voxel by the name of its type."""
-NIFTI_COMPLEX = {32: 8, 1792: 16, 2048: 32}
-"""Bytes of a voxel by datatype."""
+NIFTI_TYPES = (2, 4, 8, 16, 64, 128, 256, 512, 768, 1024, 1280, 2304)
+NIFTI_COMPLEX, NIFTI_COLORS = (32, 1792, 2048), (128, 2304)
+NIFTI_VECTORS = (1005, 1006, 1007, 1008, 2003, 2004)
+"""Intents by which the fifth axis lists the parts of a vector or colour."""
 
 
 class NiftiHeader(NamedTuple):
-    """What is needed of the 348 bytes. The affines are IJK-to-RAS in mm, or None."""
+    """What is needed of the header. The affines are IJK-to-RAS in mm, or None."""
 
-    bytes_needed: int
-    datatype: int
+    fields: Any
+    """The header itself, as nibabel has it."""
+    shape: tuple[int, ...]
     sform: np.ndarray | None
     qform: np.ndarray | None
-    preferred: np.ndarray | None
-    """The affine of the two that ITK prefers: the qform, unless the sform says that it is the scanner's own."""
+    pixdim: np.ndarray
+    """Spacing along i, j, k in mm."""
     unit: bool
     """Whether the spacing has a unit of length."""
 
+    @property
+    def datatype(self) -> int:
+        return int(self.fields["datatype"])
+
+    @property
+    def preferred(self) -> str:
+        """Which of the two affines Slicer and ITK prefer: the qform, unless the sform says that it is the scanner's own."""
+        if self.qform is None or (self.sform is not None and int(self.fields["sform_code"]) == 1):
+            return "" if self.sform is None else "sform"
+        return "qform"
+
+    @property
+    def bytes_needed(self) -> int:
+        return int(max(self.fields["vox_offset"], 0)) + prod(self.shape) * self.fields.get_data_dtype().itemsize
+
 
 def read_nifti(path: Path, frame: int | None) -> Volume:
-    """NIfTI-1, one file or a header and image pair.
+    """NIfTI-1 and -2, one file or a header and image pair.
 
-    Two affines may stand in the header. SimpleITK's choice is kept, as Slicer shows it; where the other one differs, a
-    remark says so. SimpleITK drops a shear and mixes spacing and sform without a word, hence the look into the header.
+    Two affines may stand in the header. Slicer's choice is kept; where the other one differs, a remark says so.
 
     :raises InputError: for complex voxels, a sheared affine, a file cut short, an affine at odds with the spacing.
     """
@@ -158,29 +186,86 @@ def read_nifti(path: Path, frame: int | None) -> Volume:
     header = nifti_header(header_path)
     if header.datatype in NIFTI_COMPLEX:
         raise InputError(f"{path}: the voxels are complex numbers; write their magnitude to a new file and give that.")
-    if header.sform is not None and shear(header.sform) > SHEAR_TOLERANCE:
-        raise InputError(
-            f"{path}: the affine is sheared by {shear_degrees(header.sform):.1f} degrees (a gantry tilt?); {UNSHEAR}."
-        )
+    affine, remarks = nifti_affine(path, header)
     require_bytes(path, data_path, header.bytes_needed)
-    volume = read_itk(header_path, frame, header.preferred)
-    if header.datatype == 2304:
-        volume = replace(volume, array=volume.array[..., :3])
-        volume = remark(volume, "the alpha channel was dropped")
-    given = {name: form for name, form in (("sform", header.sform), ("qform", header.qform)) if form is not None}
-    if not given:
-        return unplaced(volume, spacing=header.unit)
-    unused = [name for name, form in given.items() if not same_affine(volume.affine, form, volume.shape, 0.01)]
-    if len(unused) == len(given):
+    array, more = nifti_voxels(path, data_path, header, frame)
+    volume = placed(path, array, affine, [*more, *remarks])
+    if header.preferred:
+        return volume
+    flat = ("thickness",) if len(header.shape) < 3 else ()
+    return assuming(unplaced(volume, spacing=header.unit), flat)
+
+
+def nifti_affine(path: Path, header: NiftiHeader) -> tuple[np.ndarray, list[str]]:
+    """IJK-to-RAS in mm, and what is odd about it."""
+    if not header.preferred:
+        return np.diag([*header.pixdim, 1.0]), []
+    affine, other = header.sform, header.qform
+    of_one_space = header.preferred == "sform" or int(header.fields["sform_code"]) == int(header.fields["qform_code"])
+    if affine is not None and of_one_space and shear(affine) > SHEAR_TOLERANCE:
         raise InputError(
-            f"{path}: the spacing in the header contradicts its {' and '.join(given)}; write the file again with one affine "
-            "(in nibabel, img.set_qform(img.affine) and save)."
+            f"{path}: the affine is sheared by {shear_degrees(affine):.1f} degrees (a gantry tilt?); {UNSHEAR}."
         )
-    if unused:
-        volume = remark(
-            volume, f"sform and qform of the header disagree; the {unused[0]} was not used (nor is it by Slicer)"
-        )
-    return volume
+    if header.preferred == "qform":
+        affine, other = other, affine
+    elif other is None:
+        by_spacing = affine.copy()
+        by_spacing[:3, :3] = directions(affine) * header.pixdim
+        sizes = (*header.shape, 1, 1)[:3]
+        if usable(by_spacing) is None or not same_affine(by_spacing, affine, sizes, 0.01):
+            raise InputError(
+                f"{path}: the spacing in the header contradicts its sform; write the file again with one affine "
+                "(in nibabel, img.set_qform(img.affine) and save)."
+            )
+    if other is None or same_affine(affine, other, (*header.shape, 1, 1)[:3], 0.01):
+        return affine, []
+    unused = "sform" if header.preferred == "qform" else "qform"
+    return affine, [f"sform and qform of the header disagree; the {unused} was not used (nor is it by Slicer)"]
+
+
+def nifti_voxels(path: Path, data_path: Path, header: NiftiHeader, frame: int | None) -> tuple[np.ndarray, list[str]]:
+    """(k, j, i[, channel]) of one frame, scaled as the header says, and what was chosen or left out.
+
+    Scaled values are float32, or float64 where the file has more digits than that; colours are never scaled.
+    """
+    from nibabel.arrayproxy import ArrayProxy
+
+    shape, fields, remarks = header.shape, header.fields, []
+    vector = len(shape) == 5 and shape[4] > 1 and (shape[3] == 1 or int(fields["intent_code"]) in NIFTI_VECTORS)
+    outer = shape[3:4] if vector else shape[3:]
+    count = prod(outer)
+    picked = chosen_frame(path, frame, count)
+    if count > 1:
+        remarks.append(f"frame {picked} of {count}")
+    elif outer and not vector:
+        remarks.append("a fourth axis of size 1 was dropped")
+    if len(shape) < 3:
+        remarks.append("a 2-D image, read as one slice of 1 mm")
+    where = (slice(None),) * min(len(shape), 3) + tuple(
+        map(int, np.unravel_index(picked, outer[::-1])[::-1] if outer else ())
+    )
+    with gzip.open(data_path) if is_gzip(data_path) else data_path.open("rb") as file:
+        stored = ArrayProxy(file, (shape, fields.get_data_dtype(), int(max(fields["vox_offset"], 0))), mmap=False)
+        array = np.asarray(stored[where])
+    if array.dtype.fields:
+        array = np.stack([array[name] for name in "RGB"], -1)
+        if header.datatype == 2304:
+            remarks.append("the alpha channel was dropped")
+    else:
+        array = nifti_scaled(array, fields)
+    parts = (-1,) if vector or header.datatype in NIFTI_COLORS else ()
+    spatial = array.reshape((*(*shape, 1, 1)[:3], *parts))
+    return np.swapaxes(spatial, 0, 2), remarks
+
+
+def nifti_scaled(array: np.ndarray, fields: Any) -> np.ndarray:
+    """Slope and intercept applied; a slope of 0 or none means that the stored values stand."""
+    slope, intercept = float(fields["scl_slope"]), float(fields["scl_inter"])
+    intercept = intercept if np.isfinite(intercept) else 0.0
+    if not np.isfinite(slope) or slope == 0 or (slope, intercept) == (1, 0):
+        return array
+    digits = np.float64 if array.dtype.itemsize > 4 or array.dtype.str[1:] in ("i4", "u4") else np.float32
+    return (array.astype(np.float64) * slope + intercept).astype(digits)
 
 
 def nifti_pair(path: Path) -> tuple[Path, Path]:
@@ -199,43 +284,37 @@ def nifti_pair(path: Path) -> tuple[Path, Path]:
 
 
 def nifti_header(path: Path) -> NiftiHeader:
-    """Read the NIfTI-1 header, after https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h.
+    """Read the header, after https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h and nifti2.h.
 
-    :raises InputError: when it is none, or a NIfTI-2 or ANALYZE one, or makes no sense.
+    :raises InputError: when it is none, or an ANALYZE one, or makes no sense.
     """
+    import nibabel
+
     raw = first_bytes(path, 540)
-    order = next((order for order in "<>" if raw[:4] in (struct.pack(order + "i", n) for n in (348, 540))), None)
-    if order and struct.unpack_from(order + "i", raw)[0] == 540:
-        raise InputError(
-            f"{path}: NIfTI-2 is not read; save it as NIfTI-1 first (nibabel, or 'mri_convert IN OUT.nii.gz')."
-        )
-    if order is None or len(raw) < 348:
+    kinds = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
+    length = next((n for n in kinds for order in "<>" if raw[:4] == struct.pack(order + "i", n)), None)
+    if length is None or len(raw) < length:
         raise InputError(f"{path}: this is no NIfTI file, or a damaged one; copy or export it again.")
-    if raw[344:347] not in (b"n+1", b"ni1"):
+    if length == 348 and raw[344:347] not in (b"n+1", b"ni1"):
         raise InputError(
             f"{path}: this is an ANALYZE file, which does not tell left from right; convert it to NIfTI knowing that."
         )
-
-    def read(form: str, at: int) -> tuple:
-        return struct.unpack_from(order + form, raw, at)
-
-    rank, *sizes = read("8h", 40)
-    (datatype,), (offset,) = read("h", 70), read("f", 108)
-    pixdim = np.array(read("8f", 76), float)
-    qform_code, sform_code = read("2h", 252)
+    fields = kinds[length](raw[:length], check=False)
+    rank, *sizes = map(int, fields["dim"])
     shape = tuple(sizes[:rank]) if 1 <= rank <= 7 else ()
-    if not shape or min(shape) < 1 or datatype not in NIFTI_BYTES | NIFTI_COMPLEX or not np.isfinite(offset):
+    damaged = not shape or min(shape) < 1 or int(fields["datatype"]) not in NIFTI_TYPES + NIFTI_COMPLEX
+    if damaged or not np.isfinite(float(fields["vox_offset"])):
         raise InputError(f"{path}: the NIfTI header is damaged; copy or export the file again.")
-    unit = {1: 1000.0, 3: 0.001}.get(raw[123] & 7, 1.0)  # metre, micrometre; anything else is taken as mm
+    units = int(fields["xyzt_units"]) & 7
+    unit = {1: 1000.0, 3: 0.001}.get(units, 1.0)  # metre, micrometre; anything else is taken as mm
     scale = np.array([[unit], [unit], [unit], [1.0]])
     with np.errstate(all="ignore"):  # a damaged header may hold anything
-        rows = np.array([*read("12f", 280), 0, 0, 0, 1], float).reshape(4, 4)
-        sform = usable(scale * rows) if sform_code > 0 else None
-        qform = quaternion_affine(read("3f", 256), read("3f", 268), pixdim)
-        qform = usable(scale * qform) if qform_code > 0 else None
-    preferred = sform if qform is None or (sform is not None and sform_code == 1) else qform
-    needed = int(max(offset, 0)) + prod(shape) * (NIFTI_BYTES | NIFTI_COMPLEX)[datatype]
-    return NiftiHeader(needed, datatype, sform, qform, preferred, raw[123] & 7 in (1, 2, 3))
+        rows = np.array([fields["srow_x"], fields["srow_y"], fields["srow_z"], [0, 0, 0, 1]], float)
+        pixdim = np.array(fields["pixdim"], float)
+        qform = quaternion_affine(*(fields[f"{kind}_{axis}"] for kind, axis in QUATERNION), pixdim)
+        sform = usable(scale * rows) if int(fields["sform_code"]) > 0 else None
+        qform = usable(scale * qform) if int(fields["qform_code"]) > 0 else None
+    return NiftiHeader(fields, shape, sform, qform, pixdim[1:4] * unit, units in (1, 2, 3))
 
 
 def usable(affine: np.ndarray) -> np.ndarray | None:
@@ -245,9 +324,9 @@ def usable(affine: np.ndarray) -> np.ndarray | None:
     return affine
 
 
-def quaternion_affine(bcd, offset, pixdim) -> np.ndarray:
+def quaternion_affine(b, c, d, x, y, z, pixdim) -> np.ndarray:
     """IJK-to-RAS of a NIfTI qform: quaternion (a, b, c, d), offset and pixdim (its first entry is the handedness)."""
-    b, c, d = map(float, bcd)
+    b, c, d = float(b), float(c), float(d)
     a = max(0.0, 1 - (b * b + c * c + d * d)) ** 0.5
     rotation = np.array(
         [
@@ -258,16 +337,22 @@ def quaternion_affine(bcd, offset, pixdim) -> np.ndarray:
     )
     affine = np.eye(4)
     affine[:3, :3] = rotation * pixdim[1:4] * [1, 1, -1 if pixdim[0] < 0 else 1]
-    affine[:3, 3] = offset
+    affine[:3, 3] = x, y, z
     return affine
+
+
+QUATERNION = (*(("quatern", axis) for axis in "bcd"), *(("qoffset", axis) for axis in "xyz"))
+
+
+def is_gzip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
 
 
 def first_bytes(path: Path, count: int) -> bytes:
     """The first bytes of a file, of its content where it is gzipped."""
     try:
-        with path.open("rb") as file:
-            zipped = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path) if zipped else path.open("rb") as file:
+        with gzip.open(path) if is_gzip(path) else path.open("rb") as file:
             return file.read(count)
     except (OSError, EOFError, zlib.error):
         raise InputError(f"{path}: the file is damaged (its gzip stream ends or breaks); copy it again.") from None
@@ -279,8 +364,8 @@ def require_bytes(path: Path, data_path: Path, needed: int) -> None:
     :raises InputError: when the data file holds fewer bytes than the header announces, or the memory does.
     """
     require_memory(path, needed)
+    zipped = is_gzip(data_path)
     with data_path.open("rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 4))
         noted = int.from_bytes(file.read(), "little")  # gzip ends with the length of its content, modulo 2^32
@@ -305,11 +390,8 @@ def unzipped_size(path: Path, enough: int) -> int:
 # SimpleITK -----------------------------------------------------------------------------------------------------------
 
 
-def read_itk(path: Path, frame: int | None, flat_affine: np.ndarray | None = None) -> Volume:
-    """Read whatever SimpleITK reads as one volume; a fourth axis of size 1 goes, a longer one needs ``frame``.
-
-    :param flat_affine: IJK-to-RAS for a file that SimpleITK reads as 2-D; it forgets how a single NIfTI slice lies.
-    """
+def read_itk(path: Path, frame: int | None) -> Volume:
+    """Read whatever SimpleITK reads as one volume; a fourth axis of size 1 goes, a longer one needs ``frame``."""
     image, array, listed = open_itk(path)
     rank = image.GetDimension()
     remarks = []
@@ -323,19 +405,90 @@ def read_itk(path: Path, frame: int | None, flat_affine: np.ndarray | None = Non
         remarks.append(f"frame {picked} of {count}" if count > 1 else "a fourth axis of size 1 was dropped")
     if rank > 2:
         return placed(path, array, itk_affine(image), remarks)
-    if flat_affine is not None:
-        return placed(path, array[None], flat_affine, remarks)
     volume = placed(path, array[None], itk_affine(image), ["a 2-D image, read as one slice of 1 mm"])
     return assuming(volume, ("position", "orientation", "thickness"))
 
 
+NRRD_BYTES = {
+    name: size
+    for size, names in {
+        1: "signed char, int8, int8_t, uchar, unsigned char, uint8, uint8_t",
+        2: "short, short int, signed short, signed short int, int16, int16_t, ushort, unsigned short, unsigned short int, uint16, uint16_t",
+        4: "int, signed int, int32, int32_t, uint, unsigned int, uint32, uint32_t, float",
+        8: "longlong, long long, long long int, signed long long, signed long long int, int64, int64_t, "
+        "ulonglong, unsigned long long, unsigned long long int, uint64, uint64_t, double",
+    }.items()
+    for name in names.split(", ")
+}  # fmt: skip
+LENGTHS = {
+    "": 1.0,
+    "mm": 1.0,
+    "millimeter": 1.0,
+    "millimetre": 1.0,
+    "cm": 10.0,
+    "centimeter": 10.0,
+    "m": 1000.0,
+    "meter": 1000.0,
+    "metre": 1000.0,
+}
+LENGTHS |= dict.fromkeys(("um", "µm", "μm", "micron", "microns", "micrometer", "micrometre"), 1e-3)
+LENGTHS |= dict.fromkeys(("nm", "nanometer", "nanometre"), 1e-6)
+"""Units of length in mm."""
+
+
 def read_nrrd(path: Path, frame: int | None) -> Volume:
     """NRRD; one that names no space of the patient may lie anywhere, and a remark says so."""
-    volume, lines = read_itk(path, frame), nrrd_header(path).splitlines()
-    fields = {key.strip(): value.strip() for key, mark, value in (line.partition(":") for line in lines) if mark}
-    if fields.get("space", "").lower() in NAMED_SPACES:
+    fields = nrrd_fields(path)
+    require_nrrd_bytes(path, fields)
+    space = fields.get("space", "").lower()
+    if space.startswith("scanner-xyz"):
+        raise InputError(
+            f"{path}: it lies in the scanner's axes ({space}), and the file does not say how the patient lay in it; write it in "
+            "left-posterior-superior (in Slicer, load and save it)."
+        )
+    volume = read_itk(path, frame)
+    units = re.findall(r'"([^"]*)"', fields.get("space units", ""))[:3]
+    if strange := [unit for unit in units if unit.strip().lower() not in LENGTHS]:
+        raise InputError(f"{path}: its space units '{strange[0]}' are no length that is known; write it again in mm.")
+    scale = [LENGTHS[unit.strip().lower()] for unit in units]
+    if len(scale) == 3 and scale != [1, 1, 1]:
+        affine = np.diag([*scale, 1.0]) @ volume.affine
+        volume = placed(path, volume.array, affine, [*volume.source.remarks, f"{units[0]} became mm"])
+    if space in NAMED_SPACES:
         return volume
     return unplaced(volume, spacing="spacings" in fields or "space directions" in fields)
+
+
+def nrrd_fields(path: Path) -> dict[str, str]:
+    """The fields of the header; key/value pairs (with ':=') are left out."""
+    lines = (line.partition(":") for line in nrrd_header(path).splitlines())
+    return {key.strip().lower(): value.strip() for key, mark, value in lines if mark and not value.startswith("=")}
+
+
+def require_nrrd_bytes(path: Path, fields: dict[str, str]) -> None:
+    """SimpleITK makes room for what the header announces before it looks at the data.
+
+    :raises InputError: where the file cannot hold that much.
+    """
+    try:
+        needed = prod(int(size) for size in fields["sizes"].split()) * NRRD_BYTES[fields["type"].lower()]
+    except (KeyError, ValueError):
+        return  # SimpleITK says what is wrong
+    require_memory(path, needed)
+    name = fields.get("data file", fields.get("datafile", ""))
+    if name.startswith("LIST") or "%" in name:
+        return
+    data = path.with_name(path.name) if not name else path.parent / name
+    size = data.stat().st_size if data.is_file() else 0
+    packed = fields.get("encoding", "raw").lower() not in ("raw", "txt", "text", "ascii", "hex")
+    if size * (MOST_PACKED if packed else 1) < needed and fields.get("encoding", "raw").lower() not in (
+        "txt",
+        "text",
+        "ascii",
+    ):
+        raise InputError(
+            f"{path}: the file is cut short ({size} bytes, and its header announces {needed}); copy or download it again."
+        )
 
 
 def nrrd_header(path: Path) -> str:
@@ -395,11 +548,11 @@ def open_itk(path: Path) -> tuple:
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
     suffix = suffix_of(path)
-    reader.SetImageIO("NiftiImageIO" if suffix in NIFTI else "NrrdImageIO" if suffix in NRRD else "MetaImageIO")
+    reader.SetImageIO("NrrdImageIO" if suffix in NRRD else "MetaImageIO")
     try:
-        with quiet():
+        with quiet(), spelled(path) as name:
+            reader.SetFileName(name)
             reader.ReadImageInformation()
             require_memory(path, prod(reader.GetSize()) * reader.GetNumberOfComponents())
             kinds = {reader.GetMetaData(key) for key in reader.GetMetaDataKeys() if key.startswith("NRRD_kinds")}
@@ -414,6 +567,20 @@ def open_itk(path: Path) -> tuple:
         raise InputError(f"{path}: the voxels are complex numbers; write their magnitude to a new file and give that.")
     listed = bool(kinds & {"list", "time"}) and image.GetNumberOfComponentsPerPixel() > 1
     return image, sitk.GetArrayFromImage(image), listed
+
+
+@contextmanager
+def spelled(path: Path) -> Iterator[str]:
+    """A path that SimpleITK takes: it wants UTF-8, so that a file with another name gets a link with a plain one."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory() as folder:
+            link = Path(folder) / f"volume{suffix_of(path)}"
+            link.symlink_to(path.absolute())
+            yield str(link)
+        return
+    yield str(path)
 
 
 def itk_affine(image) -> np.ndarray:
@@ -449,12 +616,18 @@ def placed(path: Path, array: np.ndarray, affine: np.ndarray, remarks: list[str]
     """The Volume, or a sentence where the affine is none."""
     if usable(affine) is None:
         raise InputError(f"{path}: its spacing or axes are zero or not finite; mend the header or export it again.")
+    smallest_mm, largest_mm = spacing(affine).min(), spacing(affine).max()
+    if not (smallest_mm >= SMALLEST_MM and largest_mm <= LARGEST_MM and np.abs(affine[:3, 3]).max() <= FARTHEST_MM):
+        raise InputError(
+            f"{path}: its header gives a spacing of {smallest_mm:.3g} to {largest_mm:.3g} mm and an origin {np.abs(affine[:3, 3]).max():.3g} "
+            "mm away, which cannot be; mend the header or export it again."
+        )
     if shear(affine) > SHEAR_TOLERANCE:
         raise InputError(f"{path}: the affine is sheared by {shear_degrees(affine):.1f} degrees; {UNSHEAR}.")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         remarks = [*remarks, f"{np.count_nonzero(~np.isfinite(array))} values are not finite (NaN or infinite)"]
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
-    return Volume(array, affine, Source(path.name, suffix_of(path).lstrip("."), remarks=tuple(remarks)))
+    return Volume(array, affine, Source(legible(path.name), suffix_of(path).lstrip("."), remarks=tuple(remarks)))
 
 
 def remark(volume: Volume, text: str) -> Volume:
@@ -481,27 +654,50 @@ def unplaced(volume: Volume, spacing: bool) -> Volume:
 
 
 def read_picture(path: Path, frame: int | None) -> Volume:
-    """PNG, JPEG or TIFF as one slice: rows go to the back, columns to the left, 1 mm (nothing better is known)."""
+    """PNG, JPEG or TIFF as one slice: rows go to the back, columns to the left, 1 mm (nothing better is known). The pages of
+    a TIFF are slices, or one of them is picked by ``frame``."""
     import warnings
 
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
-                picture.seek(chosen_frame(path, frame, getattr(picture, "n_frames", 1)))
-                changes = ["turned upright as its EXIF entry says"] if picture.getexif().get(0x0112, 1) != 1 else []
-                if picture.mode == "RGB" and "RGB;16" in str(picture.tile):
-                    changes.append("its 16-bit colours became 8-bit")
-                array, change = pixels(ImageOps.exif_transpose(picture))
+                pages = range(getattr(picture, "n_frames", 1))
+                if frame is not None:
+                    pages = [chosen_frame(path, frame, len(pages))]
+                arrays, changes = [], []
+                for page in pages:
+                    picture.seek(page)
+                    array, remarks = page_of(picture)
+                    require_memory(path, array.nbytes * len(pages))
+                    arrays.append(array)
+                    changes += [text for text in remarks if text not in changes]
     except InputError:
         raise
     except Exception:  # PIL's decoders raise whatever they stumble over
         raise InputError(f"{path}: the picture is damaged or too large; save it again as PNG.") from None
-    remarks = ["a picture: no spacing or place in the patient is known, 1 mm is assumed", *change, *changes]
-    return assuming(placed(path, array[None], np.diag([-1.0, -1.0, 1.0, 1.0]), remarks), GEOMETRY)
+    if len({(array.shape, array.dtype) for array in arrays}) > 1:
+        raise InputError(
+            f"{path}: its {len(arrays)} pages differ in size or kind and make no volume; choose one, --frame 0 to --frame "
+            f"{len(arrays) - 1}."
+        )
+    what = f"a stack of {len(arrays)} pictures" if len(arrays) > 1 else "a picture"
+    remarks = [f"{what}: no spacing or place in the patient is known, 1 mm is assumed", *changes]
+    return assuming(placed(path, np.stack(arrays), np.diag([-1.0, -1.0, 1.0, 1.0]), remarks), GEOMETRY)
+
+
+def page_of(picture) -> tuple[np.ndarray, list[str]]:
+    """(row, column[, channel]) of the page that a PIL image is at, and what was changed."""
+    from PIL import ImageOps
+
+    changes = ["turned upright as its EXIF entry says"] if picture.getexif().get(0x0112, 1) != 1 else []
+    if picture.mode == "RGB" and "RGB;16" in str(picture.tile):
+        changes.append("its 16-bit colours became 8-bit")
+    array, more = pixels(ImageOps.exif_transpose(picture))
+    return array, [*more, *changes]
 
 
 def pixels(picture) -> tuple[np.ndarray, list[str]]:
@@ -525,7 +721,7 @@ def pixels(picture) -> tuple[np.ndarray, list[str]]:
 def read_labels(path: str | Path) -> Labels:
     """Read a segmentation: Slicer's .seg.nrrd with its names and colours, or any label map.
 
-    Where segments of several layers overlap, the later one wins, and a remark says so.
+    Where segments of several layers overlap, voxels belong to each of them, and a remark says so.
 
     :raises InputError: as :func:`read_volume`, and for values that are no labels.
     """
@@ -586,16 +782,16 @@ def read_segments(path: Path, keys: dict[str, str]) -> Labels:
     except ValueError:
         raise InputError(f"{path}: its Segment entries are damaged; save the segmentation again in Slicer.") from None
     distinct = len({stored for _, stored, _, _ in segments}) == len(segments)
+    values = [stored if distinct else n for n, (_, stored, _, _) in enumerate(segments, 1)]
+    merged, shared = overlaid((layers[..., layer] == stored for layer, stored, _, _ in segments), values)
     colors = label_colors(len(segments))
-    merged = np.zeros(layers.shape[:3], np.uint16)
-    rows, covered = [], 0
-    for n, (layer, stored, name, color) in enumerate(segments):
-        value = stored if distinct else n + 1
-        inside = layers[..., layer] == stored
-        covered += np.count_nonzero(merged[inside])
-        merged[inside] = value
-        rows.append(Label(value, name, color or colors[n]))
-    remarks = [f"segments overlap in {covered} voxels, where the later one was kept"] if covered else []
+    rows = [
+        Label(value, name, color or chosen, also)
+        for value, (_, _, name, color), chosen, also in zip(values, segments, colors, shared, strict=True)
+    ]
+    both = sorted({value for also in shared for value in also})
+    count = np.count_nonzero(np.isin(merged, both)) if both else 0
+    remarks = [f"segments overlap in {count} voxels, which count for each of them"] if count else []
     return Labels(placed(path, smallest(merged), affine, remarks), tuple(rows))
 
 
@@ -711,27 +907,36 @@ def write_labels(labels: Labels, path: str | Path, metadata: dict[str, str] | No
 # Folders and descriptions --------------------------------------------------------------------------------------------
 
 
-def find_cases(path: str | Path) -> list[Case]:
+def find_cases(path: str | Path, say: Callable[[str], None] = lambda text: None) -> list[Case]:
     """The inputs that a path stands for.
 
-    A file is one, and so is a folder with any DICOM in it, however deep; in any other folder every image is one,
-    recursively, sorted by name. Hidden files are left out, and the image of a header and image pair.
+    A file is one, and so is a folder of DICOM, however deep. In a folder with volumes every image is one, recursively,
+    sorted by name, and so in one without DICOM. Hidden files are left out, and the image of a header and image pair.
 
+    :param say: told of what is left out: DICOM beside volumes, or pictures beside DICOM.
     :raises InputError: where there is none.
     """
     path = existing(path)
     if path.is_file():
-        return [Case(path, path.name)]
+        return [Case(path, legible(path.name))]
     files = sorted(file for file in path.rglob("*") if file.is_file() and not hidden(file.relative_to(path)))
-    if any(dicom.is_dicom(file) for file in files):
-        return [Case(path, path.resolve().name)]
+    slices = [file for file in files if dicom.is_dicom(file)]
     known = NIFTI + NRRD + META + PICTURES + FREESURFER
-    images = [file for file in files if suffix_of(file) in known and not is_second_half(file)]
+    series = set(slices)
+    images = [f for f in files if suffix_of(f) in known and not is_second_half(f) and f not in series]
+    is_series = slices and all(suffix_of(file) in PICTURES for file in images)
+    for file in (images if is_series else slices)[:1]:
+        rest = len(images if is_series else slices) - 1
+        more = f" and {rest} more" if rest else ""
+        what = "a picture beside DICOM" if is_series else "DICOM beside volumes"
+        say(f"{legible(file.relative_to(path).as_posix())}{more}: left out, as {what}; give it by itself.")
+    if is_series:
+        return [Case(path, legible(path.resolve().name))]
     if not images:
         raise InputError(
             f"{path}: the folder holds no image; give one with DICOM, NIfTI, NRRD, MHA, PNG, JPEG or TIFF."
         )
-    return [Case(file, file.relative_to(path).as_posix()) for file in images]
+    return [Case(file, legible(file.relative_to(path).as_posix())) for file in images]
 
 
 def hidden(path: Path) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import PurePath
 
+from .errors import legible
+
 OPTIONS = {"classes": "class", "methods": "method", "layers": "layer", "references": "reference"}
 """Options of the command line that are named unlike the job's parts."""
 
@@ -18,6 +20,7 @@ class Job:
     :ivar task: ``predict`` or ``explain``.
     :ivar inputs: channel name -> path; a single unnamed input has the name "".
     :ivar model: path of a model card, or the name of a model that comes with MedXAI.
+    :ivar weights_key: the path in the weights file below which the weights lie.
     :ivar classes: class names; empty is the predicted class.
     :ivar threshold: segmentation: explain the region above this probability.
     :ivar voxel, component: segmentation: explain one voxel, or the connected piece that holds it, RAS mm.
@@ -58,6 +61,7 @@ class Job:
     budget: int | None = None
     cells: bool = False
     no_probe: bool = False
+    weights_key: str | None = None
 
     @classmethod
     def from_json(cls, values: dict) -> Job:
@@ -90,10 +94,10 @@ class Job:
     def described(self) -> dict:
         """The job as it is written down: file names without the folders they lie in."""
         plain = asdict(self)
-        plain["inputs"] = {name: PurePath(path).name for name, path in self.inputs.items()}
+        plain["inputs"] = {name: legible(PurePath(path).name) for name, path in self.inputs.items()}
         for name in ("model", "weights", "anatomy", "mask"):
-            plain[name] = plain[name] and PurePath(plain[name]).name
-        plain["references"] = [PurePath(path).name for path in self.references]
+            plain[name] = plain[name] and legible(PurePath(plain[name]).name)
+        plain["references"] = [legible(PurePath(path).name) for path in self.references]
         return plain
 
 

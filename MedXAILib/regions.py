@@ -167,7 +167,8 @@ def anatomy_shares(heat: Volume, anatomy: Labels, seen: np.ndarray) -> list[Stru
     """Which structure a map lies in, beside what chance would give: the structure's share of the volume seen.
 
     Shares of mass are of the whole map, so what lies in air counts as elsewhere. Each column sums to 1
-    over the structures and the last row, "elsewhere"; it is 0 throughout where there is no such mass.
+    over the structures and the last row, "elsewhere", but for structures that overlap, which count each; it is 0 throughout
+    where there is no such mass.
 
     :param heat: array (k, j, i).
     :param anatomy: on any grid; resampled to the map's (nearest).
@@ -176,14 +177,12 @@ def anatomy_shares(heat: Volume, anatomy: Labels, seen: np.ndarray) -> list[Stru
     volume = anatomy.volume
     if not volume.same_grid(heat):
         volume = resample(volume, heat.affine, heat.shape, order=0)
-    values = [row.value for row in anatomy.rows]
-    index = np.full(volume.array.shape, len(values), np.intp)
-    for n, value in enumerate(values):
-        index[volume.array == value] = n
+    own = [np.isin(np.arange(int(volume.array.max()) + 1), row.values) for row in anatomy.rows]
+    belongs = np.stack([*own, ~np.logical_or.reduce(own)]) if own else np.ones((1, int(volume.array.max()) + 1), bool)
 
     def shares(weights: np.ndarray) -> np.ndarray:
-        sums = np.bincount(index.ravel(), weights.ravel(), minlength=len(values) + 1)
-        return sums / (sums.sum() or 1.0)
+        sums = np.bincount(volume.array.ravel(), weights.ravel(), minlength=belongs.shape[1])
+        return belongs @ sums / (sums.sum() or 1.0)
 
     columns = [shares(np.maximum(heat.array, 0)), shares(np.maximum(-heat.array, 0)), shares(seen)]
     names = [row.name for row in anatomy.rows] + [ELSEWHERE]

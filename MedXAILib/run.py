@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,11 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import InputError, as_values
+from .errors import InputError, as_values, first_line, legible
 from .formats import Case, find_cases, read_labels, read_volume
 from .job import Job, Notes
 from .models.layers import memory_estimate
 from .outputs import files, nodes, scene, snapshot
+from .outputs.staging import staged
 from .preparation import Prepared, prepare
 from .progress import Progress, portion, silent
 from .provenance import available_memory, peak_memory, versions
@@ -121,7 +123,7 @@ def carry_out(
         refuse_constant(opened.prepared)
     layers = record_layers(job, model, opened, keep, say)
     if new:
-        for remark in (*opened.prepared.reference.source.remarks, *opened.prepared.remarks):
+        for remark in (*model.remarks, *opened.prepared.reference.source.remarks, *opened.prepared.remarks):
             say(remark)
         if model.weights_sha256 and model.card.weights.sha256 is None:
             say(
@@ -281,24 +283,22 @@ def run(
     :returns: the summary, as in run.json.
     :raises InputError: for anything given that cannot be used; nothing is left behind then.
     """
-    from .models.loading import load_model
-
     began, started = time.perf_counter(), datetime.now(UTC)
     check(job)
-    check_pictures(scene_path, snapshot_path)
-    cases = find(job)
+    scene_path, snapshot_path = check_pictures(scene_path, snapshot_path)
+    notes, summary = Notes(then=say), []
+    cases = find(job, notes)
     if len(cases) > 1 and (scene_path or snapshot_path):
         raise InputError(f"--scene and --snapshot show one case and the folder holds {len(cases)}: give one file.")
     anatomy = read_labels(job.anatomy) if job.anatomy else None
-    notes, summary = Notes(), []
-    with files.staged(output, overwrite) as folder:
-        model = load_model(job.model, weights=job.weights and Path(job.weights), trust=job.trust, device=job.device)
+    with staged(output, overwrite, f"{job.task} {cases[0].name} with {legible(Path(job.model).name)}") as folder:
+        model = model_of(job)
         if job.task == "explain":
             for label in job.classes:
                 model.card.index(label)
         out = files.Folder(folder, job.format)
         stems = files.stems([case.name for case in cases])
-        skipped = []
+        left_out, failed = [], []
         for number, case in enumerate(cases):
             spoken = Notes()
             report = portion(progress, number, len(cases))
@@ -307,20 +307,17 @@ def run(
             except InputError as error:
                 if len(cases) == 1:
                     raise
-                skipped.append({"input": case.name, "reason": str(error).replace(str(case.path), case.name)})
+                left_out.append({"input": case.name, "reason": str(error).replace(str(case.path), case.name)})
                 say(f"Left out: {error}")
                 continue
             finally:
                 for line in spoken.lines:
-                    if line not in notes.lines:
-                        notes(line)
-                        say(line)
+                    notes(line)
             summary.append(_case_summary(case, result))
-            if scene_path or snapshot_path:
-                _show(model, case, result, regions, scene_path, snapshot_path, report)
+            failed += _show(model, case, result, regions, scene_path, snapshot_path, report)
         if not summary:
             raise InputError(
-                f"{Path(next(iter(job.inputs.values()))).name}: none of its {len(cases)} files can be used; the first: {skipped[0]['reason']}"
+                f"{Path(next(iter(job.inputs.values()))).name}: none of its {len(cases)} files can be used; the first: {left_out[0]['reason']}"
             )
         facts = {
             "job": job.described(),
@@ -330,10 +327,24 @@ def run(
             "seconds": round(time.perf_counter() - began, 3),
             "peak_memory_mib": round(peak_memory() / 2**20),
             "cases": summary,
-            "left_out": skipped,
+            "left_out": left_out,
+            "failed": failed,
             "remarks": notes.lines,
         }
         return out.finish(facts)
+
+
+def model_of(job: Job) -> Model:
+    """:raises InputError: as :func:`MedXAILib.models.loading.load_model`."""
+    from .models.loading import load_model
+
+    return load_model(
+        job.model,
+        weights=job.weights and Path(job.weights),
+        weights_key=job.weights_key,
+        trust=job.trust,
+        device=job.device,
+    )
 
 
 def check(job: Job) -> None:
@@ -358,19 +369,27 @@ def check(job: Job) -> None:
             raise InputError(f"{option} {value}: give at least {least}.")
 
 
-def check_pictures(scene_path: str | Path | None, snapshot_path: str | Path | None) -> None:
-    """Before anything is computed: :raises InputError: for a wrong suffix, or where slicer-core is missing."""
-    for option, path, suffix in (("--scene", scene_path, ".mrb"), ("--snapshot", snapshot_path, ".png")):
-        if path and Path(path).suffix.lower() != suffix:
+def check_pictures(*paths: str | Path | None) -> list[Path | None]:
+    """The paths of scene and picture, made absolute, before anything is computed.
+
+    :raises InputError: for a wrong suffix or a place that cannot be written to, or where slicer-core is missing.
+    """
+    whole = [path and Path(os.path.abspath(path)) for path in paths]
+    for option, path, suffix in zip(("--scene", "--snapshot"), whole, (".mrb", ".png"), strict=True):
+        if path and path.suffix.lower() != suffix:
             raise InputError(f"{option} {path}: give a path that ends in {suffix}.")
-    if scene_path or snapshot_path:
+        place = path and next(p for p in path.parents if p.exists())
+        if path and (path.is_dir() or not place.is_dir() or not os.access(place, os.W_OK)):
+            raise InputError(f"{option} {path}: nothing can be written there; give a file in another folder.")
+    if any(whole):
         scene.import_slicer()
+    return whole
 
 
-def find(job: Job) -> list[Case]:
+def find(job: Job, say: Callable[[str], None] = lambda text: None) -> list[Case]:
     """The cases of a job: one where inputs are named, else every case of the file or folder."""
     first = Path(next(iter(job.inputs.values())))
-    return [Case(first, first.name)] if len(job.inputs) > 1 else find_cases(first)
+    return [Case(first, legible(first.name))] if len(job.inputs) > 1 else find_cases(first, say)
 
 
 @contextmanager
@@ -460,28 +479,34 @@ def _case_summary(case: Case, result: Result) -> dict:
     return facts
 
 
-def _show(model, case: Case, result: Result, regions, scene_path, snapshot_path, progress) -> None:
-    """The Slicer scene and the picture of one case."""
+def _show(model, case: Case, result: Result, regions, scene_path, snapshot_path, progress) -> list[str]:
+    """The Slicer scene and the picture of one case; gives what could not be made, which costs no map."""
+    if not (scene_path or snapshot_path):
+        return []
     progress(0.99, 1, "Drawing")
-    prediction = result.prediction
-    shown = [
+    prediction, reference = result.prediction, result.prepared.reference
+    overlays = [
         nodes.Overlay(f"{a.target} {a.method} {a.layer}".strip(), a.volume, a.signed, title(a), a.limits, labels)
         for a, labels in zip(result.attributions, regions, strict=True)
     ]
     heading = f"{model.card.name} · {case.name}"
-    reference = result.prepared.reference
-    if scene_path:
+
+    def save_scene() -> None:
         told = "\n".join([heading, *prediction.caveats])
-        scene.save_scene(scene.build_scene(reference, shown, prediction.labels, heading=told), scene_path)
-    if snapshot_path:
-        snapshot.snapshot(
-            reference,
-            shown,
-            snapshot_path,
-            heading=heading,
-            segmentation=prediction.labels,
-            caveats=prediction.caveats,
-        )
+        scene.save_scene(scene.build_scene(reference, overlays, prediction.labels, heading=told), scene_path)
+
+    def save_picture() -> None:
+        labels, caveats = prediction.labels, prediction.caveats
+        snapshot.snapshot(reference, overlays, snapshot_path, heading=heading, segmentation=labels, caveats=caveats)
+
+    failed = []
+    for path, save in ((scene_path, save_scene), (snapshot_path, save_picture)):
+        try:
+            if path:
+                save()
+        except (InputError, OSError, RuntimeError) as error:
+            failed.append(f"{path.name} was not written: {first_line(error)}")
+    return failed
 
 
 def check_card(job: Job, picture: Path, progress: Progress = silent) -> list[str]:
@@ -489,9 +514,7 @@ def check_card(job: Job, picture: Path, progress: Progress = silent) -> list[str
 
     :raises InputError: for whatever does not fit: card, weights, file.
     """
-    from .models.loading import load_model
-
-    model = load_model(job.model, weights=job.weights and Path(job.weights), trust=job.trust, device=job.device)
+    model = model_of(job)
     path = next(iter(job.inputs.values()))
     volume = read_volume(path, frame=job.frame, series=job.series)
     say = Notes()
@@ -544,10 +567,9 @@ def list_layers(job: Job) -> list[str]:
     """
     from .explanation import choose_layers
     from .models.layers import grids, inspect, stages
-    from .models.loading import load_model
     from .prediction import lay_out
 
-    model = load_model(job.model, weights=job.weights and Path(job.weights), trust=job.trust, device=job.device)
+    model = model_of(job)
     card = model.card
     if job.inputs:
         found = lay_out(model, prepare(card, read_volume(job.inputs[""])))[1]

@@ -147,14 +147,15 @@ class Worker:
 
     def warm_model(self, job: Job):
         """The job's model; loaded where it is another one, or its files have changed."""
-        from .models.loading import find_card, find_weights, load_model
+        from .models.loading import find_card, find_weights
+        from .run import model_of
 
         card, folder = find_card(job.model)
         weights = find_weights(card, folder, job.weights)
-        key = (job.model, card, str(weights), weights.stat().st_mtime_ns, job.device, job.trust)
+        key = (job.model, card, str(weights), weights.stat().st_mtime_ns, job.device, job.trust, job.weights_key)
         if key != self.model_key:
             self.model = self.model_key = self.opened = self.opened_key = None
-            self.model = load_model(job.model, weights=weights, trust=job.trust, device=job.device)
+            self.model = model_of(replace(job, weights=str(weights)))
             self.model_key = key
         return self.model
 
@@ -176,11 +177,10 @@ class Worker:
 
     def keep(self, opened) -> None:
         """Keep the case for the next request; its tapes only within the limit of bytes."""
-        from .models.layers import memory_estimate
         from .provenance import available_memory
 
         self.opened = opened
-        kept = memory_estimate(opened.found, opened.tapes.layers) * len(opened.tapes.tapes)
+        kept = sum(tape.size for tape in opened.tapes.tapes.values())
         if kept > min(WARM_BYTES, available_memory() / 2):
             opened.tapes.tapes.clear()
 

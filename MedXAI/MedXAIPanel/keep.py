@@ -17,7 +17,7 @@ from MedXAILib.errors import Caveat, InputError, as_values
 from MedXAILib.formats import read_volume
 from MedXAILib.job import Job
 from MedXAILib.models import listing, trust
-from MedXAILib.outputs import files
+from MedXAILib.outputs import files, staging
 from MedXAILib.outputs.nodes import Overlay, labels_of, volume_of
 from MedXAILib.outputs.snapshot import snapshot
 
@@ -147,7 +147,7 @@ def export(volumeNode, folder: str | Path, overwrite: bool = False, anatomy=None
     stems = files.stems(sorted(set(cases.values())))
     labels = labels_of(anatomy, volumeNode) if anatomy is not None and maps else None
     segmentation, shown, said, summary = None, [], [], {name: {"input": name, "maps": []} for name in stems}
-    with files.staged(Path(folder), overwrite) as staged:
+    with staging.staged(Path(folder), overwrite) as staged:
         out = files.Folder(staged, "nrrd")
         for node in predictions:
             name, facts = cases[node.GetID()], results.facts(node)

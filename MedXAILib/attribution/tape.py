@@ -14,9 +14,10 @@ from __future__ import annotations
 import copy
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,7 @@ class Tape:
         does not change them.
     :ivar heads: what linear layers (in an exported program, any module) were given, (batch, feature), in the graph.
     :ivar random: whether the network drew random numbers on the way.
+    :ivar size: bytes that it holds in memory, where they were counted.
     :ivar reason: layer name -> why no gradient of the output comes there, and whether this is because the output does
         not depend on the layer.
     """
@@ -64,6 +66,7 @@ class Tape:
     heads: list[torch.Tensor] = field(default_factory=list)
     random: bool = False
     reason: Callable[[str], tuple[str, bool]] | None = None
+    size: int = 0
     _pooled: dict[str, torch.Tensor | None] = field(default_factory=dict)
     _missing: dict[str, tuple[str, bool]] = field(default_factory=dict)
 
@@ -73,10 +76,21 @@ class Tape:
     def __exit__(self, *_) -> None:
         self.output, self.activations, self.heads, self.reason, self._pooled = None, {}, [], None, {}
 
-    @property
-    def bytes(self) -> int:
-        """A lower bound of what the tape holds in memory."""
-        return sum(a.numel() * a.element_size() for a in [self.output, *self.activations.values()])
+    def bytes(self, shared: frozenset[int] = frozenset()) -> int:
+        """What the tape holds in memory: its activations, and what autograd keeps for the way back.
+
+        :param shared: addresses of storages that are there anyway: the network's own.
+        """
+        import torch
+
+        held = [self.output, *self.activations.values(), *self.heads]
+        nodes = [tensor.grad_fn for tensor in held if tensor is not None]
+        sizes = {}
+        for tensor in (*held, *kept(nodes)):
+            if isinstance(tensor, torch.Tensor) and tensor.layout is torch.strided:
+                storage = tensor.untyped_storage()
+                sizes[storage.data_ptr()] = storage.nbytes()
+        return sum(size for address, size in sizes.items() if address not in shared)
 
     def pooled(self, layer: str) -> torch.Tensor | None:
         """The layer's mean over positions (batch, channel) as a linear layer got it, where the output is linear in it.
@@ -605,6 +619,30 @@ def replay(
         return _run(network, ([x.clone()], {}), seed)[0]
 
 
+def kept(nodes: Sequence) -> Iterator[torch.Tensor]:
+    """Every tensor that autograd keeps at these nodes of its graph and below."""
+    seen: set = set()
+    waiting = [node for node in nodes if node is not None]
+    while waiting:
+        node = waiting.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        waiting += [below for below, _ in node.next_functions if below is not None]
+        for name in saved_names(type(node)):
+            try:
+                value = getattr(node, name)
+            except RuntimeError:  # let go of already
+                continue
+            yield from value if isinstance(value, tuple | list) else (value,)
+
+
+@cache
+def saved_names(kind: type) -> tuple[str, ...]:
+    """Where a kind of node has what it keeps."""
+    return tuple(name for name in dir(kind) if (name.startswith("_saved_") or name == "saved_tensors"))
+
+
 class TapeCache:
     """Tapes of the tiles of one input, kept within a limit of bytes; the others are recorded again when asked for.
 
@@ -658,7 +696,9 @@ class TapeCache:
             self.recorded, self.seconds = self.recorded + 1, self.seconds + time.perf_counter() - began
             if key == self.watched:
                 self.seen = {layer: activation.detach() for layer, activation in tape.activations.items()}
-            if self.tapes and tape.bytes + sum(t.bytes for t in self.tapes.values()) > self.limit:
+            own = (*self.network.parameters(), *self.network.buffers())
+            tape.size = tape.bytes(frozenset(tensor.untyped_storage().data_ptr() for tensor in own))
+            if self.tapes and tape.size + sum(t.size for t in self.tapes.values()) > self.limit:
                 return tape
             self.tapes[key] = tape
         return self.tapes[key]

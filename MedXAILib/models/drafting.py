@@ -14,6 +14,7 @@ from .listing import SCHEMA_VERSION
 from .loading import FROM_FILE, read_weights, sha256
 from .networks import architecture
 from .output import MEANINGS, Part, choose, script, script_parts
+from .weights import CUSTOMARY, beside, unwrapped
 
 DENSENETS = ("DenseNet121", "DenseNet169", "DenseNet201", "DenseNet264")
 RESNETS = ("resnet10", "resnet18", "resnet34", "resnet50")
@@ -52,10 +53,11 @@ def draft_card(weights: str | Path, trust: bool = False) -> tuple[dict, list[str
     weights = Path(weights)
     content = read_weights(weights, trust)
     whole = isinstance(content, torch.nn.Module)
-    state = dict(content.state_dict()) if whole else content
-    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    known = None if whole else propose(shapes)
-    found = known or guess(shapes, weights)
+    if whole:
+        known, shapes = None, {name: tuple(tensor.shape) for name, tensor in content.state_dict().items()}
+    else:
+        known, shapes = recognise(content.shapes)
+    found = known or guess(shapes, weights, None if whole else content.whole)
     asked = {name: f"{TO_FILL}: {ask}" for name, (_, ask) in found.hidden.items()}
     draft = {
         "schema_version": SCHEMA_VERSION,
@@ -74,6 +76,22 @@ def draft_card(weights: str | Path, trust: bool = False) -> tuple[dict, list[str
         "licence": "",
     }
     return draft, [f"{where}: {text}" for where, text in unfilled(draft)]
+
+
+def recognise(shapes: Shapes) -> tuple[Proposal | None, Shapes]:
+    """The known architecture of the weights in a checkpoint, and their shapes by its own names; where it is unknown, by
+    names without those of the usual wrappers."""
+    own = {unwrapped(name): shape for name, shape in shapes.items() if not beside(name)} or shapes
+    plainest = own
+    while True:
+        if known := propose(own):
+            return known, own
+        first = next(iter(own)).partition(".")[0]
+        if not all(name.startswith(f"{first}.") and name != f"{first}." for name in own):
+            return None, plainest
+        own = {name.removeprefix(f"{first}."): shape for name, shape in own.items()}
+        if first in CUSTOMARY:
+            plainest = own
 
 
 def output(program, dimensions: int) -> dict:
@@ -102,11 +120,12 @@ def program_parts(network) -> list[Part]:
         return []
 
 
-def guess(shapes: Shapes, weights: Path) -> Proposal:
+def guess(shapes: Shapes, weights: Path, pickled: object = None) -> Proposal:
     """What an unknown network tells by its first convolution and its last weights.
 
     safetensors are sorted by name; then first and last say nothing, and both numbers are 0.
 
+    :param pickled: the class of the network that the file was made of, where it says so.
     :raises InputError: where there is no convolution.
     """
     convolutions = [shape for shape in shapes.values() if len(shape) in (4, 5)]
@@ -118,7 +137,7 @@ def guess(shapes: Shapes, weights: Path) -> Proposal:
     sorted_by_name = list(shapes) == sorted(shapes)
     dense = len(last) == 2 and not sorted_by_name
     return Proposal(
-        name=f"{TO_FILL}: a network of monai.networks.nets by its name",
+        name=f"{TO_FILL}: a network of monai.networks.nets by its name{f' (the file was made of a {pickled})' if pickled else ''}",
         task="classification" if dense else f"{TO_FILL}: classification or segmentation",
         dimensions=len(convolutions[0]) - 2,
         channels=0 if sorted_by_name else convolutions[0][1],

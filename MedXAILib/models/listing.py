@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from . import trust
+from .weightsfile import PROGRAMS, inspect
 
 SCHEMA_VERSION = 1
 """Of a model card's fields."""
@@ -143,14 +144,9 @@ def needs_consent(weights: Path) -> bool:
 
     :raises InputError: for a file that is refused even with consent, or that is no weights file.
     """
-    found = trust.inspect(weights)
+    found = inspect(weights)
     found.refuse()
-    if found.kind == trust.SAFETENSORS or (found.kind == trust.CHECKPOINT and plain(found)):
+    if found.kind not in PROGRAMS:
         return False
     with open(weights, "rb") as file:
         return not trust.is_trusted(hashlib.file_digest(file, "sha256").hexdigest())
-
-
-def plain(found: trust.Findings) -> bool:
-    """Whether a checkpoint names nothing but what tensors are made of."""
-    return all(module.split(".")[0] in ("torch", "collections") for module, _ in found.names)

@@ -1,13 +1,12 @@
 """load_model(): a card and its weights become a network that is ready to run.
 
-Weights are told by their content, not by their suffix. safetensors and plain state dicts open freely; everything
-else that torch can open is a program and passes through :mod:`.trust` first.
+Weights are told by their content, not by their suffix, and open freely: see :mod:`.weights`. Programs (TorchScript,
+torch.export) pass through :mod:`.trust` first.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -18,13 +17,12 @@ from .card import FROM_FILE, ModelCard, read_card
 from .listing import SEARCH_PATH, ZOO, search_places, zoo_cards
 from .networks import architecture
 from .output import read_as
-from .trust import CHECKPOINT, EXPORTED, PICKLE, SAFETENSORS, SCRIPT, Findings, consent, guarded, inspect, repacked
+from .trust import consent
+from .weights import Weights, fit, of_tensors, open_weights, unreadable
+from .weightsfile import EXPORTED, PROGRAMS, Contents, inspect
 
 if TYPE_CHECKING:
     import torch
-
-WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "weights")
-"""Where checkpoints keep the state dict, by custom."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +33,7 @@ class Model:
     :ivar device: where the network lies: ``cpu`` or ``cuda``.
     :ivar weights_sha256: of the weights file.
     :ivar path: name of the weights file, without its folder.
+    :ivar remarks: what was chosen in the weights file, and what else is in it.
     """
 
     card: ModelCard
@@ -42,6 +41,7 @@ class Model:
     device: str
     weights_sha256: str
     path: str
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "network", read_as(self.network, self.card))
@@ -52,14 +52,20 @@ class Model:
 
 
 def load_model(
-    card: ModelCard | str | Path, *, weights: str | Path | None = None, trust: bool = False, device: str = "auto"
+    card: ModelCard | str | Path,
+    *,
+    weights: str | Path | None = None,
+    weights_key: str | None = None,
+    trust: bool = False,
+    device: str = "auto",
 ) -> Model:
     """Load the network of a card.
 
     :param card: a card, the path of one, or the name of a model in the zoo (:func:`zoo_cards`).
     :param weights: the weights file, or a folder that holds it; else it is looked for beside the card and in the
         folders of the environment variable ``MEDXAI_MODEL_PATH``.
-    :param trust: whether a file that is a program may run; remembered by the file's hash.
+    :param weights_key: of a file that holds several networks' weights: the path below which they lie, as ``ema``.
+    :param trust: whether a file that is a program (TorchScript, torch.export) may run; remembered by the file's hash.
     :param device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
     :raises InputError: naming the card's field or the file, and what to do.
     """
@@ -73,8 +79,8 @@ def load_model(
             f"{file}: this is not the file that the card of {card.name} means (its sha256 begins with {digest[:12]}, the "
             f"card's with {card.weights.sha256[:12]}): get the right file, or mend the field 'weights.sha256'."
         )
-    network = fill(card, read_weights(file, trust), file)
-    return Model(card, network.to(device), device, digest, file.name)
+    network, remarks = fill(card, read_weights(file, trust), file, weights_key)
+    return Model(card, network.to(device), device, digest, file.name, remarks)
 
 
 def choose_device(name: str) -> str:
@@ -153,140 +159,74 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_weights(path: str | Path, trust: bool = False) -> dict[str, torch.Tensor] | torch.nn.Module:
-    """The state dict in a weights file, on the CPU; for TorchScript and torch.export the network itself.
+def read_weights(path: str | Path, trust: bool = False) -> Weights | torch.nn.Module:
+    """What is in a weights file: tensors by their names; of TorchScript and torch.export the network itself.
 
     :param trust: consent to run a file that is a program.
-    :raises InputError: for what is no such file, needs consent, or would run a dangerous function even with it.
+    :raises InputError: for what is no such file, or is a program without consent.
     """
     path = Path(path)
-    found = inspect(path)
-    found.refuse()
-    plain = read_plain(path, found)
-    if plain is not None:
-        return state_dict(plain, path)
+    contents = inspect(path)
+    contents.refuse()
+    if contents.kind not in PROGRAMS:
+        return open_weights(contents)
     data = path.read_bytes()
-    found = inspect(path, data)
-    found.refuse()
-    more = " with more in it than tensors" if found.kind == CHECKPOINT else ""
-    consent(path, found.kind + more, hashlib.sha256(data).hexdigest(), trust)
-    return state_dict(run_program(path, found.kind, repacked(data) if found.zipped else data), path)
+    contents = inspect(path, data)
+    contents.refuse()
+    consent(path, contents.kind, hashlib.sha256(data).hexdigest(), trust)
+    return run_program(contents)
 
 
-def read_plain(path: Path, found: Findings):
-    """What is in a file that holds nothing but tensors, numbers and text; None if it holds more."""
-    import pickle
+def run_program(contents: Contents) -> torch.nn.Module:
+    """Open a file that is a program, after consent.
 
-    import torch
-    from safetensors.torch import load_file
-
-    try:
-        if found.kind == SAFETENSORS:
-            return load_file(path)
-        if found.kind == CHECKPOINT:
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=found.zipped)
-    except pickle.UnpicklingError:
-        return None
-    except Exception as error:
-        raise unreadable(path, error) from None
-    return None
-
-
-def run_program(path: Path, kind: str, data: bytes):
-    """Open a file that is a program, after consent. No global that is known to be dangerous is found on the way."""
-    import pickle
-
+    :raises InputError: for one that PyTorch cannot open, or that holds what no network needs.
+    """
     import torch
 
-    openers = {
-        CHECKPOINT: lambda: torch.load(BytesIO(data), map_location="cpu", weights_only=False),
-        PICKLE: lambda: pickle.loads(data),
-        SCRIPT: lambda: torch.jit.load(BytesIO(data), map_location="cpu"),
-        EXPORTED: lambda: torch.export.unflatten(torch.export.load(BytesIO(data))),
-    }
+    from .exported import copied, harmless
+
     try:
-        with guarded(path):
-            return openers[kind]()
+        if contents.kind == EXPORTED:
+            return torch.export.unflatten(torch.export.load(BytesIO(harmless(contents))))
+        return torch.jit.load(BytesIO(copied(contents)), map_location="cpu")
     except InputError:
         raise
     except Exception as error:
-        raise unreadable(path, error) from None
+        raise unreadable(contents.path, error) from None
 
 
-def unreadable(path: Path, error: Exception) -> InputError:
-    reason = str(error).strip().splitlines() or [type(error).__name__]
-    return InputError(
-        f"{path}: the weights cannot be opened ({reason[0][:200]}); get the file anew, if you can as safetensors."
-    )
+def fill(
+    card: ModelCard, content: Weights | torch.nn.Module, file: Path, key: str | None = None
+) -> tuple[torch.nn.Module, tuple[str, ...]]:
+    """The card's network with the weights in it, in eval mode, and what is to be said of them.
 
-
-def state_dict(content, path: Path) -> dict[str, torch.Tensor] | torch.nn.Module:
-    """The state dict inside a checkpoint, without the names of its wrappers.
-
-    :raises InputError: where there is none, or several.
-    """
-    import torch
-
-    if isinstance(content, torch.nn.Module):
-        return content
-    state = content if is_state(content) else unwrapped(content)
-    if state is None:
-        raise InputError(f"{path}: this holds no state dict (names and tensors); save model.state_dict() in it.")
-    state = {name: torch.as_tensor(value) for name, value in state.items()}
-    if all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): value for name, value in state.items()}
-    return state
-
-
-def is_state(value) -> bool:
-    """Whether this maps names to tensors (or arrays) and nothing else."""
-    import numpy as np
-    import torch
-
-    return (
-        isinstance(value, Mapping)
-        and len(value) > 0
-        and all(isinstance(k, str) and isinstance(v, torch.Tensor | np.ndarray) for k, v in value.items())
-    )
-
-
-def unwrapped(content) -> Mapping | None:
-    """The state dict among the values of a checkpoint: by its customary name, else the only one there is."""
-    if not isinstance(content, Mapping):
-        return None
-    inner = {name: value.state_dict() if hasattr(value, "state_dict") else value for name, value in content.items()}
-    states = {name: value for name, value in inner.items() if is_state(value)}
-    known = [states[name] for name in WRAPPERS if name in states]
-    if known:
-        return known[0]
-    return next(iter(states.values())) if len(states) == 1 else None
-
-
-def fill(card: ModelCard, content: dict[str, torch.Tensor] | torch.nn.Module, file: Path) -> torch.nn.Module:
-    """The card's network with the weights in it, in eval mode.
-
+    :param key: the path below which the weights lie.
     :raises InputError: where they do not belong together.
     """
-    import torch
-
-    whole = isinstance(content, torch.nn.Module)
     if card.network.architecture == FROM_FILE:
-        if not whole:
+        if isinstance(content, Weights):
             raise InputError(
-                f"{file}: these are weights only, and the card of {card.name} says that the file is the network: "
-                "name its architecture in the field 'network.architecture'."
+                f"{file}: {only_weights(content)}, and the card of {card.name} says that the file is the network: "
+                "name its architecture in the field 'network.architecture', or save the network with torch.export."
             )
-        return content.eval()
+        return content.eval(), ()
     network = build(card)
-    state = content.state_dict() if whole else content
-    fault = mismatch(network.state_dict(), state)
-    if fault:
-        raise InputError(
-            f"{file}: the weights do not fit {card.network.architecture} as the card of {card.name} has it: {fault}; "
-            "correct the field 'network', or give the right file."
-        )
-    network.load_state_dict(state)
-    return network.eval()
+    if not isinstance(content, Weights):
+        content = of_tensors(inspect(file), content.state_dict())
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    what = f"the weights do not fit {card.network.architecture} as the card of {card.name} has it"
+    found = fit(content, expected, what, key)
+    network.load_state_dict(content.tensors(found.names), strict=False)
+    return network.eval(), tuple(remark for remark in (found.remark, content.remark) if remark)
+
+
+def only_weights(content: Weights) -> str:
+    return (
+        f"these are the weights of a {content.whole} and not what it does"
+        if content.whole
+        else "these are weights only"
+    )
 
 
 def build(card: ModelCard) -> torch.nn.Module:
@@ -302,22 +242,3 @@ def build(card: ModelCard) -> torch.nn.Module:
             f"The card of {card.name}: the field 'network.arguments' does not suit {card.network.architecture} "
             f"({first_line(error)}); correct it."
         ) from None
-
-
-def mismatch(expected: Mapping, given: Mapping) -> str:
-    """The first differences between two state dicts in words; empty where there are none."""
-
-    def first(names: list[str], what: str) -> list[str]:
-        more = f" and {len(names) - 2} more" if len(names) > 2 else ""
-        return [f"{what} {', '.join(names[:2])}{more}"] if names else []
-
-    shapes = [
-        f"{name} ({tuple(given[name].shape)} instead of {tuple(tensor.shape)})"
-        for name, tensor in expected.items()
-        if name in given and given[name].shape != tensor.shape
-    ]
-    return "; ".join(
-        first([name for name in expected if name not in given], "the file lacks")
-        + first([name for name in given if name not in expected], "the network has no")
-        + first(shapes, "wrong shape of")
-    )

@@ -1,25 +1,19 @@
-"""The one layout of an output folder. The README documents it; scripts rely on it.
-
-A run is made in a folder beside its final place and moved there when it is complete: an interrupted or failed run
-leaves nothing, and what was there before stays.
-"""
+"""The one layout of an output folder. The README documents it; scripts rely on it."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import json
-import os
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import NOTICE
-from ..errors import Caveat, InputError, as_values
+from ..errors import Caveat, as_values
 from ..formats import write_labels, write_volume
 from ..regions import anatomy_shares, hot_regions, superpixel_rows
 from ..volume import Labels, Volume, resample
@@ -68,110 +62,42 @@ TABLES = {
     ),
 }
 
-LONGEST_NAME = 80
-"""A file's name has three such parts and must stay below 255 characters."""
-
-unfinished: set[Path] = set()
-"""Folders of runs under way: whoever ends the process at once removes them first."""
-
-
-@contextmanager
-def staged(output: Path, overwrite: bool = False) -> Iterator[Path]:
-    """A folder to write a run into, which becomes ``output`` when the block ends without an error.
-
-    :raises InputError: where ``output`` cannot be a folder, or holds a run and ``overwrite`` is not given.
-    """
-    output = Path(os.path.abspath(output))
-    ancestor = next(p for p in (output, *output.parents) if p.exists())
-    if not ancestor.is_dir():
-        raise InputError(
-            f"{ancestor.name}: this is a file, so no output folder can be made there; give another path with -o."
-        )
-    if (output / "run.json").exists() and not overwrite:
-        raise InputError(
-            f"{output.name}: this folder already holds a run; give another one with -o, or add --overwrite."
-        )
-    beside = ancestor.parent if ancestor == output else ancestor
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.partial-", dir=beside))
-    except OSError as error:
-        raise InputError(
-            f"{beside.name or beside}: no file can be written here ({error.strerror}); give another folder with -o."
-        ) from None
-    unfinished.add(folder)
-    try:
-        yield folder
-        _publish(folder, output)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        unfinished.discard(folder)
-
-
-def _publish(folder: Path, output: Path) -> None:
-    """Move the finished files to their place; of an older run, the files that it had listed go."""
-    os.chmod(folder, 0o777 & ~_umask())
-    if not output.exists():
-        output.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(folder, output)
-        return
-    old = _listed(output / "run.json")
-    foreign = [
-        p
-        for p in folder.rglob("*")
-        if p.is_file() and (name := p.relative_to(folder).as_posix()) not in old and (output / name).exists()
-    ]
-    if foreign:
-        raise InputError(
-            f"{output.name}: this folder holds a file '{foreign[0].name}' that no run wrote; give another folder with -o."
-        )
-    for name in old:
-        (output / name).unlink(missing_ok=True)
-    new = sorted((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.name == "run.json")
-    for path in new:  # run.json last: a folder that has it is complete
-        target = output / path.relative_to(folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(path, target)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _listed(path: Path) -> list[str]:
-    """The files of an older run; only plain relative names count."""
-    try:
-        names = json.loads(path.read_text(encoding="utf-8")).get("files", [])
-    except (OSError, ValueError, AttributeError):
-        return []
-    return [
-        name
-        for name in names
-        if isinstance(name, str) and not Path(name).is_absolute() and ".." not in Path(name).parts
-    ]
+LONGEST_NAME = 76
+"""In bytes: a file's name has three such parts, perhaps a mark, and must stay below 255."""
 
 
 def safe(name: str) -> str:
     """A name reduced to letters, digits, ``.`` and ``-``; a very long one is cut and gets a mark of its own."""
-    reduced = re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-") or "unnamed"
-    if len(reduced) <= LONGEST_NAME:
+    plain = unicodedata.normalize("NFC", name).replace("_", " ")
+    reduced = re.sub(r"[^\w.-]+", "-", plain).strip("-") or "unnamed"
+    if len(reduced.encode()) <= LONGEST_NAME:
         return reduced
-    return f"{reduced[: LONGEST_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    cut = reduced.encode()[: LONGEST_NAME - 9].decode(errors="ignore")
+    return f"{cut}-{mark(name)}"
+
+
+def mark(name: str) -> str:
+    """What tells a name from others that look alike when reduced."""
+    return hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:8]
 
 
 def stems(names: Sequence[str]) -> dict[str, str]:
-    """Case name -> where its files go: mirrored subfolder and stem; the extension stays where two stems would clash."""
+    """Case name -> where its files go: mirrored subfolder and stem. Where two stems would clash, the extension stays, and
+    where that does not tell them apart, each gets a mark of its own."""
 
-    def stem(name: str, whole: bool) -> str:
+    def stem(name: str, whole: bool = False, marked: bool = False) -> str:
         folder, _, file = name.rpartition("/")
         end = next((e for e in EXTENSIONS if file.lower().endswith(e)), "")
         base = safe(file if whole or not end else file[: -len(end)])
-        return "/".join([*(safe(part) for part in folder.split("/") if part), base])
+        return "/".join(
+            [*(safe(part) for part in folder.split("/") if part), f"{base}-{mark(name)}" if marked else base]
+        )
 
-    short = {name: stem(name, False) for name in names}
-    taken = [s.lower() for s in short.values()]
-    return {name: stem(name, True) if taken.count(s.lower()) > 1 else s for name, s in short.items()}
+    found = {name: stem(name) for name in names}
+    for make in (lambda name: stem(name, whole=True), lambda name: stem(name, marked=True)):
+        taken = Counter(one.casefold() for one in found.values())
+        found = {name: make(name) if taken[one.casefold()] > 1 else one for name, one in found.items()}
+    return found
 
 
 class Folder:
@@ -184,9 +110,14 @@ class Folder:
     def __init__(self, path: Path, extension: str):
         self.path, self.extension = path, extension
         self.rows: dict[str, list[tuple]] = {name: [] for name in TABLES}
+        self.taken: dict[str, tuple[str, ...]] = {}
 
-    def _target(self, stem: str, *parts: str) -> Path:
-        path = self.path / f"{stem}_{'_'.join(safe(part) for part in parts if part)}.{self.extension}"
+    def _target(self, stem: str, *parts: str, extension: str | None = None) -> Path:
+        """Where a file goes; names that look alike when reduced do not get the same one."""
+        name = "_".join((stem, *(safe(part) for part in parts if part)))
+        if self.taken.setdefault(f"{name}.{extension}".casefold(), parts) != parts:
+            name = f"{name}-{mark('/'.join(parts))}"
+        path = self.path / f"{name}.{extension or self.extension}"
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -308,7 +239,7 @@ class Folder:
 
     def picture(self, stem: str, *parts: str) -> Path:
         """Where a picture goes."""
-        return self._target(stem, *parts).with_name(f"{stem.rpartition('/')[2]}_{'_'.join(map(safe, parts))}.png")
+        return self._target(stem, *parts, extension="png")
 
     def finish(self, summary: dict) -> dict:
         """Write the tables that have rows, then run.json with the list of all files; gives what run.json holds."""

@@ -3,6 +3,7 @@ that is the application, elsewhere the wheel slicer-core."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,7 +12,7 @@ import numpy as np
 from .. import NOTICE
 from ..errors import InputError
 from ..formats import PICTURES
-from ..volume import GEOMETRY, Label, Labels, Source, Volume, extended
+from ..volume import GEOMETRY, Label, Labels, Source, Volume, extended, overlaid
 from .colors import THRESHOLD, display_limit, heat_table
 
 
@@ -252,7 +253,6 @@ def labels_of(segmentation, reference) -> Labels:
 
     :raises InputError: for a segmentation without segments.
     """
-    import slicer
     import vtk
 
     ids = vtk.vtkStringArray()
@@ -260,13 +260,30 @@ def labels_of(segmentation, reference) -> Labels:
     names = [ids.GetValue(n) for n in range(ids.GetNumberOfValues())]
     if not names:
         raise InputError(f"{segmentation.GetName()}: this segmentation has no segments; choose another one.")
+    if segmentation.GetSegmentation().GetNumberOfLayers() > 1:
+        volumes = [exported(segmentation, [name], reference) for name in names]
+        merged, shared = overlaid((volume.array > 0 for volume in volumes), range(1, len(names) + 1))
+        volume = volumes[0].with_array(merged)
+    else:
+        volume, shared = exported(segmentation, names, reference), [()] * len(names)
+    segments = [segmentation.GetSegmentation().GetSegment(name) for name in names]
+    rows = zip(segments, shared, strict=True)
+    return Labels(volume, tuple(Label(n, s.GetName(), s.GetColor(), also) for n, (s, also) in enumerate(rows, 1)))
+
+
+def exported(segmentation, names: Sequence[str], reference) -> Volume:
+    """Segments by their IDs as a label map on the grid of a volume node: 1, 2, 3 ..."""
+    import slicer
+    import vtk
+
+    ids = vtk.vtkStringArray()
+    for name in names:
+        ids.InsertNextValue(name)
     scene = segmentation.GetScene()
     node = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
     try:
         slicer.vtkSlicerSegmentationsModuleLogic.ExportSegmentsToLabelmapNode(segmentation, ids, node, reference)
         volume = volume_of(node)
-        volume = volume.with_array(volume.array.copy())
+        return volume.with_array(volume.array.copy())
     finally:
         scene.RemoveNode(node)
-    segments = [segmentation.GetSegmentation().GetSegment(name) for name in names]
-    return Labels(volume, tuple(Label(n, s.GetName(), s.GetColor()) for n, s in enumerate(segments, 1)))

@@ -18,7 +18,7 @@ from ..models.loading import sha256
 from ..preparation import Prepared, ijk_affine, prepare
 from ..progress import Progress
 from ..suitability import LEAST, measure
-from ..volume import resample
+from ..volume import Volume, resample
 from .recipe import Recipe
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def load(card: ModelCard, case: Case) -> Example:
         image = image[:, 0]
     if case.labels is None:
         return Example(image, torch.tensor(case.truth))
-    mask = read_labels(case.labels).volume
+    mask = truth_of(case)
     if not mask.same_grid(volume, 1e-2):
         raise InputError(
             f"{case.labels}: the mask lies on another grid than {case.image} (shape {mask.shape} instead of {volume.shape}, or "
@@ -229,6 +229,20 @@ def load(card: ModelCard, case: Case) -> Example:
         )
     moved = resample(mask, ijk_affine(prepared.affine), prepared.shape[::-1], order=0).array
     return Example(image, torch.from_numpy(moved.astype(np.int64))[None])
+
+
+def truth_of(case: Case) -> Volume:
+    """The label map of a case.
+
+    :raises InputError: where labels overlap, or as :func:`MedXAILib.formats.read_labels`.
+    """
+    labels = read_labels(case.labels)
+    if any(row.shared for row in labels.rows):
+        raise InputError(
+            f"{case.labels}: its segments overlap, and a network learns one label for each voxel; cut them apart in Slicer's "
+            "Segment Editor."
+        )
+    return labels.volume
 
 
 def slices(example: Example) -> list[Example]:

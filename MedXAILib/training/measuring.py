@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..formats import read_labels, read_volume
+from ..formats import read_volume
 from ..models.card import ModelCard
 from ..models.loading import Model
 from ..prediction import best_class, predict
 from ..progress import Progress
-from .cases import Case
+from .cases import Case, truth_of
 
 RESAMPLES = 10_000
 
@@ -90,7 +90,7 @@ def measure(model: Model, cases: Sequence[Case], progress: Progress, text: str) 
         if case.labels is None:
             results.append(list(prediction.probabilities.values()))
         else:
-            truth = read_labels(case.labels).volume.array
+            truth = truth_of(case).array
             results.append(dice_of_parts(model.card, prediction.labels.volume.array, truth))
     rows = np.array(results, float)
     if model.card.task == "segmentation":

@@ -11,7 +11,8 @@ import pytest
 from MedXAILib.errors import InputError
 from MedXAILib.explanation import Attribution
 from MedXAILib.formats import read_labels, read_volume
-from MedXAILib.outputs.files import Folder, safe, staged, stems
+from MedXAILib.outputs.files import Folder, safe, stems
+from MedXAILib.outputs.staging import staged
 from MedXAILib.volume import Label, Labels, Volume
 
 

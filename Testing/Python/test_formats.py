@@ -85,7 +85,7 @@ def test_variants_of_one_nrrd(data):
 def test_refused_files_of_the_collection(data, capfd):
     volumes = data / "volumes"
     sentence(volumes / "niivue_norm.mgz", "mri_convert")
-    sentence(volumes / "nibabel_example_nifti2.nii.gz", "NIfTI-1")
+    sentence(volumes / "nibabel_example_nifti2.nii.gz", "2 volumes", "--frame 0 to --frame 1")
     sentence(volumes / "niivue_shear.nii.gz", "sheared by 18.5 degrees", "resample")
     sentence(volumes / "niivue_complex.nii.gz", "magnitude")
     sentence(volumes / "nibabel_example4d.nii.gz", "2 volumes", "--frame 0 to --frame 1")
@@ -450,8 +450,9 @@ def test_overlapping_layers(tmp_path):
     (tmp_path / "x.seg.nrrd").write_bytes(text.encode() + layers.tobytes())
     labels = read_labels(tmp_path / "x.seg.nrrd")
     assert [(row.value, row.name) for row in labels.rows] == [(1, "organ"), (2, "lesion")]
-    assert labels.volume.array[0, :, 0].tolist() == [1, 2, 2]
-    assert labels.volume.source.remarks == ("segments overlap in 4 voxels, where the later one was kept",)
+    assert labels.volume.array[0, :, 0].tolist() == [1, 3, 2]
+    assert labels.counts() == {"organ": 8, "lesion": 8} and labels.count("lesion") == 8
+    assert labels.volume.source.remarks == ("segments overlap in 4 voxels, which count for each of them",)
     (tmp_path / "y.seg.nrrd").write_bytes(text.replace("Layer:=1", "Layer:=5").encode() + layers.tobytes())
     with pytest.raises(InputError, match="Segment entries"):
         read_labels(tmp_path / "y.seg.nrrd")
@@ -504,7 +505,8 @@ def test_pictures(tmp_path):
         assert "1 mm" in volume.source.remarks[0] and word in " ".join(volume.source.remarks[1:]), name
         assert volume.axes == "" and not volume.placed and volume.spacing.tolist() == [1, 1, 1]
     image_of(rgb).save(tmp_path / "pages.tif", save_all=True, append_images=[image_of(rgb[::-1])])
-    sentence(tmp_path / "pages.tif", "--frame 0 to --frame 1")
+    pages = read_volume(tmp_path / "pages.tif")
+    assert np.array_equal(pages.array, [rgb, rgb[::-1]]) and pages.unit == ""
     assert np.array_equal(read_volume(tmp_path / "pages.tif", frame=1).array[0], rgb[::-1])
     damaged = (tmp_path / "rgb.png").read_bytes()[:120]
     (tmp_path / "damaged.png").write_bytes(damaged)
@@ -535,7 +537,14 @@ def test_cases_of_a_folder(tmp_path):
     assert len(find_cases(tmp_path)) == 4
     (tmp_path / "b/deep").mkdir()
     (tmp_path / "b/deep/IM0001").write_bytes(bytes(128) + b"DICM")
-    assert find_cases(tmp_path) == [(tmp_path, tmp_path.name)]
+    said = []
+    assert len(find_cases(tmp_path, said.append)) == 4
+    assert said == ["b/deep/IM0001: left out, as DICOM beside volumes; give it by itself."]
+    (tmp_path / "series").mkdir()
+    for name in ("1", "2", "preview.png"):
+        (tmp_path / "series" / name).write_bytes(bytes(128) + b"DICM" if name < "p" else b"x")
+    assert find_cases(tmp_path / "series", said.append) == [(tmp_path / "series", "series")]
+    assert said[1] == "preview.png: left out, as a picture beside DICOM; give it by itself."
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no image"):
         find_cases(tmp_path / "empty")

@@ -1,0 +1,595 @@
+"""The tensors of a weights file, and which of them belong to a network. Nothing is ever unpickled here.
+
+A tensor is made where a node of the pickle's tree is exactly what torch writes for one, from the bytes of the file;
+storages are shared as they were. Whatever else the file would build is left alone.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from zipfile import ZipFile
+
+from ..errors import InputError
+from .pickles import PLAIN, Call, Name, Stored
+from .weightsfile import (
+    ARRAYS,
+    CHECKPOINT,
+    DTYPES,
+    REBUILD,
+    SAFETENSORS,
+    Contents,
+    foreign,
+    inspect,
+    named,
+    storage_mark,
+    walk,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+CUSTOMARY = ("state_dict", "model_state_dict", "model", "network", "net", "weights", "network_weights")
+"""Where checkpoints keep the weights, by custom."""
+WRAPPERS = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
+"""Names that training tools put into those of the network: DistributedDataParallel, torch.compile, FSDP."""
+AVERAGED = re.compile(r"(^|[._])(ema|swa|averaged|shadow)([._]|$)", re.IGNORECASE)
+BESIDE = re.compile(
+    r"(^|_)(optim|loss|criteri|metric|ema(_|$)|swa(_|$)|averag|teacher|sched|scaler|logg|callback|loops|aux|history|stats)",
+    re.IGNORECASE,
+)
+"""How trainings name what they keep beside a network: no part of it."""
+COUNTS = "num_batches_tracked"
+"""How many batches a normalisation saw in training: nothing that a prediction uses."""
+DEEPEST, MOST_STEPS = 200, 2_000_000
+"""Of a tree that is searched for tensors."""
+
+
+class Numbers:
+    """Makes tensors and arrays of the nodes of one file.
+
+    :param contents: of a checkpoint or bare pickle.
+    """
+
+    def __init__(self, contents: Contents):
+        self.contents = contents
+        self.made: dict[int, torch.Tensor | np.ndarray | None] = {}
+        self.stores: dict[str, torch.UntypedStorage] = {}
+        self.nested: dict[int, tuple[torch.UntypedStorage, str] | None] = {}
+
+    def of(self, node: Any) -> torch.Tensor | np.ndarray | None:
+        """The tensor or array that a node is exactly (or that was read already); None for any other node.
+
+        :raises ValueError: where it is one whose numbers are not there.
+        """
+        if not isinstance(node, Call):
+            return node
+        if id(node) not in self.made:
+            self.made[id(node)] = self._tensor(node) if node.function in REBUILD else array(node)
+        return self.made[id(node)]
+
+    def _tensor(self, node: Call) -> torch.Tensor | None:
+        import torch
+
+        what, given = node.function.name, node.arguments
+        if not isinstance(given, tuple) or node.items or node.parts:
+            return None
+        match what, given:
+            case "_rebuild_tensor", (store, start, size, steps):
+                return self._view(store, start, size, steps)
+            case "_rebuild_tensor_v2", (store, start, size, steps, bool(wanted), _, *more) if not any(more):
+                return _with_gradient(self._view(store, start, size, steps), wanted)
+            case "_rebuild_tensor_v3", (store, start, size, steps, bool(wanted), _, Name("torch", kind), *more) if (
+                not any(more)
+            ):
+                return _with_gradient(self._view(store, start, size, steps, kind), wanted)
+            case ("_rebuild_parameter", (data, bool(wanted), _)) | (
+                "_rebuild_parameter_with_state",
+                (data, bool(wanted), _, _),
+            ):
+                inner = self.of(data)
+                return torch.nn.Parameter(inner, wanted) if isinstance(inner, torch.Tensor) else None
+            case "_rebuild_from_type_v2", (Name() as function, Name() as kind, tuple(arguments), _):
+                inner = self.of(Call(function, arguments)) if function in REBUILD else None
+                if kind == Name("torch.nn.parameter", "Parameter") and isinstance(inner, torch.Tensor):
+                    return torch.nn.Parameter(inner.detach(), inner.requires_grad)
+                return inner if kind in (Name("torch", "Tensor"), Name("torch.nn.parameter", "Buffer")) else None
+        return None
+
+    def _view(self, store: Any, start: Any, size: Any, steps: Any, kind: str = "") -> torch.Tensor | None:
+        import torch
+
+        size, steps = plain_tuple(size), plain_tuple(steps)
+        found = self._store(store)
+        if found is None or size is None or steps is None or len(size) != len(steps) or type(start) is not int:
+            return None
+        storage, own = found
+        dtype = getattr(torch, kind or own, None)
+        if not isinstance(dtype, torch.dtype) or min((start, *size, *steps)) < 0:
+            return None
+        last = start + sum((n - 1) * step for n, step in zip(size, steps, strict=True))
+        if 0 not in size and (last + 1) * dtype.itemsize > storage.nbytes():
+            raise ValueError(f"a tensor of {' x '.join(map(str, size)) or 'one number'} reaches beyond its numbers")
+        return torch.empty(0, dtype=dtype).set_(storage, start, size, steps)
+
+    def _store(self, node: Any) -> tuple[torch.UntypedStorage, str] | None:
+        """A storage, and the name of its dtype."""
+        mark = storage_mark(node)
+        if mark is None:
+            return self._nested(node)
+        _, kind, key, _, count, view = mark
+        name, width = DTYPES[kind.name]
+        if key not in self.stores:
+            self.stores[key] = self._read(key, count * width, width // 2 if name.startswith("complex") else width)
+        whole = self.stores[key]
+        if view is None:
+            return whole, name
+        if not (isinstance(view, tuple) and len(view) == 3 and all(type(n) is int and n >= 0 for n in view[1:])):
+            return None
+        _, start, length = view
+        return whole[start * width : (start + length) * width], name
+
+    def _nested(self, node: Any) -> tuple[torch.UntypedStorage, str] | None:
+        """A storage that plain pickle wrote as the bytes of a file of its own."""
+        if id(node) in self.nested:
+            return self.nested[id(node)]
+        match node:
+            case Call(function=Name("torch.storage", "_load_from_bytes"), arguments=(content,)):
+                data = as_bytes(content)
+                inner = Numbers(inspect(self.contents.path, data)) if data else self
+                if (
+                    inner.contents.kind == CHECKPOINT
+                    and not inner.contents.fault
+                    and storage_mark(inner.contents.tree.value)
+                ):
+                    return self.nested.setdefault(id(node), inner._store(inner.contents.tree.value))
+        return None
+
+    def _read(self, key: str, size: int, width: int) -> torch.UntypedStorage:
+        import torch
+
+        blob = self.contents.blobs.get(key)
+        if blob is None and size == 0:
+            return torch.UntypedStorage(0)
+        if blob is None or blob.size < size:
+            raise ValueError(f"the numbers of storage {key} are cut off")
+        numbers = torch.empty(blob.size, dtype=torch.uint8)
+        into = memoryview(numbers.numpy())
+        with self.contents.source() as file:
+            if blob.member:
+                with ZipFile(file) as archive, archive.open(blob.member) as member:
+                    filled = read_into(member, into)
+            else:
+                file.seek(blob.start)
+                filled = read_into(file, into)
+        if filled < blob.size:
+            raise ValueError(f"the numbers of storage {key} are cut off")
+        if self.contents.swapped and width > 1:
+            numbers = numbers[: blob.size // width * width].view(-1, width).flip(1).contiguous().flatten()
+        return numbers.untyped_storage()
+
+
+def read_into(file, buffer: memoryview) -> int:
+    """Fill a buffer from a file; gives the number of bytes."""
+    filled = 0
+    while filled < len(buffer) and (count := file.readinto(buffer[filled : filled + (1 << 24)])):
+        filled += count
+    return filled
+
+
+def _with_gradient(tensor: torch.Tensor | None, wanted: bool) -> torch.Tensor | None:
+    if tensor is not None and wanted and (tensor.is_floating_point() or tensor.is_complex()):
+        tensor.requires_grad_()
+    return tensor
+
+
+def plain_tuple(node: Any) -> tuple[int, ...] | None:
+    """Of a shape: its whole numbers."""
+    if isinstance(node, Call) and node.function == Name("torch", "Size") and len(node.arguments) == 1:
+        node = node.arguments[0]
+    if isinstance(node, tuple | list) and all(type(n) is int for n in node):
+        return tuple(node)
+    return None
+
+
+def as_bytes(node: Any) -> bytes | None:
+    """Bytes, also as old pickles write them: as the text of the same characters."""
+    match node:
+        case bytes():
+            return node
+        case Call(function=Name("_codecs", "encode"), arguments=(str(text), "latin1" | "latin-1")):
+            node = text
+    try:
+        return node.encode("latin-1") if isinstance(node, str) else None
+    except UnicodeEncodeError:
+        return None
+
+
+def _array_parts(node: Call) -> tuple | None:
+    """(bytes, dtype, shape, order) of a node that is exactly a NumPy array."""
+    if node.function not in ARRAYS:
+        return None
+    match node.function.name, node.arguments, node.state:
+        case "_reconstruct", (Name("numpy", "ndarray"), _, _), (1, shape, dtype, bool(columns), content):
+            return content, dtype, shape, "F" if columns else "C"
+        case "_frombuffer", (content, dtype, shape, "C" | "F" as order), None:
+            return content, dtype, shape, order
+    return None
+
+
+def array(node: Call) -> np.ndarray | None:
+    """The NumPy array of numbers that a node is exactly."""
+    import numpy as np
+
+    parts = _array_parts(node)
+    if parts is None:
+        return None
+    content, kind, shape, order = parts
+    data, dtype, shape = as_bytes(content), _dtype(kind), plain_tuple(shape)
+    if data is None or dtype is None or shape is None or len(data) != math.prod(shape) * dtype.itemsize:
+        return None
+    values = np.frombuffer(data, dtype).reshape(shape, order=order)
+    return values.astype(dtype.newbyteorder("="))
+
+
+def _dtype(node: Any) -> np.dtype | None:
+    import numpy as np
+
+    match node:
+        case Call(
+            function=Name("numpy", "dtype"), arguments=(str(text), *_), state=(_, "<" | ">" | "|" | "=" as order, *_)
+        ):
+            if re.fullmatch(r"[biufc]\d{1,2}", text):
+                return np.dtype(text).newbyteorder(order)
+    return None
+
+
+def shape_of(node: Any) -> tuple[int, ...] | None:
+    """The shape of a node that is a tensor or an array; None for anything else. Reads no numbers."""
+    if not isinstance(node, Call):
+        return None
+    if node.function not in REBUILD:
+        parts = _array_parts(node)
+        return plain_tuple(parts[2]) if parts else None
+    match node.function.name, node.arguments:
+        case "_rebuild_parameter" | "_rebuild_parameter_with_state", (data, *_):
+            return shape_of(data)
+        case "_rebuild_from_type_v2", (Name() as function, Name(), tuple(arguments), _) if function in REBUILD:
+            return shape_of(Call(function, arguments))
+        case "_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_tensor_v3", (_, _, size, *_):
+            return plain_tuple(size)
+    return None
+
+
+def tensor_nodes(root: Any) -> dict[str, Call]:
+    """Every tensor of a tree by its path: keys, attributes and places joined by dots, in the order of the file. Of a
+    pickled module the names of its ``state_dict()``.
+
+    :raises ValueError: where two have the same path, or the tree is entangled beyond measure.
+    """
+    found: dict[str, Call] = {}
+    left = MOST_STEPS
+
+    def visit(node: Any, path: tuple[str, ...], above: frozenset[int]) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0 or len(path) > DEEPEST:
+            raise ValueError("it is entangled beyond measure")
+        if shape_of(node) is not None:
+            if ".".join(path) in found:
+                raise ValueError(f"it holds '{'.'.join(path)}' twice")
+            found[".".join(path)] = node
+        elif id(node) not in above:
+            for name, part in _named_parts(node):
+                if not isinstance(part, PLAIN):
+                    visit(part, (*path, name), above | {id(node)})
+
+    visit(root, (), frozenset())
+    return found
+
+
+def _named_parts(node: Any) -> Iterator[tuple[str, Any]]:
+    """What a node holds, by key, attribute or place."""
+    if isinstance(node, dict):
+        yield from ((str(key), part) for key, part in node.items())
+    elif isinstance(node, list | tuple):
+        yield from ((str(n), part) for n, part in enumerate(node))
+    elif isinstance(node, Call):
+        state = node.state[0] if isinstance(node.state, tuple) and len(node.state) == 2 else node.state
+        if module := module_parts(state):
+            yield from module
+            return
+        if node.function == Name("collections", "OrderedDict"):  # its attributes tell of versions
+            state = None
+            for pairs in node.arguments if isinstance(node.arguments, tuple) else ():
+                yield from (
+                    (str(pair[0]), pair[1]) for pair in pairs if isinstance(pair, list | tuple) and len(pair) == 2
+                )
+        yield from ((str(key), part) for key, part in node.items)
+        yield from ((str(n), part) for n, part in enumerate(node.parts))
+        if isinstance(state, dict):
+            yield from ((str(key), part) for key, part in state.items())
+
+
+def module_parts(state: Any) -> list[tuple[str, Any]]:
+    """Of what a pickled torch module is told of its attributes: parameters, buffers that are kept, and children."""
+    if not isinstance(state, dict) or not {"_parameters", "_buffers", "_modules"} <= state.keys():
+        return []
+    left_out = state.get("_non_persistent_buffers_set")
+    names = (
+        left_out
+        if isinstance(left_out, set)
+        else {n for part in walk(left_out) if isinstance(part, list) for n in part}
+    )
+    parts = [
+        (kind, name, part)
+        for kind in ("_parameters", "_buffers", "_modules")
+        for name, part in _named_parts(state[kind])
+    ]
+    return [
+        (name, part) for kind, name, part in parts if part is not None and not (kind == "_buffers" and name in names)
+    ]
+
+
+def module_class(root: Any) -> Name | None:
+    """The class of a network that is pickled as a whole."""
+    function = root.function if isinstance(root, Call) and module_parts(root.state) else None
+    if isinstance(function, Stored) and isinstance(function.mark, tuple) and len(function.mark) == 4:
+        function = function.mark[1]  # torch's format before 1.6 writes the source beside it
+    return function if isinstance(function, Name) else None
+
+
+@dataclass(eq=False)
+class Weights:
+    """The tensors of one file, mostly not yet read.
+
+    :ivar nodes: each tensor, or the node of the pickle that is one. :ivar shapes: by name; in checkpoints the name is the path, as ``state_dict.conv.weight``.
+    :ivar whole: class of the network that the file was pickled from, where it is one.
+    :ivar other: names in the file that have nothing to do with weights.
+    """
+
+    contents: Contents
+    nodes: dict[str, Any]
+    shapes: dict[str, tuple[int, ...]]
+    whole: Name | None = None
+    other: tuple[Name, ...] = ()
+
+    def tensors(self, names: Mapping[str, str]) -> dict[str, torch.Tensor]:
+        """The tensors of a state dict.
+
+        :param names: of the state dict -> in the file.
+        :raises InputError: for a file whose numbers are not there.
+        """
+        import torch
+
+        numbers = Numbers(self.contents)
+        try:
+            made = {name: numbers.of(self.nodes[within]) for name, within in names.items()}
+        except Exception as error:  # hostile bytes can break a reader in any way
+            raise unreadable(self.contents.path, error) from None
+        if odd := [name for name, tensor in made.items() if tensor is None]:
+            raise InputError(
+                f"{self.contents.path}: '{names[odd[0]]}' is no tensor as PyTorch writes it; save model.state_dict() anew, if you "
+                "can as safetensors."
+            )
+        return {name: torch.as_tensor(tensor) for name, tensor in made.items()}
+
+    @property
+    def remark(self) -> str:
+        """What else the file names; empty where there is nothing."""
+        if not self.other:
+            return ""
+        what = f"{self.contents.path.name}: beside the weights this file names {named(self.other)}"
+        return f"{what}; nothing of it was looked up or run."
+
+
+def open_weights(contents: Contents) -> Weights:
+    """The tensors in a file of safetensors, a checkpoint or a bare pickle.
+
+    :raises InputError: for a file that cannot be read to its end.
+    """
+    path = contents.path
+    if contents.kind == SAFETENSORS:
+        from safetensors.torch import load_file
+
+        try:
+            tensors = load_file(path)
+        except Exception as error:
+            raise unreadable(path, error) from None
+        return of_tensors(contents, tensors)
+    try:
+        nodes = tensor_nodes(contents.tree.value)
+    except (ValueError, RecursionError) as error:
+        raise unreadable(path, error) from None
+    whole = module_class(contents.tree.value)
+    other = tuple(name for name in foreign(contents.tree.names) if name != whole)
+    shapes = {name: shape for name, node in nodes.items() if (shape := shape_of(node)) is not None}
+    return Weights(contents, nodes, shapes, whole, other)
+
+
+def of_tensors(contents: Contents, tensors: Mapping[str, torch.Tensor]) -> Weights:
+    """Weights that were read already."""
+    return Weights(contents, dict(tensors), {name: tuple(tensor.shape) for name, tensor in tensors.items()})
+
+
+def unreadable(path, error: Exception) -> InputError:
+    reason = str(error).strip().splitlines() or [type(error).__name__]
+    return InputError(
+        f"{path}: the weights cannot be opened ({reason[0][:200]}); get the file anew, if you can as safetensors."
+    )
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Which tensors of a file are those of a network.
+
+    :ivar names: the network's name of a tensor -> the file's.
+    :ivar remark: what was taken where there was a choice, left over or missing; empty for a plain state dict.
+    """
+
+    names: dict[str, str]
+    remark: str
+
+
+def fit(given: Weights, expected: Mapping[str, tuple[int, ...]], what: str, key: str | None = None) -> Fit:
+    """Find a network's tensors in a file: the names are the network's behind one prefix, which may be that of a wrapper,
+    the attribute of a training module, or the path in the checkpoint.
+
+    :param expected: shapes by name, of the network.
+    :param what: the network, for the error.
+    :param key: the path below which to look (``--weights-key``).
+    :raises InputError: where no part of the file fits, or several do and nothing tells which is meant.
+    """
+    file = given.contents.path
+    shapes = {name: shape for name, shape in given.shapes.items() if key is None or f"{name}.".startswith(f"{key}.")}
+    if not shapes:
+        raise InputError(
+            f"{file}: --weights-key {key}: no weights lie below this; choose one of {listed(groups(given.shapes))}."
+        )
+    fault = ""
+    for clean in (str, unwrapped):
+        held = {clean(name): name for name in shapes}
+        wanted = {clean(name): name for name in expected}
+        if len(held) < len(shapes) or len(wanted) < len(expected):
+            continue
+        fits = prefixes(
+            {name: shapes[of] for name, of in held.items()}, {name: expected[of] for name, of in wanted.items()}
+        )
+        whole = [prefix for prefix in fits if not strangers(held, wanted, prefix)]
+        if whole:
+            prefix, why = preferred(file, given, whole, held, wanted)
+            names = {of: held[prefix + name] for name, of in wanted.items() if prefix + name in held}
+            return Fit(names, _remark(file, names, expected, given, prefix, why))
+        fault = fault or mismatch(held, wanted, shapes, expected)
+    raise InputError(f"{file}: {what}: {fault}; correct the field 'network', or give the right file.")
+
+
+def unwrapped(name: str) -> str:
+    """A name without the parts that training tools put into it."""
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+
+
+def prefixes(held: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> list[str]:
+    """Those behind which every wanted name stands with its shape."""
+    votes = Counter(
+        prefix
+        for name, shape in held.items()
+        for prefix, rest in splits(name)
+        if not rest.endswith(COUNTS) and wanted.get(rest) == shape
+    )
+    needed = sum(not name.endswith(COUNTS) for name in wanted)
+    return [prefix for prefix, count in votes.items() if count == needed]
+
+
+def splits(name: str) -> Iterator[tuple[str, str]]:
+    """(prefix with its dot, rest) at every dot of a name."""
+    parts = name.split(".")
+    for n in range(len(parts)):
+        yield "".join(f"{part}." for part in parts[:n]), ".".join(parts[n:])
+
+
+def strangers(held: Mapping[str, str], wanted: Mapping[str, str], prefix: str) -> list[str]:
+    """What stands behind the prefix, is not the network's and nothing that trainings keep beside one."""
+    own = {name.partition(".")[0] for name in wanted}
+    rest = [name.removeprefix(prefix) for name in held if name.startswith(prefix)]
+    return [
+        name
+        for name in rest
+        if name not in wanted and not name.endswith(COUNTS) and not (beside(name) and name.partition(".")[0] not in own)
+    ]
+
+
+def beside(name: str) -> bool:
+    """Whether a name is that of something kept beside a network."""
+    return bool(BESIDE.search(name.partition(".")[0]))
+
+
+def preferred(
+    file, given: Weights, fits: Sequence[str], held: Mapping[str, str], wanted: Mapping[str, str]
+) -> tuple[str, str]:
+    """Of several prefixes that fit the one that is meant, and why: averaged weights first, then those that lie where
+    checkpoints keep them by custom."""
+    different: dict[tuple, str] = {}
+    for prefix in sorted(fits, key=len):
+        different.setdefault(tuple(id(given.nodes[held[prefix + n]]) for n in wanted if prefix + n in held), prefix)
+    if len(different) == 1:
+        return next(iter(different.values())), ""
+
+    def rank(prefix: str) -> tuple:
+        first = prefix.partition(".")[0]
+        order = CUSTOMARY.index(first) if first in CUSTOMARY else len(CUSTOMARY) if first else -1
+        return not AVERAGED.search(prefix.removesuffix(".")), order, prefix.count(".")
+
+    first, second, *_ = sorted(different.values(), key=rank)
+    if rank(first) == rank(second):
+        raise InputError(
+            f"{file}: {len(different)} parts of this file fit the network, and nothing tells which is meant: choose one with "
+            f"--weights-key {listed(prefix.removesuffix('.') for prefix in different.values())}."
+        )
+    reason = (
+        "the averaged weights, which evaluations use"
+        if AVERAGED.search(first)
+        else "where checkpoints keep them by custom"
+    )
+    return first, f"of {len(different)} parts that fit: {reason}; --weights-key chooses another"
+
+
+def _remark(file, names: Mapping[str, str], expected: Mapping, given: Weights, prefix: str, why: str) -> str:
+    """What was taken, left over and missing, in one sentence."""
+    taken = f"the weights are those below '{prefix.removesuffix('.')}'" if prefix else ""
+    over = Counter(_group(name) for name in given.shapes if name not in set(names.values()))
+    left = (
+        f"left over: {', '.join(f'{name} ({count})' if count > 1 else name for name, count in over.items())}"
+        if over
+        else ""
+    )
+    gone = len([name for name in expected if name not in names])
+    missing = f"{gone} {COUNTS} are missing, which no prediction uses" if gone else ""
+    parts = [f"{taken} ({why})" if why else taken, left, missing]
+    return f"{file.name}: {'; '.join(part for part in parts if part)}." if any(parts) else ""
+
+
+def _group(name: str) -> str:
+    """The part of a checkpoint that a tensor belongs to."""
+    first, _, rest = name.partition(".")
+    return f"{first}.{rest.partition('.')[0]}" if first in CUSTOMARY and "." in rest else first
+
+
+def groups(shapes: Mapping[str, tuple]) -> list[str]:
+    return list(dict.fromkeys(_group(name) for name in shapes))
+
+
+def listed(names) -> str:
+    """The first few names."""
+    names = list(names)
+    more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+    return ", ".join(f"'{name}'" for name in names[:6]) + more
+
+
+def mismatch(
+    held: Mapping[str, str], wanted: Mapping[str, str], shapes: Mapping[str, tuple], expected: Mapping[str, tuple]
+) -> str:
+    """The first differences between a file's names, behind the prefix that fits best, and the network's, in words."""
+    votes = Counter(prefix for name in held for prefix, rest in splits(name) if rest in wanted)
+    prefix = votes.most_common(1)[0][0] if votes else ""
+    rest = {name.removeprefix(prefix): of for name, of in held.items() if name.startswith(prefix)}
+
+    def first(names: list[str], what: str) -> list[str]:
+        more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+        return [f"{what} {', '.join(names[:2])}{more}"] if names else []
+
+    wrong = [
+        f"{name} ({shapes[rest[name]]} instead of {expected[of]})"
+        for name, of in wanted.items()
+        if name in rest and shapes[rest[name]] != expected[of]
+    ]
+    return "; ".join(
+        first([name for name in wanted if name not in rest and not name.endswith(COUNTS)], "the file lacks")
+        + first(strangers(held, wanted, prefix), "the network has no")
+        + first(wrong, "wrong shape of")
+    )
