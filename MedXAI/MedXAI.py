@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+import qt
 import slicer
 import vtk
 from slicer import (
@@ -44,6 +45,7 @@ from MedXAILib.errors import InputError  # noqa: E402
 from MedXAILib.job import Job  # noqa: E402
 from MedXAILib.progress import Cancelled  # noqa: E402
 
+LOADED = ("vtkMRMLScalarVolumeNode", "vtkMRMLVectorVolumeNode")
 REQUIREMENTS = HERE / "Resources" / "requirements.txt"
 
 
@@ -275,6 +277,7 @@ class MedXAIWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndClose)
         self.addObserver(scene, scene.NodeRemovedEvent, self.onNodeRemoved)
+        self.addObserver(scene, scene.NodeAddedEvent, self.onNodeAdded)
         self.initializeParameterNode()
 
     @property
@@ -308,6 +311,19 @@ class MedXAIWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneEndClose(self, caller, event):
         self.initializeParameterNode()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeAdded(self, caller, event, node):
+        """A volume that the user loads becomes the input; it has no voxels yet."""
+        if self.parameters and not caller.IsBatchProcessing() and node.GetClassName() in LOADED:
+            name = node.GetID()
+            qt.QTimer.singleShot(0, lambda: self.onVolumeLoaded(name))
+
+    def onVolumeLoaded(self, name):
+        node = slicer.mrmlScene.GetNodeByID(name or "")
+        fromFile = node is not None and node.GetStorageNode() is not None and not node.GetAttribute(results.KIND)
+        if self.parameters and fromFile and not self.logic.client.busy:
+            self.parameters.inputVolume = node
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeRemoved(self, caller, event, node):

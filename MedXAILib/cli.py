@@ -26,7 +26,8 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    add_completion=False,
+    add_completion=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help=f"See why a neural network said so, on medical volumes. [bold]{NOTICE}.[/bold]\n\n"
     "Start with [cyan]medxai demo[/cyan], then [cyan]medxai info FILE[/cyan] and "
     "[cyan]medxai explain FILE --model CARD -o OUT --snapshot out.png[/cyan].",
@@ -79,7 +80,7 @@ SNAPSHOT = typer.Option(
 
 @app.command()
 def info(
-    path: Annotated[Path, INPUT],
+    path: Annotated[Path, typer.Argument(help="A volume, a picture, a DICOM file or folder.", show_default=False)],
     frame: Annotated[int | None, FRAME] = None,
     series: Annotated[str | None, SERIES] = None,
     as_json: Annotated[bool, AS_JSON] = False,
@@ -200,7 +201,7 @@ def explain(
     slices: Annotated[
         str | None,
         typer.Option(
-            help="Slice-wise models: all, top:N or a:b (0-based). Default: all, but top:1 for perturbations.",
+            help="Slice-wise models: all, top:N, a:b (from a to b - 1, the first is 0) or n. Default: all, but top:1 for perturbations.",
             show_default=False,
         ),
     ] = None,
@@ -317,6 +318,8 @@ def layers(
     weights: Annotated[str | None, WEIGHTS] = None,
     weights_key: Annotated[str | None, WEIGHTS_KEY] = None,
     trust: Annotated[bool, TRUST] = False,
+    frame: Annotated[int | None, FRAME] = None,
+    series: Annotated[str | None, SERIES] = None,
 ) -> None:
     """List a model's layers: shapes, where their cells lie, and which one is explained by default.
 
@@ -324,7 +327,9 @@ def layers(
     """
     from .run import list_layers
 
-    job = Job("predict", {"": str(path)} if path else {}, model, weights, trust, "cpu", weights_key=weights_key)
+    job = Job(
+        "predict", {"": str(path)} if path else {}, model, weights, trust, "cpu", frame, series, weights_key=weights_key
+    )
     for line in list_layers(job):
         print(line)
 
@@ -555,7 +560,10 @@ def report(summary: dict, output: Path, shown: list[Path]) -> None:
     for case in summary["cases"]:
         if "probabilities" in case:
             ranked = sorted(case["probabilities"].items(), key=lambda pair: -pair[1])
-            print(f"{case['input']}: " + ", ".join(f"{name} {p:.3f}" for name, p in ranked))
+            where = case.get("highest_in_slice", {})
+            texts = [f"{name} {p:.3f}" + (f" (slice {where[name]})" if where else "") for name, p in ranked]
+            what = f"highest in any of {case['slices']} slices, no diagnosis: " if where else ""
+            print(f"{case['input']}: {what}{', '.join(texts)}")
         elif "values" in case:
             said = (f"{name} {quantity(value, case['unit'])}" for name, value in case["values"].items())
             print(f"{case['input']}: " + ", ".join(said))

@@ -55,7 +55,7 @@ def demo_head() -> Volume:
     """
     found = find_spec("nilearn")
     if found is None:
-        raise InputError("The demo's head comes with nilearn, which is not installed: run pip install 'medxai[demo]'.")
+        raise InputError("The demo's head comes with nilearn, which is not installed: run pip install nilearn.")
     return read_volume(
         Path(found.origin).parent / "datasets" / "data" / "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
     )

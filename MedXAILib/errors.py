@@ -18,6 +18,10 @@ class NetworkError(InputError):
     """A network raised an error of its own, its cause, in a pass."""
 
 
+PACKAGES = {"skimage": "scikit-image", "PIL": "pillow", "slicer": "slicer-core"}
+"""Packages whose name differs from the module's."""
+
+
 def first_line(error: BaseException) -> str:
     """What an error says, in short; its kind where it says nothing."""
     lines = str(error).strip().splitlines()
@@ -33,7 +37,7 @@ def missing_package(error: ModuleNotFoundError) -> str:
     """What to do about a package that is not installed."""
     return (
         f"The Python package {error.name} is missing: in 3D Slicer press Predict in the module MedXAI once, which installs "
-        "what is missing; elsewhere run pip install medxai."
+        f"what is missing; elsewhere run pip install {PACKAGES.get(str(error.name), error.name)}."
     )
 
 

@@ -82,6 +82,7 @@ def read_volume(path: str | Path, *, frame: int | None = None, series: str | Non
     :raises InputError: for whatever cannot be placed in the patient without guessing.
     """
     path = existing(path)
+    refuse_images(path)
     if path.is_dir() or dicom.is_dicom(path):
         return dicom.read_series(path, series=series, frame=frame)
     if series is not None:
@@ -99,6 +100,19 @@ def read_volume(path: str | Path, *, frame: int | None = None, series: str | Non
     raise InputError(
         f"{path}: this is no image format that MedXAI knows; give NIfTI, NRRD, MHA, DICOM, PNG, JPEG or TIFF."
     )
+
+
+def refuse_images(path: Path) -> None:
+    """:raises InputError: for a folder that holds images and no DICOM."""
+    if not path.is_dir() or any(dicom.is_dicom(file) for file in path.rglob("*") if file.is_file()):
+        return
+    names: list[Path] = []
+    with suppress(InputError):
+        names = [case.path for case in find_cases(path)]
+    if names:
+        kinds = "/".join(sorted({suffix_of(name).lstrip(".").upper() for name in names}))
+        what = f"{len(names)} {kinds} files and no DICOM" if len(names) > 1 else f"one {kinds} file"
+        raise InputError(f"{path}: this folder holds {what}; give one file, as {names[0].name}.")
 
 
 def existing(path: str | Path) -> Path:

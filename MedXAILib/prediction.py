@@ -84,7 +84,14 @@ class Prediction:
             said = {"values": self.probabilities, "unit": self.card.output.unit}
         else:
             said = {"probabilities": self.probabilities}
+        if self.aggregation == "max" and self.tiling.mode == "slices":
+            said["slices"] = len(self.logits)
+            said["highest_in_slice"] = {label.name: self.highest(n) for n, label in enumerate(self.card.output.labels)}
         return said | {"aggregation": self.aggregation}
+
+    def highest(self, index: int) -> int:
+        """Classification: the piece in which a class is highest, of those that count."""
+        return int(np.where(self.counting, self.pieces[:, index], -np.inf).argmax())
 
     @property
     def aggregation(self) -> str:

@@ -33,6 +33,8 @@ ALLOWED_TRANSFORMS = (
     "ShiftIntensity",
 )
 """MONAI array transforms a card may name: they change intensities only, so the geometry stays known."""
+LEAST_OVERLAP = 0.25
+"""Inputs of one case must share this much of the smaller one's space."""
 REPEATED = "The picture is grey and the network takes colour: its one channel was given three times."
 
 
@@ -112,8 +114,8 @@ def prepare(card: ModelCard, inputs: Volume | dict[str, Volume]) -> Prepared:
     channels, remarks = [], []
     for name, volume in volumes.items():
         if not volume.same_grid(reference):
-            volume = resample(volume, reference.affine, reference.shape, outside=float(volume.array.min()))
-            remarks.append(f"The input '{name}' lies on another grid and was resampled onto the first one's.")
+            remarks.append(onto(volume, reference, name))
+            volume = resample(volume, reference.affine, reference.shape, outside=float(np.nanmin(volume.array)))
         array = color(card, volume)
         remarks += [REPEATED] if array.shape[3] > volume.channels else []
         array, remark = intensity(card.input.intensity, array)
@@ -135,6 +137,34 @@ def prepare(card: ModelCard, inputs: Volume | dict[str, Volume]) -> Prepared:
     affine = image.affine.double().numpy()[:, [*order, 3]]
     tensor = image.as_tensor().permute(0, *(axis + 1 for axis in order)).contiguous()
     return Prepared(tensor, affine, reference, tuple(remarks))
+
+
+def onto(volume: Volume, reference: Volume, name: str) -> str:
+    """What is to be said of an input that is resampled onto the first one's grid.
+
+    :raises InputError: where the two lie so far apart that they can hardly be of one patient.
+    """
+    common = overlap(volume, reference)
+    if common < LEAST_OVERLAP:
+        raise InputError(
+            f"The input '{name}' ({volume.source.name or 'a volume'}) and the first one share only {100 * common:.0f} % of the smaller "
+            f"one's space, and less than {100 * LEAST_OVERLAP:.0f} % is refused: are they of one patient and one examination? Register "
+            "one onto the other, if so."
+        )
+    whole = f", of which it covers {100 * covered:.0f} %" if (covered := share_inside(reference, volume)) < 0.99 else ""
+    return f"The input '{name}' lies on another grid and was resampled onto the first one's{whole}."
+
+
+def overlap(one: Volume, other: Volume) -> float:
+    """The space that two volumes have in common, as a share of the smaller one's."""
+    return max(share_inside(one, other), share_inside(other, one))
+
+
+def share_inside(one: Volume, other: Volume) -> float:
+    """The share of a volume's space that lies in another one: of some 30,000 evenly spread points."""
+    axes = [np.linspace(-0.5, n - 0.5, 65)[1::2] for n in one.shape]
+    points = other.ijk(one.ras(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)))
+    return float(np.mean(np.all((points >= -0.5) & (points <= np.array(other.shape) - 0.5), axis=1)))
 
 
 def color(card: ModelCard, volume: Volume) -> np.ndarray:

@@ -107,7 +107,8 @@ def hot_regions(
         )
         for value, (n, centroid, index) in enumerate(zip(order, centroids, indices, strict=True), 1)
     ]
-    labels = [Label(row.value, row.name, color) for row, color in zip(rows, label_colors(len(rows)), strict=True)]
+    colors = label_colors(len(rows), first=0.33)  # other ones than those of the classes, beside which they are drawn
+    labels = [Label(row.value, row.name, color) for row, color in zip(rows, colors, strict=True)]
     return Labels(heat.with_array(renumber[components]), tuple(labels)), rows
 
 

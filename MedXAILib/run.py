@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("nrrd", "nii.gz", "mha")
 SCORES = ("logits", "probabilities")
+FINE, MOST_OUTLINED = "gradient", 5
+"""The family of methods whose maps are not outlined in pictures, and the most hot regions that are outlined of others."""
 
 
 @dataclass(eq=False)
@@ -86,7 +88,7 @@ def targets(job: Job) -> list[Target]:
         raise InputError("--score probabilities goes with --threshold: give one, or leave it out.")
     if job.threshold is not None and not job.classes:
         raise InputError("--threshold needs the class whose region is meant: add --class NAME.")
-    mask = read_volume(job.mask) if job.mask is not None else None
+    mask = read_mask(job.mask) if job.mask is not None else None
     make = {
         "voxel": lambda label: VoxelScore(tuple(job.voxel), label),
         "component": lambda label: ComponentScore(tuple(job.component), label),
@@ -94,6 +96,18 @@ def targets(job: Job) -> list[Target]:
         "threshold": lambda label: RegionScore(label, job.threshold, probabilities),
     }
     return [make[asked[0]](label) if asked else ClassScore(label) for label in job.classes or (None,)]
+
+
+def read_mask(path: str) -> Volume:
+    """:raises InputError: for an image that is no mask."""
+    volume = read_volume(path)
+    values = np.unique(volume.array)
+    if volume.channels > 1 or len(values) > 2 or not (values != 0).any():
+        raise InputError(
+            f"{path}: this is no mask, which has 0 outside and one other value inside ({len(values)} different values here); give one "
+            "structure, in Slicer an exported segment."
+        )
+    return volume
 
 
 def carry_out(
@@ -401,9 +415,20 @@ def _about(name: str) -> Iterator[None]:
         raise error if name in str(error) else InputError(f"{name}: {error}") from error
 
 
+def refuse_single(job: Job, model: Model) -> None:
+    """:raises InputError: where one file is given to a model that takes several."""
+    names = [channel.name for channel in model.card.input.channels]
+    if len(names) > 1 and len(job.inputs) == 1 and "" in job.inputs:
+        raise InputError(
+            f"{model.card.name} takes {len(names)} inputs, and one was given: name each, {' '.join(f'--input {n}=PATH' for n in names)}; a "
+            "4D file that holds them all must be split into its volumes first (fslsplit FILE, or Slicer)."
+        )
+
+
 def _one(job, model, case: Case, stem: str, out: files.Folder, anatomy: Labels | None, progress, say):
     """Read, carry out and write one case."""
     with _about(case.name):
+        refuse_single(job, model)
         paths = job.inputs if len(job.inputs) > 1 else {next(iter(job.inputs)): case.path}
         volumes = {name: read_volume(path, frame=job.frame, series=job.series) for name, path in paths.items()}
         result = carry_out(job, model, volumes, progress, say)
@@ -416,11 +441,23 @@ def _one(job, model, case: Case, stem: str, out: files.Folder, anatomy: Labels |
             stem, result.prepared.volume(array[0] if len(array) == 1 else array.transpose(1, 2, 3, 0)), facts
         )
     seen = seen_by(result.prepared) if anatomy is not None else None
+    if anatomy is not None:
+        refuse_apart(anatomy, seen, reference, job.anatomy)
     regions = []
     for a in result.attributions:
         regions.append(out.attribution(case.name, stem, a, reference, anatomy, seen, job.share, job.cells))
     _montages(model, case, result, stem, out, say)
     return result, regions
+
+
+def refuse_apart(anatomy: Labels, seen: np.ndarray, reference: Volume, path: str) -> None:
+    """:raises InputError: for an anatomy that lies nowhere in what the network saw."""
+    there = resample(anatomy.volume, reference.affine, reference.shape, order=0).array > 0
+    if not (there & seen).any():
+        raise InputError(
+            f"{path}: none of its structures lies in what the network sees of {reference.source.name}: is it of this patient? Leave out "
+            "--anatomy, or give that of this volume."
+        )
 
 
 def _montages(model, case: Case, result: Result, stem: str, out: files.Folder, say) -> None:
@@ -487,7 +524,7 @@ def _show(model, case: Case, result: Result, regions, scene_path, snapshot_path,
     prediction, reference = result.prediction, result.prepared.reference
     overlays = [
         nodes.Overlay(f"{a.target} {a.method} {a.layer}".strip(), a.volume, a.signed, title(a), a.limits, labels)
-        for a, labels in zip(result.attributions, regions, strict=True)
+        for a, labels in zip(result.attributions, map(outlined, result.attributions, regions), strict=True)
     ]
     heading = f"{model.card.name} · {case.name}"
 
@@ -507,6 +544,18 @@ def _show(model, case: Case, result: Result, regions, scene_path, snapshot_path,
         except (InputError, OSError, RuntimeError) as error:
             failed.append(f"{path.name} was not written: {first_line(error)}")
     return failed
+
+
+def outlined(a: Attribution, regions: Labels) -> Labels | None:
+    """The hot regions that are outlined in pictures: the largest few; none of a map as fine as the voxels, whose fragments
+    would hide it."""
+    from .attribution.methods import method
+
+    if method(a.method).family == FINE:
+        return None
+    array = regions.volume.array
+    few = regions.volume.with_array(np.where(array <= MOST_OUTLINED, array, 0))  # values go by falling mass
+    return Labels(few, regions.rows[:MOST_OUTLINED])
 
 
 def check_card(job: Job, picture: Path, progress: Progress = silent) -> list[str]:
@@ -572,7 +621,7 @@ def list_layers(job: Job) -> list[str]:
     model = model_of(job)
     card = model.card
     if job.inputs:
-        found = lay_out(model, prepare(card, read_volume(job.inputs[""])))[1]
+        found = lay_out(model, prepare(card, read_volume(job.inputs[""], frame=job.frame, series=job.series)))[1]
     else:
         size = (
             card.input.size

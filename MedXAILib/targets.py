@@ -193,6 +193,10 @@ def _region(target: Target, prediction: Prediction, index: int, label: str) -> t
         prepared = prediction.prepared
         given = Volume((target.mask.array != 0).astype(np.uint8), target.mask.affine)
         mask = resample(given, ijk_affine(prepared.affine), prepared.shape[::-1], order=0).array > 0
+        if not mask.any():
+            raise InputError(
+                f"The mask {target.mask.source.name} marks no voxel of what the network sees: is it of this patient, and not empty?"
+            )
         return mask.__getitem__, f"{label}-mask", {}
     return lambda where: prediction.winners[where] == index, label, {}
 

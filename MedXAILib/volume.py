@@ -355,8 +355,11 @@ def size_words(count: int, volume: Volume) -> str:
     return f"{count} {volume.elements}" if ml is None else f"{ml:.1f} mL"
 
 
-def label_colors(count: int) -> list[tuple[float, float, float]]:
-    """``count`` distinct colours (evenly spaced hues, golden-ratio order), for labels that bring none."""
+def label_colors(count: int, first: float = 0.08) -> list[tuple[float, float, float]]:
+    """``count`` distinct colours (evenly spaced hues, golden-ratio order), for labels that bring none.
+
+    :param first: the hue (0..1) of the first one.
+    """
     from colorsys import hsv_to_rgb
 
-    return [hsv_to_rgb((0.61803398875 * n + 0.08) % 1, 0.65, 0.95) for n in range(count)]
+    return [hsv_to_rgb((0.61803398875 * n + first) % 1, 0.65, 0.95) for n in range(count)]

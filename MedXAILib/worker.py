@@ -38,7 +38,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, astuple, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from .errors import InputError, as_values, missing_package
@@ -262,7 +262,7 @@ def labels_facts(labels, folder: Path, name: str) -> dict:
     from .formats import write_volume
 
     write_volume(labels.volume, folder / f"{name}.nrrd", compress=False)
-    return {"file": f"{name}.nrrd", "rows": [astuple(row) for row in labels.rows]}
+    return {"file": f"{name}.nrrd", "rows": [(row.value, row.name, row.color) for row in labels.rows]}
 
 
 def main() -> None:

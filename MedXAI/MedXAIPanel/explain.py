@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, replace
+
 import qt
 import slicer
 
@@ -12,6 +15,8 @@ from MedXAILib.outputs.nodes import volume_of
 from . import results
 from .running import RunButton, duration
 
+ASKED = "MedXAI.Asked"
+"""Attribute of a map: what it was asked for as."""
 REGION, THRESHOLD, VOXEL = "predicted region", "region above threshold", "this voxel"
 
 
@@ -193,10 +198,35 @@ class ExplainSection:
         self.panel.update()
 
     def onExplain(self, *_) -> None:
-        self.run.click(self.job, self.onDone)
+        """Compute the maps that are not in the scene yet; the others are shown again."""
+        if self.run.running:
+            self.run.click(self.job, self.onDone)
+            return
+        job, marks = self.job(), {}
+        for name in job.methods:
+            marks[name] = mark(job, name, self.panel.input.volumes())
+        there = {node.GetAttribute(ASKED): node for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")}
+        missing = tuple(name for name in job.methods if marks[name] not in there)
+        if job.methods and not missing:
+            self.panel.look.show([there[marks[name]] for name in job.methods])
+            self.run.say(
+                "These maps were in the scene already: nothing was computed. Remove one there to have it computed again."
+            )
+            return
+        self.run.click(lambda: replace(job, methods=missing), lambda made, event: self.onDone(made, event, marks))
 
-    def onDone(self, made: list, event: dict) -> None:
-        self.panel.look.show([node for node in made if node.GetAttribute(results.KIND) == "map"])
+    def onDone(self, made: list, event: dict, marks: dict) -> None:
+        maps = [node for node in made if node.GetAttribute(results.KIND) == "map"]
+        for node in maps:
+            node.SetAttribute(ASKED, marks.get(results.facts(node)["method"], ""))
+        self.panel.look.show(maps)
+
+
+def mark(job: Job, method: str, volumes: dict) -> str:
+    """What tells a map that was asked for from every other one: the job, the method, and the volumes as they are now."""
+    asked = asdict(replace(job, methods=(method,), trust=False))
+    seen = {name: (node.GetID(), node.GetImageData().GetMTime()) for name, node in volumes.items() if node}
+    return json.dumps([asked, seen], sort_keys=True, default=str)
 
 
 def shownSlice(volumeNode, axis: str) -> int:

@@ -21,7 +21,7 @@ from MedXAILib.volume import resample
 
 from . import results
 from .maps import StoredMap, seenBy, storedMap
-from .running import fitHeight, hostScene
+from .running import fitHeight, hostScene, worded
 
 REGIONS_TAB, SUPERPIXELS_TAB, ANATOMY_TAB = range(3)
 NO_MAP = "There is no map of this volume yet: press Explain."
@@ -580,7 +580,10 @@ def mapRow(node) -> list:
 
 def described(facts: dict) -> str:
     """Title, limits and notice of a map in rich text."""
-    lines = [f"<b>{html.escape(facts['title'])}</b>", *(f"&bull; {html.escape(text)}" for text in facts["limits"])]
+    lines = [
+        f"<b>{html.escape(facts['title'])}</b>",
+        *(f"&bull; {html.escape(worded(text))}" for text in facts["limits"]),
+    ]
     return "<br>".join([*lines, f"<i>{html.escape(NOTICE)}.</i>"])
 
 

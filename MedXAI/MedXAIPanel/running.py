@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 
@@ -86,9 +87,32 @@ class RunButton:
 
     def say(self, text: str, failed: bool = False) -> None:
         self.about = self.context() if text else None
-        self.message.text = text
+        self.message.text = text = worded(text)
         self.message.setStyleSheet("color: #c0392b" if failed else "")
         self.message.visible = bool(text)
+
+
+CONTROLS = {
+    "samples": "LIME samples",
+    "superpixels": "LIME superpixels",
+    "layer": "Layers",
+    "slices": "Slices",
+    "class": "Class",
+    "threshold": "Threshold",
+    "voxel": "Voxel",
+    "share": "Hot share",
+    "seed": "Seed",
+    "device": "Device",
+    "model": "Model",
+    "method": "Methods",
+}
+"""What options of the command line are called in the panel."""
+
+
+def worded(text: str) -> str:
+    """A sentence of the library's in the panel's words: controls instead of options of the command line."""
+    text = re.sub(r"allow it with --trust", "tick the box that trusts it", text)
+    return re.sub(r"--([a-z]+)\b", lambda found: CONTROLS.get(found[1], found[0]), text)
 
 
 def duration(seconds: float) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ..errors import InputError
+from ..names import matching
 from . import cam, gradient, lime, perturbation
 
 PASSES, FAILS, UNTESTED = "passes", "fails", "not tested"
@@ -474,16 +475,18 @@ ALL = "all"
 
 
 def method(name: str) -> Method:
-    """A method by name.
+    """A method by name or title, in any spelling of capitals and hyphens.
 
     :raises InputError: listing the methods.
     """
-    if name not in METHODS:
+    titles = {m.title: m.name for m in METHODS.values()}
+    found = matching(name, METHODS) or titles.get(matching(name, titles) or "")
+    if found is None:
         raise InputError(f"There is no method '{name}': choose from {', '.join(METHODS)}, or {ALL}.")
-    return METHODS[name]
+    return METHODS[found]
 
 
 def methods(names: list[str] | tuple[str, ...]) -> list[Method]:
     """The methods of these names, each once; ``all`` is every one."""
-    wanted = [name for given in names for name in (METHODS if given == ALL else [given])]
-    return [method(name) for name in dict.fromkeys(wanted)]
+    wanted = [method(name).name for given in names for name in (METHODS if given == ALL else [given])]
+    return [METHODS[name] for name in dict.fromkeys(wanted)]

@@ -24,7 +24,7 @@ from ..progress import Progress, portion, silent
 from ..suitability import refuse_constant
 from ..targets import ClassScore, Score, Target, resolve
 from ..volume import Volume
-from .case import Attribution, Case, case_facts, choose_slices, with_caveats
+from .case import Attribution, Case, case_facts, choose_slices, said_there, with_caveats
 from .inputs import input_maps
 from .layers import check_layers, layer_maps
 from .placing import Placing
@@ -74,7 +74,7 @@ def explain(
     :param targets: classes by name or number, or the scores of :mod:`MedXAILib.targets`; by default the predicted class.
     :param methods: names of the registry; ``all`` is every method that suits the network.
     :param layers: for methods of a layer; by default the card's, else :func:`default_layer`'s choice.
-    :param slices: slice-wise models: ``all``, ``top:N`` (by the target's score) or ``a:b`` (0-based, b excluded);
+    :param slices: slice-wise models: ``all``, ``top:N`` (by the target's score), ``a:b`` (0-based, b excluded) or ``n``;
         by default top:1 for perturbations and all for the others.
     :param samples: perturbed inputs, noisy inputs or steps of the methods that have some; each has its own default.
     :param superpixels: about how many; by default 50 in a slice, 150 in a volume.
@@ -161,7 +161,7 @@ def _explained(
         wanted = _placed(wanted, placing, ALL in methods, say)
         if any(layer.data or layer.arrangement.batch is None for layer in layers_in(wanted)):
             prediction = replace(prediction, tiling=prediction.tiling.one_by_one())
-        scores = [resolve(target, prediction) for target in _listed(targets)]
+        scores = [resolve(said_there(target, slices, prediction, say), prediction) for target in _listed(targets)]
         case = Case(model, prepared, prediction, tapes, found, slices, samples, superpixels, baseline, seed, others)
         found = _in_order(_maps(case, wanted, scores, progress, ALL in methods, say), [m.name for m, _ in wanted])
         return [with_caveats(a, (*remarks, *prediction.caveats)) for a in found]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from ..models.bare import ARRAY
 from ..models.layers import last_decoder
 from ..regions import spread
 from ..suitability import refuse_constant
+from ..targets import ClassScore
 from ..tiling import Tiling, ranges
 from ..volume import Labels, Volume, resample, size_words, spacing
 
@@ -117,23 +118,44 @@ def case_facts(prepared: Prepared, mode: str, channels: int, samples: int | None
 
 
 def choose_slices(spec: str, score: Score, prediction: Prediction) -> list[int]:
-    """Slice numbers (0-based in the file's array) meant by ``all``, ``top:N`` or ``a:b``.
+    """Slice numbers (0-based in the file's array) meant by ``all``, ``top:N``, ``a:b`` (b excluded) or ``n``.
 
     :raises InputError: for any other text or an empty range.
     """
     count = prediction.prepared.shape[0]
     if spec == "all":
         return list(range(count))
-    if found := re.fullmatch(r"top:(\d+)", spec):
+    if found := re.fullmatch(r"top:0*([1-9]\d*)", spec):
         strength = score.planes
         if strength is None:
             strength = np.where(prediction.counting, prediction.pieces[:, score.index], -np.inf)
         return sorted(int(n) for n in np.argsort(-strength, kind="stable")[: int(found[1])])
-    if found := re.fullmatch(r"(\d+):(\d+)", spec):
-        chosen = list(range(int(found[1]), min(int(found[2]), count)))
-        if chosen:
-            return chosen
-    raise InputError(f"--slices {spec}: give all, top:N or a:b within 0:{count}.")
+    if chosen := range_of(spec, count):
+        return list(chosen)
+    raise InputError(
+        f"--slices {spec}: give all, top:N (N slices), a:b (a to b - 1) or n (that slice) within 0:{count}."
+    )
+
+
+def range_of(spec: str | None, count: int) -> range:
+    """The slices that ``a:b`` or ``n`` means; empty for anything else."""
+    found = re.fullmatch(r"(\d+)(?::(\d+))?", spec or "")
+    if not found:
+        return range(0)
+    start = int(found[1])
+    return range(start, min(int(found[2]) if found[2] else start + 1, count))
+
+
+def said_there(target, spec: str | None, prediction: Prediction, say: Callable[[str], None]):
+    """The target, or, where none was named and slices were, the class that is highest in these."""
+    among = range_of(spec, prediction.prepared.shape[0])
+    open_ = target is None or (isinstance(target, ClassScore) and target.label is None)
+    if not among or not open_ or prediction.card.task != "classification" or prediction.card.output.kind == "value":
+        return target
+    best = prediction.card.output.labels[int(prediction.pieces[list(among)].max(0).argmax())].name
+    if best != prediction.top:
+        say(f"Class {best}: the highest in the slices asked for; in the whole volume it is {prediction.top}.")
+    return ClassScore(best)
 
 
 def common_limits(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect as python
+import operator
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -150,6 +151,13 @@ def as_tensor(inputs, dimensions: int) -> tuple[torch.Tensor, Volume, list[str]]
         shapes = {tuple(tensor.shape) for tensor, _, _ in parts}
         if len(shapes) > 1 or parts[0][0].shape[1] != 1:
             raise InputError("Named inputs must have the same shape and one channel each.")
+        volumes = {name: volume for name, volume in inputs.items() if isinstance(volume, Volume)}
+        first, *others = volumes or [""]
+        if apart := next((name for name in others if not volumes[name].same_grid(volumes[first])), None):
+            raise InputError(
+                f"The inputs '{first}' and '{apart}' lie on different grids, and a network without a card takes voxel by voxel what "
+                "lies at the same index: resample one onto the other first (MedXAILib.volume.resample)."
+            )
         return torch.cat([tensor for tensor, _, _ in parts], 1), parts[0][1], list(inputs)
     if isinstance(inputs, Volume):
         array = torch.from_numpy(np.ascontiguousarray(inputs.array, np.float32))
@@ -221,10 +229,23 @@ def _takes(network: torch.nn.Module, shape: Sequence[int]) -> bool:
 
 
 def _size(tensor: torch.Tensor, windows: int | Sequence[int] | None) -> tuple[int, ...]:
-    """Of what the network sees at once."""
-    if windows is None or tensor.ndim == 4:
+    """What the network is given at a time.
+
+    :raises InputError: for windows that are no numbers of voxels, one or three, or for slices.
+    """
+    if windows is None:
         return tuple(tensor.shape[2:])
-    return (windows,) * 3 if isinstance(windows, int) else tuple(windows)
+    if tensor.ndim == 4:
+        raise InputError(f"windows={windows}: slices are given whole to a 2D network; leave the windows out.")
+    try:
+        size = (
+            (operator.index(windows),) * 3 if not isinstance(windows, Sequence) else tuple(map(operator.index, windows))
+        )
+    except TypeError:
+        size = ()
+    if len(size) != 3 or min(size) < 1:
+        raise InputError(f"windows={windows}: give one number of voxels, or three, as windows=(96, 96, 64).")
+    return size
 
 
 def _planes(tensor: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import InputError
+from ..names import matching
 from .listing import SCHEMA_VERSION, quantity, refuse_newer
 
 TO_FILL = "FILL IN"
@@ -235,16 +236,17 @@ class ModelCard(Strict):
         return {"schema_version": self.schema_version} | self.model_dump(mode="json", exclude_defaults=True)
 
     def index(self, name: str | int) -> int:
-        """Channel of a class, by name; a number is the channel itself.
+        """Channel of a class, by name, in any spelling of capitals and hyphens; a number is the channel itself.
 
         :raises InputError: listing the classes.
         """
         names = [label.name for label in self.output.labels]
         if isinstance(name, int) and 0 <= name < len(names):
             return name
-        if name not in names:
+        found = matching(str(name), names)
+        if found is None:
             raise InputError(f"{self.name} has no class '{name}': choose one of {', '.join(names)}.")
-        return names.index(name)
+        return names.index(found)
 
 
 def read_card(path: str | Path) -> ModelCard:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError, first_line
+from ..names import matching
 from .card import FROM_FILE, ModelCard, read_card
 from .listing import SEARCH_PATH, ZOO, search_places, zoo_cards
 from .networks import architecture
@@ -105,8 +106,9 @@ def find_card(card: ModelCard | str | Path) -> tuple[ModelCard, Path | None]:
     if isinstance(card, ModelCard):
         return card, None
     path = Path(card)
-    if str(card) in zoo_cards():
-        path = ZOO / f"{card}.json"
+    known = matching(str(card), zoo_cards(), spelling=True)
+    if known and (known == str(card) or not path.exists()):
+        path = ZOO / f"{known}.json"
     if path.is_dir():
         raise InputError(f"{path}: this is a folder; give the path of a model card (a .json file).")
     if not path.is_file():
@@ -213,7 +215,7 @@ def fill(
         return content.eval(), ()
     network = build(card)
     if not isinstance(content, Weights):
-        content = of_tensors(inspect(file), content.state_dict())
+        content = of_tensors(file, content.state_dict())
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     what = f"the weights do not fit {card.network.architecture} as the card of {card.name} has it"
     found = fit(content, expected, what, key)

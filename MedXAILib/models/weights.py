@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import ZipFile
 
@@ -401,7 +402,7 @@ def open_weights(contents: Contents) -> Weights:
             tensors = load_file(path)
         except Exception as error:
             raise unreadable(path, error) from None
-        return of_tensors(contents, tensors)
+        return of_tensors(path, tensors)
     try:
         nodes = tensor_nodes(contents.tree.value)
     except (ValueError, RecursionError) as error:
@@ -412,8 +413,9 @@ def open_weights(contents: Contents) -> Weights:
     return Weights(contents, nodes, shapes, whole, other)
 
 
-def of_tensors(contents: Contents, tensors: Mapping[str, torch.Tensor]) -> Weights:
-    """Weights that were read already."""
+def of_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> Weights:
+    """Weights that were read already, from a file of this name."""
+    contents = Contents(path, SAFETENSORS, lambda: open(path, "rb"))
     return Weights(contents, dict(tensors), {name: tuple(tensor.shape) for name, tensor in tensors.items()})
 
 

@@ -308,7 +308,7 @@ def walk(root: Any) -> Iterator[Any]:
     waiting = [root]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, pickles.PLAIN) or isinstance(node, Name) or id(node) in seen:
+        if isinstance(node, (*pickles.PLAIN, Name)) or id(node) in seen:
             continue
         seen.add(id(node))
         yield node

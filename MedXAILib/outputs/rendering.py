@@ -18,8 +18,8 @@ from ..volume import Label, Labels, Volume, resample
 from .nodes import Overlay, add_labels, add_map, add_volume, centre, grey
 from .scene import front_view, private_scene, render_glow, render_skin
 
-TIME_LIMIT = 60
-"""Seconds after which the drawing is given up."""
+TIME_LIMIT, TIME_EACH = 60, 20
+"""Seconds after which the drawing is given up, and how many more for each map."""
 DETAIL = 112
 """Most voxels along an axis of what is drawn: more is not seen in a panel, but takes long without a GPU."""
 
@@ -28,6 +28,7 @@ class Rendering:
     """Draws the faint volume with each map and its regions in 3D, beginning at once, in another process.
 
     :param size: width and height of a picture in pixels.
+    :ivar reason: why pictures are missing, where some are.
     """
 
     def __init__(self, volume: Volume, overlays: list[Overlay], size: int):
@@ -42,15 +43,16 @@ class Rendering:
                 values, colors = np.array([row.value for row in rows]), np.array([row.color for row in rows])
                 pack(folder / f"regions{number}.npz", coarse(overlay.regions.volume, 0), values=values, colors=colors)
         self.process = start(folder, self.count, size)
+        self.reason = "OpenGL is missing here, or failed"
 
     def pictures(self) -> list[np.ndarray | None]:
         """Wait for the images (height, width, 3) uint8; None for each that failed or came too late."""
         with self.folder as folder:
             if self.process:
                 try:
-                    self.process.wait(TIME_LIMIT)
-                except subprocess.TimeoutExpired:
-                    pass  # what was drawn until now is kept
+                    self.process.wait(TIME_LIMIT + TIME_EACH * self.count)
+                except subprocess.TimeoutExpired:  # what was drawn until now is kept
+                    self.reason = "rendering timed out"
                 finally:
                     self.process.kill()
                     self.process.wait()

@@ -128,7 +128,7 @@ def import_slicer():
         slicer.vtkMRMLScene  # noqa: B018  (another package of the same name has none)
     except (ImportError, AttributeError):
         raise InputError(
-            "A scene or a snapshot needs the package slicer-core: install it with pip install 'medxai[scene]'."
+            "A scene or a snapshot needs the package slicer-core: install it with pip install slicer-core."
         ) from None
     return slicer
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..tiling import ranges
 from ..volume import Labels, Volume
+from .colors import THRESHOLD, heat_table
 from .nodes import Overlay, centre
 from .snapshot import (
     ACCENT,
@@ -74,7 +75,29 @@ def contact_sheet(
     parts = [paragraph(heading or "MedXAI", width, 22, PALE, bold=True), *warnings(caveats, width)]
     if segmentation:
         parts.append(key(segmentation, width))
-    return [*parts, *rows, *_notes(notes, width)]
+    signs = sorted({overlay.signed for overlay in overlays})
+    return [*parts, *rows, side_by_side([_bar(signed) for signed in signs]), *_notes(notes, width)]
+
+
+def _bar(signed: bool):
+    """The colours of the maps, from 0 (or the lowest) to the largest value of each, which stands below its panel."""
+    from PIL import Image, ImageDraw
+
+    image = Image.new("RGB", (2 * PANEL, 48), GROUND)
+    pen, table = ImageDraw.Draw(image), heat_table(signed)
+    left, right, top, bottom = 8, 2 * PANEL - 60, 4, 22
+    low = -1.0 if signed else 0.0
+    for column in range(left, right):
+        share = (column - left) / (right - 1 - left)
+        if abs(low + share * (1 - low)) >= THRESHOLD:
+            color = table[round(share * (len(table) - 1)), :3]
+            pen.line((column, top, column, bottom), tuple(int(part) for part in np.round(255 * color)))
+    pen.rectangle((left - 1, top - 1, right, bottom + 1), outline=LINE)
+    for value in (-1, -THRESHOLD, 0, THRESHOLD, 1) if signed else (0, THRESHOLD, 1):
+        column = left + (value - low) / (1 - low) * (right - left)
+        words = {0: "0", 1: "largest shown", -1: "lowest"}.get(value, f"{value:.0%}")
+        pen.text((column, bottom + 6), words, DIM, font(12), "ma" if low < value < 1 or value == 1 else "la")
+    return image
 
 
 def _notes(notes: Sequence[str], width: int) -> list:

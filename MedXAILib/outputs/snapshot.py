@@ -98,7 +98,7 @@ def compose(
     rows = [panels(stage, overlay) for overlay in shown or [None]]
     if rendering:
         for overlay, row, pixels in zip(shown, rows, rendering.pictures(), strict=True):
-            row.append(solid_panel(overlay, volume, pixels))
+            row.append(solid_panel(overlay, volume, pixels, rendering.reason))
     for overlay, row in zip(shown, rows, strict=False):
         row.append(legend(overlay, row[0].height))
     strips = [side_by_side(row) for row in rows]
@@ -144,7 +144,7 @@ def outlined(host: Host, labels: Labels, thickness: int):
 def plane_panels(stage: Stage, overlay: Overlay | None) -> list:
     """Axial, sagittal and coronal slice through the map's peak, or without a map through the volume's middle."""
     node, outlines = overlay_nodes(stage, overlay)
-    point = overlay.peak if overlay else centre(stage.volume)
+    point = within(stage.volume, overlay.peak) if overlay else centre(stage.volume)
     panels = []
     for plane in PLANES:
         image = slice_image(stage, plane, point, PANEL, node, outlines)
@@ -163,10 +163,15 @@ def flat_panels(stage: Stage, overlay: Overlay | None) -> list:
     for words, shown in {"Input": (None, stage.outlines), "Input and map": (node, outlines)}.items():
         if overlay or words == "Input":
             image = slice_image(stage, plane, centre(stage.volume), FLAT_PANEL, *shown)
-            mark(stage, image, overlay.peak if overlay else None)
+            mark(stage, image, within(stage.volume, overlay.peak) if overlay else None)
             label(image, words)
             panels.append(image)
     return panels
+
+
+def within(volume: Volume, point: np.ndarray) -> np.ndarray:
+    """The place in a volume that is nearest to a point: a map's outermost cells may have their centres beyond its edge."""
+    return volume.ras(np.clip(volume.ijk(point), 0, np.array(volume.shape) - 1))
 
 
 def overlay_nodes(stage: Stage, overlay: Overlay | None) -> tuple:
@@ -221,13 +226,13 @@ def blended(view) -> np.ndarray:
     return np.ascontiguousarray(pixels[::-1])
 
 
-def solid_panel(overlay: Overlay, volume: Volume, pixels: np.ndarray | None):
-    """The 3D view, or the sentence that there is none."""
+def solid_panel(overlay: Overlay, volume: Volume, pixels: np.ndarray | None, reason: str = ""):
+    """The 3D view, or the sentence that there is none, and why."""
     from PIL import Image
 
     if pixels is None:
         image = Image.new("RGB", (PANEL, PANEL), GROUND)
-        words = paragraph("No 3D view: OpenGL is missing here, failed or took too long.", PANEL - 80, 15, DIM)
+        words = paragraph(f"3D view omitted: {reason}.", PANEL - 80, 15, DIM)
         image.paste(words, (40, (PANEL - words.height) // 2))
         return image
     image = Image.fromarray(pixels)

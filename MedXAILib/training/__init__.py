@@ -53,6 +53,15 @@ def train(
     strangers = cases.strangers(wanted, card, tested, loaded, progress)
     kept, held = cases.split(wanted, card, found, loaded)
     say(f"{len(found)} cases: {len(kept)} to learn from, {len(held)} to choose the best epoch by.")
+    data_hash = cases.content(found)
+    if wanted.data.content is None:
+        say(
+            f'The recipe does not name its data; with [data] content = "{data_hash}" its provenance goes with these alone.'
+        )
+    elif wanted.data.content != data_hash:
+        say(
+            "The recipe's provenance, licence and weaknesses are of other data and were left out; add your own to the card."
+        )
     pools = [[example for n in numbers for example in loaded[n]] for numbers in (kept, held)]
     keep = partial(checkpoint.save, made_by=made_by, folder=folder)
     trainer.fit(wanted, card, *pools, state, keep, device, progress, say)
@@ -62,10 +71,14 @@ def train(
     model = results.stored(wanted.model_card(weights), content, device)
     figures = results.training_figures(wanted, state, len(kept), device)
     text = "Measuring on the validation set"
-    figures["validation (the best epoch was chosen by it)"] = measure(model, [found[n] for n in held], progress, text)
+    validation = measure(model, [found[n] for n in held], progress, text)
+    figures["validation (the best epoch was chosen by it)"] = validation
+    if answer := results.one_answer(validation):
+        say(answer)
     for name, some in (("", tested), (", without what looks like a case learned from", strangers)):
         if some and (name == "" or len(some) < len(tested)):
             figures[f"test: {wanted.data.test}{name}"] = measure(model, some, progress, "Measuring on the test set")
     expected = cases.expectations(card, [found[n] for n in kept], progress, say)
-    results.finish(folder, wanted.model_card(weights, figures, expected), content, state)
+    told = results.told(wanted, data_hash, len(kept), len(held), validation)
+    results.finish(folder, wanted.model_card(weights, figures, expected, told), content, state)
     return figures

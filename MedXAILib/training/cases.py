@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,6 +70,11 @@ def find(recipe: Recipe, card: ModelCard, place: Path) -> list[Case]:
     else:
         cases = _paired(place) if card.task == "segmentation" else _by_class(recipe, card, place)
     return _once(cases)
+
+
+def content(cases: Sequence[Case]) -> str:
+    """A hash of what is learned from, whatever the names of files and folders."""
+    return hashlib.sha256("\n".join(sorted(case.digest for case in cases)).encode()).hexdigest()
 
 
 def find_both(recipe: Recipe, card: ModelCard, data: Path) -> tuple[list[Case], list[Case]]:

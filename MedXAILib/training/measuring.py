@@ -14,6 +14,8 @@ from ..progress import Progress
 from .cases import Case, truth_of
 
 RESAMPLES = 10_000
+CONFUSION = "confusion (rows: true; columns: said)"
+"""The figure that has, for each true class, how often each class was said."""
 
 
 def interval(rows: np.ndarray, statistic: Callable[[np.ndarray], float] = np.mean, seed: int = 0) -> list[float]:
@@ -132,4 +134,4 @@ def classification_figures(card: ModelCard, scores: np.ndarray, truth: np.ndarra
         if len(mine):
             figures[f"recall of {name}"] = interval(mine.astype(float))
     table = [[int(((true == t) & (said == s)).sum()) for s in range(len(names))] for t in range(len(names))]
-    return figures | {"confusion (rows: true; columns: said)": dict(zip(names, table, strict=True))}
+    return figures | {CONFUSION: dict(zip(names, table, strict=True))}

@@ -27,6 +27,8 @@ class Data(Strict):
     the card, where they differ. ``validation``: share of the cases, set aside to choose the best epoch by; files of equal
     content count once. ``alike``: pictures whose thumbnails of 32 x 32 correlate by more than this (as neighbouring
     slices of a patient do) stay on one side of that split, and test cases that look like any of them are measured apart.
+    ``content``: a hash of the training cases that the card's provenance, licence and weaknesses speak of (``medxai train``
+    prints it): with other data, as after a recipe was copied, they are left out.
     """
 
     train: str
@@ -34,6 +36,7 @@ class Data(Strict):
     classes: dict[str, str] = {}
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.15
     alike: Annotated[float, Field(gt=0, le=1)] | None = None
+    content: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
 
 
 class Augmentation(Strict):
@@ -98,9 +101,10 @@ class Recipe(Strict):
         weights: dict[str, str] = NO_WEIGHTS,
         figures: dict[str, Any] | None = None,
         expected: Expected | None = None,
+        told: dict[str, Any] | None = None,
     ) -> ModelCard:
-        """The card with its weights and figures, and with what was measured of the inputs."""
-        rest = {"name": self.name, "weights": weights, "figures": figures or {}}
+        """The card with its weights and figures, with what was measured of the inputs, and what is told of the data."""
+        rest = {"name": self.name, "weights": weights, "figures": figures or {}} | (told or {})
         if expected is not None:
             rest["input"] = self.card.get("input", {}) | {"expected": expected}
         return ModelCard.model_validate(self.card | rest)

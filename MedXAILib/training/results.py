@@ -13,7 +13,9 @@ from .. import NOTICE
 from ..errors import InputError
 from ..models.card import ModelCard
 from ..models.loading import Model, fill
+from ..models.weights import of_tensors
 from .checkpoint import FILE, State, write
+from .measuring import CONFUSION
 from .recipe import Recipe
 from .trainer import score_name
 
@@ -49,8 +51,38 @@ def stored(card: ModelCard, content: bytes, device: str) -> Model:
     from safetensors.torch import load
 
     digest = hashlib.sha256(content).hexdigest()
-    network = fill(card, load(content), Path(card.weights.file))
+    file = Path(card.weights.file)
+    network, _ = fill(card, of_tensors(file, load(content)), file)
     return Model(card, network.to(device), device, digest, card.weights.file)
+
+
+def told(recipe: Recipe, content: str, learned: int, chosen_by: int, figures: dict) -> dict:
+    """What the card says of the data: the recipe's own words, where they are of these very data; else what is known.
+
+    :param content: hash of the training cases. :param learned: cases that were learned from.
+    :param chosen_by: cases that chose the epoch. :param figures: of the validation.
+    """
+    own = recipe.data.content in (None, content)
+    weaknesses = list(recipe.card.get("weaknesses", [])) if own else []
+    if answer := one_answer(figures):
+        weaknesses.append(answer)
+    where = f" and tested on {recipe.data.test}" if recipe.data.test else ""
+    facts = f"Trained by medxai train {recipe.name} on {learned} cases of {recipe.data.train}, another {chosen_by} chose the epoch{where}."
+    if recipe.data.content == content:
+        return {"weaknesses": weaknesses}
+    said = recipe.card.get("provenance", "") if own else ""
+    rest = {} if own else {"licence": ""}
+    return {"provenance": f"{facts} The recipe says: {said}" if said else facts, "weaknesses": weaknesses} | rest
+
+
+def one_answer(figures: dict) -> str:
+    """A sentence where the network called every validation case the same, though they are not; else empty."""
+    table = figures.get(CONFUSION, {})
+    said = [sum(row[n] for row in table.values()) for n in range(len(table))]
+    if len(table) < 2 or sum(map(bool, said)) > 1 or sum(any(row) for row in table.values()) < 2:
+        return ""
+    name = list(table)[next(n for n, count in enumerate(said) if count)]
+    return f"It called every one of {sum(said)} validation cases {name}: it has learned nothing that tells them apart."
 
 
 def weights_of(recipe: Recipe, content: bytes) -> dict[str, str]:

@@ -461,10 +461,12 @@ def test_coarsening_keeps_the_box_and_the_mean(shape):
 
 def test_a_drawing_that_hangs_is_given_up(monkeypatch, example):
     monkeypatch.setattr(rendering, "TIME_LIMIT", 0.2)
+    monkeypatch.setattr(rendering, "TIME_EACH", 0)
     sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
     monkeypatch.setattr(rendering, "start", lambda *_: subprocess.Popen(sleeper))
     drawing = rendering.Rendering(*example, 120)
     assert drawing.pictures() == [None, None] and drawing.process.poll() is not None
+    assert drawing.reason == "rendering timed out"
 
 
 def test_a_real_oblique_volume(data, tmp_path):
