@@ -77,6 +77,12 @@ $(FOREIGN)/.networks: $(FOREIGN)/.torch pyproject.toml
 check-input: $(VENV)/.test
 	$(BIN)/python Testing/Checks/input_kinds.py
 
+# Damaged files of every format, and of every kind of weights file: read as another reader does, or refused. Goes on where
+# it stopped.
+.PHONY: check-fuzz
+check-fuzz: $(VENV)/.test
+	$(BIN)/python Testing/Checks/fuzz.py
+
 # PyTorch's CPU builds: an extra index, used only where it answers within 3 s, so that nothing stalls without it.
 $(VENV)/.torch $(BENCH)/.torch $(FOREIGN)/.torch: Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "MedXAI needs Python 3.11 or newer: make PYTHON=python3.11 ..."; exit 1; }

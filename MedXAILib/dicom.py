@@ -569,6 +569,7 @@ def voxels(planes: list[Plane], modality: str, remarks: list[str]) -> np.ndarray
     slices, padded, said = [np.empty(0)] * len(planes), 0, set()
     for path, numbers in files.items():
         data = with_pixels(path)
+        refuse_shifted(path, data)
         with checked(path):
             for k, stored in zip(numbers, decoded(data, [planes[k].frame for k in numbers]), strict=True):
                 values = stored
@@ -601,6 +602,17 @@ def rescale(stored: np.ndarray, plane: Plane, data, whole: bool) -> np.ndarray:
     if whole:
         return values.astype(np.int32) if data.BitsAllocated <= 16 else values
     return values.astype(np.float32)
+
+
+def refuse_shifted(path: Path, data) -> None:
+    """:raises InputError: where the values do not begin with the lowest bit, as they must (DICOM PS3.5, 8.1.1)."""
+    with checked(path):
+        stored = int(data.get("BitsStored", 0))
+        high = int(data.get("HighBit", stored - 1))
+    if high != stored - 1:
+        raise InputError(
+            f"{path}: its HighBit {high} does not fit its {stored} BitsStored, so its values could be read in two ways; export it again."
+        )
 
 
 def looked_up(stored: np.ndarray, data) -> np.ndarray:

@@ -258,9 +258,15 @@ def nifti_voxels(path: Path, data_path: Path, header: NiftiHeader, frame: int | 
     where = (slice(None),) * min(len(shape), 3) + tuple(
         map(int, np.unravel_index(picked, outer[::-1])[::-1] if outer else ())
     )
-    with gzip.open(data_path) if is_gzip(data_path) else data_path.open("rb") as file:
-        stored = ArrayProxy(file, (shape, fields.get_data_dtype(), int(max(fields["vox_offset"], 0))), mmap=False)
-        array = np.asarray(stored[where])
+    zipped = is_gzip(data_path)
+    try:
+        with gzip.open(data_path) if zipped else data_path.open("rb") as file:
+            stored = ArrayProxy(file, (shape, fields.get_data_dtype(), int(max(fields["vox_offset"], 0))), mmap=False)
+            array = np.asarray(stored[where])
+            while zipped and count == 1 and file.read(1 << 20):
+                pass  # to the checksum at the end
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise InputError(f"{path}: the file is damaged ({short_reason(error)}); copy or download it again.") from None
     if array.dtype.fields:
         array = np.stack([array[name] for name in "RGB"], -1)
         if header.datatype == 2304:
@@ -516,8 +522,9 @@ def read_meta(path: Path, frame: int | None) -> Volume:
     head = first_bytes(path, 1 << 16)
     text, mark, rest = head.partition(b"ElementDataFile")
     name, _, _ = rest.partition(b"\n")
-    lines = (line.partition("=") for line in text.decode("latin-1").splitlines())
+    lines = [line.partition("=") for line in text.decode("latin-1").split("\n") if line.strip()]
     fields = {key.strip(): value.strip() for key, _, value in lines}
+    plain = all(mark for _, mark, _ in lines) and len(fields) == len(lines)  # else SimpleITK leaves entries out
     try:
         sizes = [int(size) for size in fields["DimSize"].split()]
         needed = prod(sizes) * int(fields.get("ElementNumberOfChannels", 1)) * META_BYTES[fields["ElementType"]]
@@ -525,32 +532,61 @@ def read_meta(path: Path, frame: int | None) -> Volume:
         stored = int(fields.get("CompressedDataSize", 0))
         where = name.decode().strip(" =\r")
         sound = (
-            where.isprintable() and int(fields["NDims"]) == len(sizes) in (2, 3, 4) and min(sizes) > 0 and needed > 0
+            plain
+            and fields.get("CompressedData", "false").lower() in ("true", "false")
+            and where.isprintable()
+            and int(fields["NDims"]) == len(sizes) in (2, 3, 4)
+            and min(sizes) > 0
+            and needed > 0
         )
     except (KeyError, ValueError):
         sound = False
     if not sound:
         raise InputError(f"{path}: this is no MetaImage file, or a damaged one; copy or export it again.")
     require_memory(path, needed)
-    if where == "LOCAL":
-        size = path.stat().st_size - start
+    if not where.startswith("LIST") and "%" not in where:
+        data, start = (path, start) if where == "LOCAL" else (path.parent / where, 0)
+        size = data.stat().st_size - start if data.is_file() else 0
         if fields.get("CompressedData", "")[:1] in ("T", "t", "1"):
-            size = inflated_size(path, start, needed) if stored <= size else 0
+            size = inflated_size(data, start, stored, needed) if stored <= size else 0
         if size < needed:
             raise InputError(f"{path}: the file is cut short or damaged; copy or download it again.")
     volume = read_itk(path, frame)
+    affine = meta_affine(fields) if len(sizes) > 2 else volume.affine
+    if affine is None or not same_affine(volume.affine, affine, volume.shape, 0.01):
+        raise InputError(
+            f"{path}: its spacing, offset and axes do not fit each other; mend the header or export it again."
+        )
     if set(fields.get("AnatomicalOrientation", "?")) <= set("RLAPSI"):
         return volume
     return unplaced(volume, spacing="ElementSpacing" in fields or "ElementSize" in fields)
 
 
-def inflated_size(path: Path, start: int, enough: int) -> int:
-    """Bytes that a zlib stream holds, counted until ``enough``; a stream that breaks ends the count."""
+def meta_affine(fields: dict[str, str]) -> np.ndarray | None:
+    """IJK-to-RAS of a MetaImage header as it is written; None where it makes no sense. What is not written is 1 mm, at 0."""
+
+    def numbers(otherwise: str, *names: str) -> np.ndarray:
+        return np.array(next((fields[name] for name in names if name in fields), otherwise).split(), float)
+
+    try:
+        columns = numbers("1 0 0 0 1 0 0 0 1", "TransformMatrix", "Rotation", "Orientation")
+        rank = round(len(columns) ** 0.5)
+        lps = np.eye(4)
+        lps[:3, :3] = columns.reshape(rank, rank)[:3, :3].T * numbers("1 1 1", "ElementSpacing", "ElementSize")[:3]
+        lps[:3, 3] = numbers("0 0 0", "Offset", "Position", "Origin")[:3]
+    except ValueError:
+        return None
+    return usable(LPS_RAS @ lps)
+
+
+def inflated_size(path: Path, start: int, length: int, enough: int) -> int:
+    """Bytes that a zlib stream of this length holds, counted until ``enough``; a stream that breaks ends the count."""
     stream, size = zlib.decompressobj(), 0
     with path.open("rb") as file:
         file.seek(start)
         try:
-            while size < enough and (block := file.read(1 << 16)):
+            while size < enough and (block := file.read(min(1 << 16, length))):
+                length -= len(block)
                 size += len(stream.decompress(block))
         except zlib.error:
             pass

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,7 +71,7 @@ class Numbers:
         if not isinstance(node, Call):
             return node
         if id(node) not in self.made:
-            self.made[id(node)] = self._tensor(node) if node.function in REBUILD else array(node)
+            self.made[id(node)] = self._tensor(node) if is_in(node, REBUILD) else array(node)
         return self.made[id(node)]
 
     def _tensor(self, node: Call) -> torch.Tensor | None:
@@ -198,6 +198,11 @@ def plain_tuple(node: Any) -> tuple[int, ...] | None:
     return None
 
 
+def is_in(node: Call, names: Set[Name]) -> bool:
+    """Whether a node is a call of one of these."""
+    return isinstance(node.function, Name) and node.function in names
+
+
 def as_bytes(node: Any) -> bytes | None:
     """Bytes, also as old pickles write them: as the text of the same characters."""
     match node:
@@ -213,7 +218,7 @@ def as_bytes(node: Any) -> bytes | None:
 
 def _array_parts(node: Call) -> tuple | None:
     """(bytes, dtype, shape, order) of a node that is exactly a NumPy array."""
-    if node.function not in ARRAYS:
+    if not is_in(node, ARRAYS):
         return None
     match node.function.name, node.arguments, node.state:
         case "_reconstruct", (Name("numpy", "ndarray"), _, _), (1, shape, dtype, bool(columns), content):
@@ -254,7 +259,7 @@ def shape_of(node: Any) -> tuple[int, ...] | None:
     """The shape of a node that is a tensor or an array; None for anything else. Reads no numbers."""
     if not isinstance(node, Call):
         return None
-    if node.function not in REBUILD:
+    if not is_in(node, REBUILD):
         parts = _array_parts(node)
         return plain_tuple(parts[2]) if parts else None
     match node.function.name, node.arguments:
@@ -415,7 +420,7 @@ def open_weights(contents: Contents) -> Weights:
 
 def of_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> Weights:
     """Weights that were read already, from a file of this name."""
-    contents = Contents(path, SAFETENSORS, lambda: open(path, "rb"))
+    contents = Contents(path, SAFETENSORS, lambda: path.open("rb"))
     return Weights(contents, dict(tensors), {name: tuple(tensor.shape) for name, tensor in tensors.items()})
 
 

@@ -236,6 +236,8 @@ def _archive_kind(members: tuple[str, ...]) -> str:
 
 def _archive_fault(archive: zipfile.ZipFile, size: int) -> str:
     """Why an archive is not read further: different programs would find different things in it, or far too much."""
+    if min((member.header_offset for member in archive.infolist()), default=0) > 0:
+        return "an archive begins within it"
     names = [member.filename.lower() for member in archive.infolist()]
     twice = (
         next((name for n, name in enumerate(names) if name in names[:n]), "") if len(set(names)) < len(names) else ""

@@ -17,6 +17,7 @@ from ..errors import Caveat, as_values
 from ..formats import write_labels, write_volume
 from ..regions import anatomy_shares, hot_regions, superpixel_rows
 from ..volume import Labels, Volume, resample
+from .staging import LOCK
 
 if TYPE_CHECKING:
     import numpy as np
@@ -249,7 +250,8 @@ class Folder:
                     writer = csv.writer(file)
                     writer.writerow(TABLES[name])
                     writer.writerows([_cell(value) for value in row] for row in rows)
-        files = sorted(p.relative_to(self.path).as_posix() for p in self.path.rglob("*") if p.is_file())
+        found = (p.relative_to(self.path).as_posix() for p in self.path.rglob("*") if p.is_file())
+        files = sorted(name for name in found if name != LOCK)
         whole = {"notice": NOTICE, **summary, "files": [*files, "run.json"]}
         (self.path / "run.json").write_text(json.dumps(whole, indent=1), encoding="utf-8")
         return whole

@@ -132,7 +132,7 @@ BAD = {
     "MGZ": (lambda d, t: [d / "volumes/niivue_norm.mgz", "-m", TUMOUR], ["niivue_norm.mgz", "mri_convert"]),
     "NIfTI-2": (
         lambda d, t: [d / "volumes/nibabel_example_nifti2.nii.gz", "-m", TUMOUR],
-        ["nibabel_example_nifti2", "NIfTI-2"],
+        ["nibabel_example_nifti2", "--frame"],
     ),
     "sheared": (lambda d, t: [sheared(t), "-m", TUMOUR], ["tilted.nii.gz", "shear", "esample"]),
     "complex": (lambda d, t: [d / "volumes/niivue_complex.nii.gz", "-m", TUMOUR], ["niivue_complex", "magnitude"]),
@@ -197,7 +197,7 @@ def test_bad_input_is_one_sentence_with_a_remedy_and_leaves_nothing(case, data, 
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_checkpoint_that_is_a_program_opens_with_consent_only(data, models, tmp_path, capsys):
+def test_the_weights_of_another_network_are_refused_by_name(data, models, tmp_path, capsys):
     card = json.loads(Path(MODEL5).read_text())
     card["weights"] = {"file": "torchio_whole_images_epoch_5.pth"}
     (tmp_path / "card.json").write_text(json.dumps(card))
@@ -210,7 +210,7 @@ def test_a_checkpoint_that_is_a_program_opens_with_consent_only(data, models, tm
         str(tmp_path / "out"),
     ]
     assert run(command) == 2
-    assert "torchio_whole_images_epoch_5.pth" in (err := capsys.readouterr().err) and "--trust" in err
+    assert "torchio_whole_images_epoch_5.pth" in (err := capsys.readouterr().err) and "the file lacks model.0" in err
     assert not (tmp_path / "out").exists()
 
 

@@ -291,9 +291,9 @@ def test_inside_the_application_its_own_scene_is_used(monkeypatch, example):
 
 def test_without_slicer_the_remedy_is_named(monkeypatch, example, tmp_path):
     monkeypatch.setitem(sys.modules, "slicer", None)
-    with pytest.raises(InputError, match=r"pip install 'medxai\[scene\]'"):
+    with pytest.raises(InputError, match="pip install slicer-core"):
         build_scene(*example)
-    with pytest.raises(InputError, match=r"pip install 'medxai\[scene\]'"):
+    with pytest.raises(InputError, match="pip install slicer-core"):
         snapshot.snapshot(*example, tmp_path / "x.png")
     assert not list(tmp_path.iterdir())
 
@@ -379,7 +379,7 @@ def test_many_maps_share_one_slice_on_a_contact_sheet(tmp_path):
     with Image.open(tmp_path / "out.png") as picture:
         assert "Research use only, not for clinical use" in picture.text["Disclaimer"]
         pixels = np.asarray(picture.convert("RGB")).astype(int)
-    warm = pixels[..., 0] - pixels[..., 2] > 40
+    warm = pixels[:-200, :, 0] - pixels[:-200, :, 2] > 40  # without the colour bar
     across = np.flatnonzero(warm.any(0))
     assert len(np.split(across, np.flatnonzero(np.diff(across) > 50) + 1)) == 4  # the input is followed by the four
     below = np.flatnonzero(warm.any(1))
