@@ -12,7 +12,7 @@ PEERS := torchcam==0.5.0 captum==0.9.0 monai==1.6.1 grad-cam==1.5.7 ttach==0.0.3
 PEER_NEEDS := numpy scipy tqdm matplotlib opencv-python-headless scikit-learn scikit-image nibabel pandas
 FOREIGN_NEEDS := monai==1.6.1 einops huggingface_hub safetensors tokenizers regex pyyaml
 NETWORKS := torchvision==0.29.1 timm==1.0.31 transformers==5.24.0
-WITHOUT_TORCH := test_volume test_formats test_dicom test_card test_trust test_pickles test_weightsfile test_regions test_files test_job test_scene test_methods test_light
+WITHOUT_TORCH := test_volume test_formats test_dicom test_as_they_come test_card test_trust test_pickles test_weightsfile test_regions test_files test_job test_scene test_methods test_light
 LIGHT_NEEDS := "numpy>=1.26" "scikit-image>=0.22" "SimpleITK>=2.3" "pydantic>=2.7" "typer>=0.12" "rich>=13" "pydicom>=3.0" \
   "psutil>=5.9" "slicer-core>=5.12" "pytest>=8" "pytest-timeout>=2.3" "hypothesis>=6.100" "nibabel>=5" "setuptools>=77"
 
@@ -82,6 +82,11 @@ check-input: $(VENV)/.test
 .PHONY: check-fuzz
 check-fuzz: $(VENV)/.test
 	$(BIN)/python Testing/Checks/fuzz.py
+
+# Runs that are killed, told to end, on a full or read-only disk, or two at once, at every stage.
+.PHONY: check-runs
+check-runs: $(VENV)/.test
+	$(BIN)/python Testing/Checks/runs.py
 
 # PyTorch's CPU builds: an extra index, used only where it answers within 3 s, so that nothing stalls without it.
 $(VENV)/.torch $(BENCH)/.torch $(FOREIGN)/.torch: Makefile

@@ -602,23 +602,26 @@ def bar() -> Iterator:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as shown:
-        task = shown.add_task("Starting", total=1.0)
+        task, most = shown.add_task("Starting", total=1.0), 0.0
 
         def progress(done: float, total: float, text: str) -> None:
-            shown.update(task, completed=done / max(total, 1e-9), description=text)
+            nonlocal most
+            most = max(most, done / max(total, 1e-9))  # a bar goes forward only
+            shown.update(task, completed=most, description=text)
 
         yield progress
 
 
 def lines():
     """Progress as plain lines."""
-    last = time.monotonic()
+    last, most = time.monotonic(), 0.0
 
     def progress(done: float, total: float, text: str) -> None:
-        nonlocal last
+        nonlocal last, most
+        most = max(most, done / max(total, 1e-9))
         if time.monotonic() - last >= 5:
             last = time.monotonic()
-            print(f"{100 * done / max(total, 1e-9):3.0f} % {text}", file=sys.stderr, flush=True)
+            print(f"{100 * most:3.0f} % {text}", file=sys.stderr, flush=True)
 
     return progress
 

@@ -697,10 +697,17 @@ def decompressed(data) -> np.ndarray:
     bare.SOPInstanceUID = generate_uid()
     bare.file_meta = FileMetaDataset()
     bare.file_meta.TransferSyntaxUID = data.file_meta.TransferSyntaxUID
-    with tempfile.TemporaryDirectory() as folder, quiet():
-        name = os.path.join(folder, "pixels.dcm")
-        bare.save_as(name, enforce_file_format=True)
-        return sitk.GetArrayFromImage(sitk.ReadImage(name))
+    try:
+        with tempfile.TemporaryDirectory() as folder, quiet():
+            name = os.path.join(folder, "pixels.dcm")
+            bare.save_as(name, enforce_file_format=True)
+            return sitk.GetArrayFromImage(sitk.ReadImage(name))
+    except OSError as error:
+        place = tempfile.tempdir or os.environ.get("TMPDIR") or "of this system"
+        raise InputError(
+            f"The temporary folder {place} cannot be written ({error.strerror or error}), and compressed DICOM is unpacked there: make "
+            "room, or set TMPDIR to another folder."
+        ) from None
 
 
 def inverted(values: np.ndarray, data) -> np.ndarray:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("nrrd", "nii.gz", "mha")
 SCORES = ("logits", "probabilities")
+LONG_PASS = 10.0
+"""Seconds after which a pass is not repeated only to time it."""
 FINE, MOST_OUTLINED = "gradient", 5
 """The family of methods whose maps are not outlined in pictures, and the most hot regions that are outlined of others."""
 
@@ -192,19 +194,24 @@ def open_inputs(model: Model, volumes: dict[str, Volume]) -> Opened:
 
 
 def pass_seconds(model: Model, opened: Opened) -> float:
-    """How long one evaluation takes: of the whole, or of one slice. A short first pass is mostly PyTorch's warming up, so
-    another one is timed."""
+    """How long one evaluation takes: of the whole, or of one slice, as methods ask for many of them at a time. The first pass
+    is mostly PyTorch's warming up, so that another one is timed where it does not take long."""
     from .attribution.tape import record
+    from .explanation.queries import BATCH
     from .prediction import feed
 
     tiling = opened.prediction.tiling
     pieces = opened.prepared.shape[0] if tiling.mode == "slices" else 1
-    if opened.tapes.seconds > 1:
-        return opened.tapes.seconds / pieces
+    rough = opened.tapes.seconds / pieces
+    if rough > LONG_PASS:
+        return rough
+    many = max(1, min(BATCH, tiling.at_once, int(LONG_PASS / 4 / max(rough, 1e-3))))
     _, x = next(iter(tiling.pieces(opened.prepared.tensor[None])))
+    x = x[:1].expand(many, *x.shape[1:])
     began = time.perf_counter()
     record(model.network, feed(model, x), ())
-    return (time.perf_counter() - began) * len(tiling.tiles) / pieces
+    tiles = 1 if tiling.mode == "slices" else len(tiling.tiles)
+    return (time.perf_counter() - began) / many * tiles
 
 
 def record_layers(job: Job, model: Model, opened: Opened, keep: bool, say: Notes) -> list[str]:
@@ -294,7 +301,7 @@ def run(
     """Carry out a job over a file or a folder and write its output folder.
 
     :param scene_path, snapshot_path: also write a Slicer scene (.mrb) and a picture (.png); for one case only.
-    :returns: the summary, as in run.json.
+    :returns: the summary, as in run.json, and in ``failed`` why scene or picture are missing: the maps are there then.
     :raises InputError: for anything given that cannot be used; nothing is left behind then.
     """
     began, started = time.perf_counter(), datetime.now(UTC)
@@ -312,7 +319,7 @@ def run(
                 model.card.index(label)
         out = files.Folder(folder, job.format)
         stems = files.stems([case.name for case in cases])
-        left_out, failed = [], []
+        left_out: list[dict] = []
         for number, case in enumerate(cases):
             spoken = Notes()
             report = portion(progress, number, len(cases))
@@ -328,7 +335,6 @@ def run(
                 for line in spoken.lines:
                     notes(line)
             summary.append(_case_summary(case, result))
-            failed += _show(model, case, result, regions, scene_path, snapshot_path, report)
         if not summary:
             raise InputError(
                 f"{Path(next(iter(job.inputs.values()))).name}: none of its {len(cases)} files can be used; the first: {left_out[0]['reason']}"
@@ -342,10 +348,10 @@ def run(
             "peak_memory_mib": round(peak_memory() / 2**20),
             "cases": summary,
             "left_out": left_out,
-            "failed": failed,
             "remarks": notes.lines,
         }
-        return out.finish(facts)
+        whole = out.finish(facts)
+    return whole | {"failed": _show(model, case, result, regions, scene_path, snapshot_path, report)}
 
 
 def model_of(job: Job) -> Model:

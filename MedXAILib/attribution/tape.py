@@ -698,7 +698,7 @@ class TapeCache:
                 self.seen = {layer: activation.detach() for layer, activation in tape.activations.items()}
             own = (*self.network.parameters(), *self.network.buffers())
             tape.size = tape.bytes(frozenset(tensor.untyped_storage().data_ptr() for tensor in own))
-            if self.tapes and tape.size + sum(t.size for t in self.tapes.values()) > self.limit:
-                return tape
+            if self.tapes and 2 * tape.size + sum(t.size for t in self.tapes.values()) > self.limit:
+                return tape  # room is left for the one that is recorded next
             self.tapes[key] = tape
         return self.tapes[key]

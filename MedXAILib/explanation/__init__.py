@@ -45,7 +45,7 @@ def explain(
     inputs: Volume | dict[str, Volume] | Prepared | np.ndarray | torch.Tensor | dict[str, np.ndarray | torch.Tensor],
     targets: Sequence[Target | str | int] | Target | str | int = PREDICTED,
     methods: Sequence[str] | str = ("gradcam",),
-    layers: Sequence[str] | str = (),
+    layers: Sequence[str | torch.nn.Module] | str | torch.nn.Module = (),
     *,
     slices: str | None = None,
     samples: int | None = None,
@@ -73,7 +73,7 @@ def explain(
         these names where it has them, else they become channels.
     :param targets: classes by name or number, or the scores of :mod:`MedXAILib.targets`; by default the predicted class.
     :param methods: names of the registry; ``all`` is every method that suits the network.
-    :param layers: for methods of a layer; by default the card's, else :func:`default_layer`'s choice.
+    :param layers: for methods of a layer, by name or as the modules themselves; by default the card's, else :func:`default_layer`'s choice.
     :param slices: slice-wise models: ``all``, ``top:N`` (by the target's score), ``a:b`` (0-based, b excluded) or ``n``;
         by default top:1 for perturbations and all for the others.
     :param samples: perturbed inputs, noisy inputs or steps of the methods that have some; each has its own default.
@@ -116,7 +116,7 @@ def _explained(
     """See :func:`explain`."""
     import torch
 
-    methods, layers = ([names] if isinstance(names, str) else names for names in (methods, layers))
+    methods, layers = ([n] if isinstance(n, str | torch.nn.Module) else n for n in (methods, layers))
     remarks: tuple[str, ...] = ()
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))  # what gradients go through must be ordinary tensors
@@ -138,6 +138,7 @@ def _explained(
         prepared = inputs if isinstance(inputs, Prepared) else prepare(model.card, inputs)
         refuse_constant(prepared)
         others = tuple(r if isinstance(r, Prepared) else prepare(model.card, r) for r in references)
+        layers = [_name_of(layer, model.network) for layer in layers]
         moved = moved_by_hooks(model.network)
         tiling, found = lay_out(model, prepared)
         for name, number in (("samples", samples), ("superpixels", superpixels)):
@@ -165,6 +166,18 @@ def _explained(
         case = Case(model, prepared, prediction, tapes, found, slices, samples, superpixels, baseline, seed, others)
         found = _in_order(_maps(case, wanted, scores, progress, ALL in methods, say), [m.name for m, _ in wanted])
         return [with_caveats(a, (*remarks, *prediction.caveats)) for a in found]
+
+
+def _name_of(layer: str | torch.nn.Module, network: torch.nn.Module) -> str:
+    """The name of a layer that may be given as the module itself."""
+    if isinstance(layer, str):
+        return layer
+    found = next((name for name, module in network.named_modules() if module is layer), "")
+    if not found:
+        raise InputError(
+            f"layers: {type(layer).__name__} is no module inside the network; give one of its own, or a name of named_modules()."
+        )
+    return found
 
 
 def _listed(targets) -> list:

@@ -63,7 +63,7 @@ TABLES = {
     ),
 }
 
-LONGEST_NAME = 76
+LONGEST_NAME = 70
 """In bytes: a file's name has three such parts, perhaps a mark, and must stay below 255."""
 
 

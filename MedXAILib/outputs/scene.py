@@ -8,7 +8,6 @@ and :func:`private_scene` know which of the two it is.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from ..errors import InputError
 from ..volume import Labels, Volume, apply, directions, nearest_axes
 from .colors import THRESHOLD, heat_table
 from .nodes import Overlay, add_labels, add_map, add_volume, centre, grey, window
+from .staging import claimed
 
 OPACITY = 0.5
 """Opacity of a heat map over its volume."""
@@ -360,11 +360,12 @@ def written_whole(path: Path) -> Iterator[Path]:
 
     :raises InputError: where the file cannot be written.
     """
+    path = Path(os.path.abspath(path))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".medxai-", dir=path.parent) as folder:
-            yield Path(folder) / path.name
-            os.replace(Path(folder) / path.name, path)
+        with claimed(path.with_name(f".{path.name}.partial"), path, f"writing {path.name}") as folder:
+            yield folder / path.name
+            os.replace(folder / path.name, path)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{path}: the file cannot be written ({reason}); choose another place.") from None

@@ -47,46 +47,48 @@ def staged(output: Path, overwrite: bool = False, job: str = "") -> Iterator[Pat
         raise InputError(
             f"{legible(output.name)}: this folder already holds a run; give another one with -o, or add --overwrite."
         )
-    folder = taken(output, place, job)
-    ended = threading.Event()
+    for above in (p for p in (output, *output.parents) if p.is_dir()):
+        clear(partial(output, above), output)
     try:
-        threading.Thread(target=beat, args=(folder / LOCK, ended), daemon=True).start()
-        yield folder
-        ended.set()
-        publish(folder, output)
+        with claimed(partial(output, place), output, job) as folder:
+            yield folder
+            publish(folder, output)
     except OSError as error:
         raise InputError(
             f"{legible(output.name)}: the results cannot be written ({error.strerror or error}); make room, or give another folder "
             "with -o."
         ) from None
+
+
+@contextmanager
+def claimed(folder: Path, output: Path, job: str) -> Iterator[Path]:
+    """A new folder that says whose it is, for as long as the block lasts; what is in it then is removed.
+
+    :param folder: on the file system of ``output``, for which it is.
+    :raises InputError: where another run holds it, or nothing can be written.
+    """
+    clear(folder, output)
+    ended = threading.Event()
+    try:
+        try:
+            folder.mkdir()
+            unfinished.add(folder)
+            (folder / LOCK).write_text(json.dumps(me() | {"job": job}), encoding="utf-8")
+        except FileExistsError:
+            raise InputError(
+                f"{legible(output.name)}: another run has just begun to write here; wait for it."
+            ) from None
+        except OSError as error:
+            raise InputError(
+                f"{legible(folder.parent.name) or folder.parent}: no file can be written here ({error.strerror}); give another folder."
+            ) from None
+        threading.Thread(target=beat, args=(folder / LOCK, ended), daemon=True).start()
+        yield folder
     finally:
         ended.set()
-        shutil.rmtree(folder, ignore_errors=True)
-        unfinished.discard(folder)
-
-
-def taken(output: Path, place: Path, job: str) -> Path:
-    """The run's own folder in ``place``, the part of ``output`` that exists, so that both are on one file system.
-
-    :raises InputError: where another run writes to ``output``, or nothing can be written.
-    """
-    for above in (p for p in (output, *output.parents) if p.is_dir()):
-        clear(partial(output, above), output)
-    folder = partial(output, place)
-    try:
-        folder.mkdir()
-        unfinished.add(folder)
-        (folder / LOCK).write_text(json.dumps(me() | {"job": job}), encoding="utf-8")
-    except FileExistsError:
-        clear(folder, output)
-        raise InputError(f"{legible(output.name)}: another run has just begun to write here; wait for it.") from None
-    except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        unfinished.discard(folder)
-        raise InputError(
-            f"{legible(place.name) or place}: no file can be written here ({error.strerror}); give another folder with -o."
-        ) from None
-    return folder
+        if folder in unfinished:
+            shutil.rmtree(folder, ignore_errors=True)
+            unfinished.discard(folder)
 
 
 def partial(output: Path, place: Path) -> Path:

@@ -54,11 +54,7 @@ def train(
     kept, held = cases.split(wanted, card, found, loaded)
     say(f"{len(found)} cases: {len(kept)} to learn from, {len(held)} to choose the best epoch by.")
     data_hash = cases.content(found)
-    if wanted.data.content is None:
-        say(
-            f'The recipe does not name its data; with [data] content = "{data_hash}" its provenance goes with these alone.'
-        )
-    elif wanted.data.content != data_hash:
+    if wanted.data.content not in (None, data_hash):
         say(
             "The recipe's provenance, licence and weaknesses are of other data and were left out; add your own to the card."
         )
@@ -81,4 +77,6 @@ def train(
     expected = cases.expectations(card, [found[n] for n in kept], progress, say)
     told = results.told(wanted, data_hash, len(kept), len(held), validation)
     results.finish(folder, wanted.model_card(weights, figures, expected, told), content, state)
+    if wanted.data.content is None and wanted.card.get("provenance"):
+        say(f'With content = "{data_hash}" below [data], the provenance of the recipe goes with these data alone.')
     return figures

@@ -40,8 +40,7 @@ SIZES = (7, 6, 5)
 
 def seeds(folder: Path) -> dict[str, dict[str, bytes]]:
     """Small honest files of every kind."""
-    made = images(folder) | dicoms(folder) | pictures(folder) | weights(folder)
-    return made
+    return images(folder) | dicoms(folder) | pictures(folder) | weights(folder)
 
 
 def images(folder: Path) -> dict[str, dict[str, bytes]]:

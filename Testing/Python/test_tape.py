@@ -847,3 +847,49 @@ def test_a_network_that_is_quantised_throughout_has_activations_and_no_gradient(
     found = {a.method: a for a in explain(net, x, [1], ["all"], samples=8, superpixels=4, say=said.append)}
     assert {"occlusion", "lime", "rise", "shap"} <= set(found) and not {"gradcam", "saliency", "ig"} & set(found)
     assert found["occlusion"].volume.array.any() and sum("No gradient" in s for s in said) >= 8
+
+
+def layered(number: int) -> nn.Module:
+    """Small networks whose graphs keep different things: of norms, activations, poolings."""
+    torch.manual_seed(number)
+    width = 4 + number % 5 * 2
+    activations = (nn.ReLU, nn.GELU, nn.SiLU, nn.Softplus, nn.ELU)
+    norms = (
+        nn.BatchNorm2d,
+        lambda c: nn.GroupNorm(2, c),
+        nn.InstanceNorm2d,
+        lambda c: nn.Identity(),
+        lambda c: nn.LocalResponseNorm(2),
+    )
+    layers = []
+    for n in range(3 + number % 3):
+        layers += [
+            nn.Conv2d(width if n else 1, width, 3, padding=1),
+            norms[number % 5](width),
+            activations[(number // 5 + n) % 5](),
+        ]
+    return nn.Sequential(
+        *layers, nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16 * width, 3)
+    ).eval()
+
+
+def test_tapes_are_counted_with_all_that_autograd_keeps():
+    """Resident memory over 200 explanations of 20 networks."""
+    psutil = pytest.importorskip("psutil")
+    limit, x = 64 << 20, torch.rand(1, 1, 128, 128)
+    networks = [layered(number) for number in range(20)]
+    for network in networks:
+        TapeCache(network, ["0"], limit=limit).tape(0, x)
+    before, most = psutil.Process().memory_info().rss, 0
+    for network in networks:
+        for _ in range(10):
+            cache = TapeCache(network, ["0"], limit=limit)
+            for tile in range(30):
+                tape = cache.tape(tile, x)
+                if tile > 1 and tile not in cache.tapes:
+                    break
+            most = max(most, psutil.Process().memory_info().rss - before)
+            held = sum(t.size for t in cache.tapes.values())
+            assert limit - 2 * tape.size <= held <= limit or tile == 29
+            assert tape.size > 2 * sum(a.numel() * 4 for a in tape.activations.values()), "more than activations"
+    assert most <= 1.2 * limit, f"{most >> 20} MiB"
