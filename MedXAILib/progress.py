@@ -6,7 +6,7 @@ the calls may raise :class:`Cancelled`; everything below lets it pass, so nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 Progress = Callable[[float, float, str], None]
@@ -56,6 +56,16 @@ def ticking(model, progress: Progress, text: str) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def shares(progress: Progress, costs: Sequence[float]) -> list[Progress]:
+    """The progress of each of several parts, reported as that of the whole, in which a part is as long as it costs."""
+    total, starts = sum(costs) or 1.0, [sum(costs[:n]) for n in range(len(costs))]
+
+    def report(start: float, cost: float) -> Progress:
+        return lambda done, of, text: progress((start + cost * done / max(of, 1e-9)) / total, 1, text)
+
+    return [report(start, cost) for start, cost in zip(starts, costs, strict=True)]
 
 
 def portion(progress: Progress, index: int, count: int) -> Progress:

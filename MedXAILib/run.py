@@ -21,7 +21,7 @@ from .models.layers import memory_estimate
 from .outputs import files, nodes, scene, snapshot
 from .outputs.staging import staged
 from .preparation import Prepared, prepare
-from .progress import Progress, portion, silent
+from .progress import Progress, portion, shares, silent
 from .provenance import available_memory, peak_memory, versions
 from .regions import foreground
 from .suitability import refuse_constant
@@ -147,15 +147,13 @@ def carry_out(
             )
         say_memory(memory_estimate(opened.found, layers), say)
     if opened.prediction is None:
-        both = job.task == "explain"
-        opened.prediction = predict(
-            model, opened.prepared, tapes=opened.tapes, progress=portion(progress, 0, 2) if both else progress
-        )
+        report = progress
+        if job.task == "explain":
+            report, progress = shares(progress, [1.0, explanation_cost(job, model, opened)])
+        opened.prediction = predict(model, opened.prepared, tapes=opened.tapes, progress=report)
         opened.pass_seconds = pass_seconds(model, opened)
         for remark in opened.prediction.remarks:
             say(remark)
-        if both:
-            progress = portion(progress, 1, 2)
     for caveat in opened.prediction.caveats:
         say(caveat)
     attributions = []
@@ -244,6 +242,15 @@ def wanted_methods(job: Job, model: Model, opened: Opened, say: Callable[[str], 
 
     facts = case_facts(opened.prepared, model.card.spatial.mode, 0, job.samples, job.superpixels)
     return choose_methods(model, opened.found, job.methods, job.layers, facts, job.budget, say)
+
+
+def explanation_cost(job: Job, model: Model, opened: Opened) -> float:
+    """About what a job's maps cost, in passes over the whole input."""
+    from .explanation import costs
+    from .explanation.case import case_facts
+
+    facts = case_facts(opened.prepared, model.card.spatial.mode, 0, job.samples, job.superpixels)
+    return sum(costs(wanted_methods(job, model, opened), facts, job.slices, opened.prepared.shape[0]))
 
 
 def say_memory(need: int, say: Notes) -> None:

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..attribution.methods import ALL, InputMethod, LayerMethod, Method, case_evaluations, method
+from ..attribution.methods import ALL, Facts, InputMethod, LayerMethod, Method, case_evaluations, method
 from ..attribution.methods import methods as methods_of
 from ..attribution.tape import TapeCache
 from ..errors import InputError
@@ -20,11 +20,11 @@ from ..models.layers import Layer, default_layer, find, side_by_side, stages
 from ..models.output import Misread
 from ..prediction import Prediction, lay_out, predict
 from ..preparation import Prepared, prepare
-from ..progress import Progress, portion, silent
+from ..progress import Progress, shares, silent
 from ..suitability import refuse_constant
 from ..targets import ClassScore, Score, Target, resolve
 from ..volume import Volume
-from .case import Attribution, Case, case_facts, choose_slices, said_there, with_caveats
+from .case import Attribution, Case, case_facts, choose_slices, range_of, said_there, with_caveats
 from .inputs import input_maps
 from .layers import check_layers, layer_maps
 from .placing import Placing
@@ -152,19 +152,20 @@ def _explained(
         wanted = choose_methods(model, found, methods, layers, facts, budget, say)
         tapes = tapes or TapeCache(model.network, recorded(wanted), limit=tape_limit(tiling.mode))
         tapes.draw_from(seed)
-        parts = 1 + len(wanted)
+        first, *reports = shares(progress, [1.0, *costs(wanted, facts, slices, tiling.shape[0])])
         placing = Placing(model, layers_in(wanted), tiling, prepared.tensor, tapes, probe)
-        placing.ask(portion(progress, 0, parts))
-        prediction = prediction or predict(model, prepared, tapes=tapes, progress=portion(progress, 0, parts))
+        placing.ask(first)
+        prediction = prediction or predict(model, prepared, tapes=tapes, progress=first)
         if moved_by_hooks(model.network) != moved:
             raise _Moved
-        placing.settle(portion(progress, 0, parts))
+        placing.settle(first)
+        reports = dict(zip((m.name for m, _ in wanted), reports, strict=True))
         wanted = _placed(wanted, placing, ALL in methods, say)
         if any(layer.data or layer.arrangement.batch is None for layer in layers_in(wanted)):
             prediction = replace(prediction, tiling=prediction.tiling.one_by_one())
         scores = [resolve(said_there(target, slices, prediction, say), prediction) for target in _listed(targets)]
         case = Case(model, prepared, prediction, tapes, found, slices, samples, superpixels, baseline, seed, others)
-        found = _in_order(_maps(case, wanted, scores, progress, ALL in methods, say), [m.name for m, _ in wanted])
+        found = _in_order(_maps(case, wanted, scores, reports, ALL in methods, say), [m.name for m, _ in wanted])
         return [with_caveats(a, (*remarks, *prediction.caveats)) for a in found]
 
 
@@ -215,9 +216,23 @@ def layers_in(wanted) -> list[Layer]:
     return list({layer.name: layer for _, layers in wanted for layer in layers}.values())
 
 
-def _maps(case: Case, wanted, scores: Sequence[Score], progress: Progress, lenient: bool, say):
+def costs(
+    wanted: Sequence[tuple[Method, Sequence[Layer]]], facts: Facts, slices: str | None, count: int
+) -> list[float]:
+    """About what each method costs, in passes over the whole input.
+
+    :param slices: those asked for. :param count: how many there are.
+    """
+    found = []
+    for m, layers in wanted:
+        some = len(range_of(slices, count)) or (1 if m.kind == "query" and slices is None else count)
+        share = some / count if facts.mode == "slices" else 1.0
+        found.append(share * max(1, case_evaluations(m, facts, max((layer.shape[0] for layer in layers), default=0))))
+    return found
+
+
+def _maps(case: Case, wanted, scores: Sequence[Score], reports: dict[str, Progress], lenient: bool, say):
     """(number of the score, map), method by method; those of layers together, from shared tapes."""
-    parts = 1 + len(wanted)
     of_layers = []
     for m, layers in wanted:
         try:
@@ -226,9 +241,10 @@ def _maps(case: Case, wanted, scores: Sequence[Score], progress: Progress, lenie
                 of_layers.append((m, layers))
         except InputError as error:
             _leave_out(m, error, lenient, say)
-    yield from _of_layers(case, of_layers, scores, portion(progress, 1, parts), lenient, say)
-    for number, (m, layers) in enumerate(wanted, 1):
-        report = portion(progress, number, parts)
+    if of_layers:
+        yield from _of_layers(case, of_layers, scores, reports[of_layers[0][0].name], lenient, say)
+    for m, layers in wanted:
+        report = reports[m.name]
         if isinstance(m, LayerMethod):
             continue
         try:

@@ -350,3 +350,55 @@ def test_at_400_pixels_nothing_is_cut_off(panel, shared, slicer):
                 assert widget.height >= needs, f"{widget.name} is cut off: {text}"
                 if not getattr(widget, "wordWrap", True):
                     assert widget.width >= widget.fontMetrics().boundingRect(text).width(), f"{widget.name}: {text}"
+
+
+def test_pressing_explain_again_computes_what_is_missing_and_shows_it(panel, slicer):
+    from MedXAIPanel import results, scenarios
+
+    volume = scenarios.ball()
+    scenarios.chosen(panel, volume, model="planted-lesion", methods="gradcam", samples=20)
+    scenarios.run(panel, panel.ui.explainButton)
+    (first,) = results.mapsOf(volume)
+    scenarios.press(panel.ui.explainButton)
+    assert not panel.explain.run.running and results.mapsOf(volume) == [first]
+    assert "in the scene already" in panel.ui.explainMessage.text
+
+    panel.parameters.methods = "gradcam saliency"
+    scenarios.run(panel, panel.ui.explainButton)
+    made = [node for node in results.mapsOf(volume) if node is not first]
+    assert [results.facts(node)["method"] for node in made] == ["saliency"]
+    assert panel.parameters.shownMap is made[0]
+
+    slicer.mrmlScene.RemoveNode(first)
+    panel.parameters.methods = "gradcam"
+    scenarios.run(panel, panel.ui.explainButton)
+    assert {results.facts(node)["method"] for node in results.mapsOf(volume)} == {"gradcam", "saliency"}
+    panel.parameters.seed = 5  # another job
+    scenarios.run(panel, panel.ui.explainButton)
+    assert sum(results.facts(node)["method"] == "gradcam" for node in results.mapsOf(volume)) == 2
+
+
+def test_a_volume_that_is_loaded_becomes_the_input(panel, slicer, tmp_path):
+    from MedXAIPanel import scenarios
+
+    from MedXAILib.formats import write_volume
+    from MedXAILib.volume import Volume
+
+    scenarios.chosen(panel, scenarios.ball("first"))
+    write_volume(Volume(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.eye(4)), tmp_path / "second.nrrd")
+    second = slicer.util.loadVolume(str(tmp_path / "second.nrrd"))
+    scenarios.until(lambda: panel.parameters.inputVolume is second, 5, "the loaded volume was not chosen")
+    made = scenarios.ball("made by a program")
+    slicer.app.processEvents()
+    assert panel.parameters.inputVolume is second and made is not second
+
+
+def test_the_panel_speaks_of_its_controls(panel):
+    from MedXAIPanel.running import worded
+
+    assert worded("LIME: 9 minutes; --samples sets how many.") == "LIME: 9 minutes; LIME samples sets how many."
+    assert worded("if you trust where it comes from, allow it with --trust (remembered).").endswith(
+        "trusts it (remembered)."
+    )
+    panel.explain.run.say("An error of 42 %; try another --layer.")
+    assert panel.ui.explainMessage.text == "An error of 42 %; try another Layers."
