@@ -81,17 +81,18 @@ def draft_card(weights: str | Path, trust: bool = False) -> tuple[dict, list[str
 def recognise(shapes: Shapes) -> tuple[Proposal | None, Shapes]:
     """The known architecture of the weights in a checkpoint, and their shapes by its own names; where it is unknown, by
     names without those of the usual wrappers."""
-    own = {unwrapped(name): shape for name, shape in shapes.items() if not beside(name)} or shapes
-    plainest = own
-    while True:
-        if known := propose(own):
-            return known, own
+    def without(names: Shapes) -> Shapes:
+        return {name: shape for name, shape in names.items() if not beside(name)} or names
+
+    own = plainest = without({unwrapped(name): shape for name, shape in shapes.items()})
+    while (known := propose(own)) is None:
         first = next(iter(own)).partition(".")[0]
-        if not all(name.startswith(f"{first}.") and name != f"{first}." for name in own):
+        if not all(name.startswith(f"{first}.") for name in own):
             return None, plainest
-        own = {name.removeprefix(f"{first}."): shape for name, shape in own.items()}
+        own = without({name.removeprefix(f"{first}."): shape for name, shape in own.items()})
         if first in CUSTOMARY:
             plainest = own
+    return known, own
 
 
 def output(program, dimensions: int) -> dict:

@@ -123,6 +123,28 @@ def test_a_checkpoint_of_old_torch_from_a_gpu_opens_freely(data):
     assert "model_state_dict.unet1.first.shortcut.0.weight" in found.shapes
 
 
+def test_a_real_lightning_checkpoint_computes_what_its_network_did(data, tmp_path):
+    """Its hyperparameters are an argparse.Namespace, its keys begin with ``model.model.``, and a loss lies beside them."""
+    folder = data / "models_as_they_come/lightning_ckpt"
+    (checkpoint,) = folder.glob("*.ckpt")
+    arguments = {"spatial_dims": 3, "in_channels": 1, "out_channels": 3, "channels": [8, 16, 32], "strides": [2, 2]}
+    card = {
+        "name": "lightning",
+        "task": "segmentation",
+        "network": {"architecture": "UNet", "arguments": arguments | {"num_res_units": 1}},
+        "weights": {"file": checkpoint.name},
+        "spatial": {"mode": "whole"},
+        "output": {"labels": [{"name": name} for name in "abc"]},
+    }
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    model = loading.load_model(tmp_path / "card.json", weights=checkpoint, device="cpu")
+    with torch.no_grad():
+        logits = model.network(torch.from_numpy(np.load(folder / "reference_input.npy")))
+    np.testing.assert_allclose(logits, np.load(folder / "reference_logits.npy"), atol=1e-5)
+    assert "below 'state_dict.model'" in model.remarks[0] and "loss_fn" in model.remarks[0]
+    assert "names argparse.Namespace; nothing of it was looked up or run" in model.remarks[1]
+
+
 def test_a_pointer_says_how_to_get_the_weights(data):
     pointer = data / "models/lfs_pointer_brain_tumor_model.pth"
     for card, weights in [(pointer, None), (CARDS / "sania_brain_tumor.json", pointer)]:
@@ -622,6 +644,23 @@ def test_a_draft_once_filled_in_loads_the_same_network(tmp_path, name):
     x = torch.rand(shape)
     with torch.no_grad():
         torch.testing.assert_close(model.network(x), net(x))
+
+
+@pytest.mark.parametrize("prefix", ["state_dict.model.", "module.", "", "model._orig_mod."])
+def test_a_draft_sees_through_what_trainings_put_around_a_network(tmp_path, prefix):
+    net, _ = nets()["UNet"]
+    content: dict = {"optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}}, "epoch": 3} if "state_dict" in prefix else {}
+    state = {prefix.removeprefix("state_dict.") + name: tensor for name, tensor in net.state_dict().items()}
+    state["loss_fn.weight"] = torch.ones(3)
+    torch.save(content | {"state_dict": state} if "state_dict" in prefix else state, tmp_path / "mine.ckpt")
+    draft, _ = drafting.draft_card(tmp_path / "mine.ckpt")
+    assert draft["network"]["architecture"] == "UNet" and draft["network"]["arguments"]["channels"] == [4, 8, 16]
+
+
+def test_a_draft_of_a_pickled_network_names_its_class(tmp_path):
+    torch.save(torch.nn.Sequential(torch.nn.Conv2d(2, 4, 3), torch.nn.Flatten(), torch.nn.Linear(4, 5)), tmp_path / "mine.pth")
+    draft, _ = drafting.draft_card(tmp_path / "mine.pth")
+    assert "made of a torch.nn.modules.container.Sequential" in draft["network"]["architecture"]
 
 
 def test_a_draft_of_an_unknown_network_says_what_the_tensors_tell(tmp_path):
