@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
+import time
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ import pytest
 from MedXAILib.errors import InputError
 from MedXAILib.explanation import Attribution
 from MedXAILib.formats import read_labels, read_volume
+from MedXAILib.outputs import staging
 from MedXAILib.outputs.files import Folder, safe, stems
 from MedXAILib.outputs.staging import staged
 from MedXAILib.volume import Label, Labels, Volume
@@ -122,3 +126,61 @@ def test_tables_agree_with_the_maps_by_brute_force(tmp_path, extension):
         )
         assert float(row["volume_share"]) == pytest.approx((inside & seen).sum() / seen.sum(), rel=1e-5)
     assert len(shares) == 3
+
+
+# Who writes where
+
+
+def test_a_run_is_made_on_the_disk_that_it_is_for(tmp_path):
+    """An output folder that exists may be a mount: what is made beside it could not be moved there."""
+    (tmp_path / "there").mkdir()
+    for output, place in (("there", "there"), ("new", "."), ("there/deep/er", "there"), ("else/deep", ".")):
+        with staged(tmp_path / output) as folder:
+            assert folder.parent == (tmp_path / place).resolve()
+            (folder / "x").write_text("x")
+        assert (tmp_path / output / "x").read_text() == "x"
+    assert not [name for name in everything(tmp_path) if "partial" in name]
+
+
+def lock(folder, **who):
+    folder.mkdir(parents=True)
+    (folder / "half").write_text("x")
+    (folder / staging.LOCK).write_text(json.dumps(staging.me() | {"job": "explain x.png with net"} | who))
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_run_that_goes_on_is_named_and_one_that_is_gone_removed(tmp_path, exists):
+    out = tmp_path / "out"
+    if exists:
+        out.mkdir()
+    partial = out / ".out.partial" if exists else tmp_path / ".out.partial"
+    lock(partial)
+    with pytest.raises(InputError, match=r"out: another run .*'explain x.png with net', process \d+"), staged(out):
+        pass
+    assert (partial / "half").exists()
+    for gone in ({"process": 2**22 - 1}, {"began": 1e9}):  # no such process; another one has the number now
+        shutil.rmtree(partial)
+        lock(partial, **gone)
+        with staged(out, overwrite=True) as folder:
+            assert not (folder / "half").exists()
+            Folder(folder, "nrrd").finish({})
+        assert everything(tmp_path) == ["out", "out/run.json"]
+        lock(partial)
+
+
+def test_a_run_on_another_computer_counts_as_gone_after_an_hour_without_a_sign(tmp_path):
+    out, partial = tmp_path / "out", tmp_path / ".out.partial"
+    lock(partial, host="elsewhere", process=1)
+    with pytest.raises(InputError, match="process 1 on elsewhere"), staged(out):
+        pass
+    then = time.time() - 3700
+    os.utime(partial / staging.LOCK, (then, then))
+    with staged(out) as folder:
+        (folder / "x").write_text("x")
+    assert everything(tmp_path) == ["out", "out/x"]
+
+
+def test_a_full_disk_is_one_sentence(tmp_path):
+    with pytest.raises(InputError, match="out: the results cannot be written .No space left"), staged(tmp_path / "out"):
+        raise OSError(28, "No space left on device")
+    assert everything(tmp_path) == []
