@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import InputError
+from .models.bare import ARRAY
 from .prediction import Prediction
 from .preparation import ijk_affine
 from .tiling import Stitcher, Tile
@@ -49,7 +50,7 @@ class RegionScore:
 @dataclass(frozen=True)
 class ComponentScore:
     """Segmentation: the summed logit over one connected piece (voxels that touch by faces, edges or corners) of the
-    region where a class was predicted: the piece that holds ``ras``, mm."""
+    region where a class was predicted: the piece that holds ``ras``, mm, or of a bare array this index (d0, d1, d2)."""
 
     ras: tuple[float, float, float]
     label: str | int | None = None
@@ -66,8 +67,8 @@ class MaskScore:
 
 @dataclass(frozen=True)
 class VoxelScore:
-    """Segmentation: the logit of ``label`` (None: of the class predicted there) in the voxel nearest to ``ras``, mm; of an
-    array without a geometry its index, the last axis first: (d2, d1, d0)."""
+    """Segmentation: the logit of ``label`` (None: of the class predicted there) in the voxel nearest to ``ras``, mm; of a bare
+    array, which has no geometry, at this index (d0, d1, d2)."""
 
     ras: tuple[float, float, float]
     label: str | int | None = None
@@ -215,9 +216,9 @@ def _component(target: ComponentScore, prediction: Prediction, index: int, label
 
 def _place(ras: tuple[float, float, float], prediction: Prediction, option: str) -> tuple[int, int, int]:
     """Index of the voxel nearest to a point."""
-    place = prediction.prepared.nearest(ras)
+    own = prediction.prepared.reference
+    place = np.round(ras).astype(int) if own.source.format == ARRAY else prediction.prepared.nearest(ras)
     if (place < 0).any() or (place >= prediction.prepared.shape).any():
-        own = prediction.prepared.reference
         if not own.placed:
             raise InputError(
                 f"{option} {_text(ras, ',')} lies outside the image, and {own.source.name} does not say how it lies in the "

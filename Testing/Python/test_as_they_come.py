@@ -341,6 +341,22 @@ def test_windows_that_are_none_are_refused(windows, rank):
         explain(conv, torch.rand(1, 1, *[16] * (rank - 2)), [1], ["saliency"], windows=windows)
 
 
+def test_a_voxel_of_an_array_is_its_index():
+    torch = pytest.importorskip("torch")
+    from MedXAILib import ComponentScore, VoxelScore, explain
+
+    network = torch.nn.Conv3d(1, 2, 3, 1, 1).eval()
+    x = np.random.default_rng(0).random((1, 1, 10, 12, 14), np.float32)
+    (found,) = explain(network, x, [VoxelScore((2, 3, 4), 1)], ["saliency"])
+    assert np.argwhere(found.volume.array).mean(0).tolist() == [2, 3, 4]
+    with pytest.raises(InputError, match="outside"):
+        explain(network, x, [VoxelScore((2, 3, 14), 1)], ["saliency"])
+    said = int(network(torch.from_numpy(x))[0, :, 9, 11, 13].argmax())
+    assert explain(network, x, [ComponentScore((9, 11, 13), said)], ["saliency"])
+    with pytest.raises(InputError, match="not predicted there"):
+        explain(network, x, [ComponentScore((9, 11, 13), 1 - said)], ["saliency"])
+
+
 def test_a_layer_may_be_the_module_itself():
     torch = pytest.importorskip("torch")
     from MedXAILib import explain
