@@ -659,6 +659,7 @@ def run(arguments: list[str]) -> int:
 
 
 def fail(text: str, code: int) -> int:
-    """One line on standard error."""
+    """One line on standard error; names in it may hold what would move the terminal's cursor."""
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     print(text, file=sys.stderr, flush=True)
     return code

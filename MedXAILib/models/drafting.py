@@ -81,6 +81,7 @@ def draft_card(weights: str | Path, trust: bool = False) -> tuple[dict, list[str
 def recognise(shapes: Shapes) -> tuple[Proposal | None, Shapes]:
     """The known architecture of the weights in a checkpoint, and their shapes by its own names; where it is unknown, by
     names without those of the usual wrappers."""
+
     def without(names: Shapes) -> Shapes:
         return {name: shape for name, shape in names.items() if not beside(name)} or names
 
@@ -202,7 +203,12 @@ def propose(shapes: Shapes) -> Proposal | None:
             for proposal in reader(shapes):
                 if fits(proposal, shapes):
                     return proposal
-        except (LookupError, ValueError):  # another network's weights lack what this reader looks for
+        except (
+            LookupError,
+            ValueError,
+            TypeError,
+            ArithmeticError,
+        ):  # another network's weights lack what it looks for
             continue
     return None
 

@@ -219,8 +219,21 @@ def fill(
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     what = f"the weights do not fit {card.network.architecture} as the card of {card.name} has it"
     found = fit(content, expected, what, key)
-    network.load_state_dict(content.tensors(found.names), strict=False)
+    state = content.tensors(found.names)
+    own = network.state_dict()
+    for name, tensor in state.items():
+        if kind_of(tensor) != kind_of(own[name]):
+            raise InputError(
+                f"{file}: '{name}' holds {str(tensor.dtype).removeprefix('torch.')} where the network has "
+                f"{str(own[name].dtype).removeprefix('torch.')}; give weights that were not converted or quantised."
+            )
+    network.load_state_dict(state, strict=False)
     return network.eval(), tuple(remark for remark in (found.remark, content.remark) if remark)
+
+
+def kind_of(tensor: torch.Tensor) -> str:
+    """What its numbers are, whatever their size."""
+    return "complex" if tensor.is_complex() else "floating" if tensor.is_floating_point() else "whole"
 
 
 def only_weights(content: Weights) -> str:

@@ -13,11 +13,17 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, BinaryIO
 
-LONGEST = 5_000_000
+LONGEST = 1_000_000
 """Steps of a pickle that are followed; the weights of a network need some thousands."""
 PLAIN = (str, bytes, int, float, bool, type(None))
 COMPUTED = ("", "a name that the file computes")
 """Stands for a name that is not written in the file."""
+
+
+def shown(text: str) -> str:
+    """A name of a file's own, as it may stand in a sentence: short, and with nothing that moves a terminal's cursor."""
+    plain = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:200])
+    return plain + ("..." if len(text) > 200 else "")
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Name:
     name: str
 
     def __str__(self) -> str:
-        return ".".join(part for part in (self.module, self.name) if part)
+        return ".".join(shown(part) for part in (self.module, self.name) if part)
 
 
 @dataclass(eq=False)

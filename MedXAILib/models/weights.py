@@ -10,13 +10,15 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import ZipFile
 
 from ..errors import InputError
-from .pickles import PLAIN, Call, Name, Stored
+from .pickles import PLAIN, Call, Name, Stored, shown
 from .weightsfile import (
     ARRAYS,
     CHECKPOINT,
@@ -28,7 +30,6 @@ from .weightsfile import (
     inspect,
     named,
     storage_mark,
-    walk,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -41,13 +42,16 @@ WRAPPERS = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoin
 """Names that training tools put into those of the network: DistributedDataParallel, torch.compile, FSDP."""
 AVERAGED = re.compile(r"(^|[._])(ema|swa|averaged|shadow)([._]|$)", re.IGNORECASE)
 BESIDE = re.compile(
-    r"(^|_)(optim|loss|criteri|metric|ema(_|$)|swa(_|$)|averag|teacher|sched|scaler|logg|callback|loops|aux|history|stats)",
+    r"((optim(izer|iser)?|loss|criteri(on|a)|metric|ema|swa|averaged|teacher|(lr_)?scheduler|(grad_)?scaler|callback|loop|aux)"
+    r"(s|es)?(_fn|_func|_function|_states?|_state_dict|_module|_classifier)?|(model|net|network|state_dict|weights)_(ema|swa))",
     re.IGNORECASE,
 )
 """How trainings name what they keep beside a network: no part of it."""
+NEVER = re.compile(r"(^|[._])(optim\w*|grads?|gradients?|exp_avg\w*|momentum\w*)([._]|$)", re.IGNORECASE)
+"""In the path of tensors that have a network's names and shapes, and are not its weights."""
 COUNTS = "num_batches_tracked"
 """How many batches a normalisation saw in training: nothing that a prediction uses."""
-DEEPEST, MOST_STEPS = 200, 2_000_000
+DEEPEST, MOST_PARTS, LONGEST_PATH = 200, 2_000_000, 1000
 """Of a tree that is searched for tensors."""
 
 
@@ -62,6 +66,12 @@ class Numbers:
         self.made: dict[int, torch.Tensor | np.ndarray | None] = {}
         self.stores: dict[str, torch.UntypedStorage] = {}
         self.nested: dict[int, tuple[torch.UntypedStorage, str] | None] = {}
+        self.opened = ExitStack()
+        self.archive: ZipFile | None = None
+
+    def close(self) -> None:
+        self.opened.close()
+        self.archive = None
 
     def of(self, node: Any) -> torch.Tensor | np.ndarray | None:
         """The tensor or array that a node is exactly (or that was read already); None for any other node.
@@ -83,8 +93,8 @@ class Numbers:
         match what, given:
             case "_rebuild_tensor", (store, start, size, steps):
                 return self._view(store, start, size, steps)
-            case "_rebuild_tensor_v2", (store, start, size, steps, bool(wanted), _, *more) if not any(more):
-                return _with_gradient(self._view(store, start, size, steps), wanted)
+            case "_rebuild_tensor_v2", (store, start, size, steps, bool(wanted), _, *more):
+                return _with_gradient(_with_bits(self._view(store, start, size, steps), more), wanted)
             case "_rebuild_tensor_v3", (store, start, size, steps, bool(wanted), _, Name("torch", kind), *more) if (
                 not any(more)
             ):
@@ -110,7 +120,7 @@ class Numbers:
         if found is None or size is None or steps is None or len(size) != len(steps) or type(start) is not int:
             return None
         storage, own = found
-        dtype = getattr(torch, kind or own, None)
+        dtype = vars(torch).get(kind or own)  # no attribute that is imported as it is asked for
         if not isinstance(dtype, torch.dtype) or min((start, *size, *steps)) < 0:
             return None
         last = start + sum((n - 1) * step for n, step in zip(size, steps, strict=True))
@@ -161,11 +171,14 @@ class Numbers:
             raise ValueError(f"the numbers of storage {key} are cut off")
         numbers = torch.empty(blob.size, dtype=torch.uint8)
         into = memoryview(numbers.numpy())
-        with self.contents.source() as file:
-            if blob.member:
-                with ZipFile(file) as archive, archive.open(blob.member) as member:
-                    filled = read_into(member, into)
-            else:
+        if blob.member:
+            if self.archive is None:
+                file = self.opened.enter_context(self.contents.source())
+                self.archive = self.opened.enter_context(ZipFile(file))
+            with self.archive.open(blob.member) as member:
+                filled = read_into(member, into)
+        else:
+            with self.contents.source() as file:
                 file.seek(blob.start)
                 filled = read_into(file, into)
         if filled < blob.size:
@@ -183,6 +196,17 @@ def read_into(file, buffer: memoryview) -> int:
     return filled
 
 
+def _with_bits(tensor: torch.Tensor | None, metadata: list) -> torch.Tensor | None:
+    """A tensor with what torch notes of it: that its numbers stand for their conjugates or negatives."""
+    import torch
+
+    bits = metadata[0] if metadata and metadata[0] else {}
+    if tensor is None or not isinstance(bits, dict) or not bits.keys() <= {"conj", "neg"}:
+        return None
+    tensor = tensor.conj() if bits.get("conj") is True else tensor
+    return torch._neg_view(tensor) if bits.get("neg") is True else tensor
+
+
 def _with_gradient(tensor: torch.Tensor | None, wanted: bool) -> torch.Tensor | None:
     if tensor is not None and wanted and (tensor.is_floating_point() or tensor.is_complex()):
         tensor.requires_grad_()
@@ -193,7 +217,7 @@ def plain_tuple(node: Any) -> tuple[int, ...] | None:
     """Of a shape: its whole numbers."""
     if isinstance(node, Call) and node.function == Name("torch", "Size") and len(node.arguments) == 1:
         node = node.arguments[0]
-    if isinstance(node, tuple | list) and all(type(n) is int for n in node):
+    if isinstance(node, tuple | list) and all(type(n) is int and 0 <= n < 1 << 62 for n in node):
         return tuple(node)
     return None
 
@@ -208,6 +232,8 @@ def as_bytes(node: Any) -> bytes | None:
     match node:
         case bytes():
             return node
+        case Call(function=Name("builtins" | "__builtin__", "bytes"), arguments=()):
+            return b""
         case Call(function=Name("_codecs", "encode"), arguments=(str(text), "latin1" | "latin-1")):
             node = text
     try:
@@ -279,19 +305,20 @@ def tensor_nodes(root: Any) -> dict[str, Call]:
     :raises ValueError: where two have the same path, or the tree is entangled beyond measure.
     """
     found: dict[str, Call] = {}
-    left = MOST_STEPS
+    left = MOST_PARTS
 
     def visit(node: Any, path: tuple[str, ...], above: frozenset[int]) -> None:
         nonlocal left
-        left -= 1
-        if left < 0 or len(path) > DEEPEST:
+        left -= 10  # a plain value costs a tenth of a node
+        if left < 0 or len(path) > DEEPEST or sum(map(len, path)) > LONGEST_PATH:
             raise ValueError("it is entangled beyond measure")
         if shape_of(node) is not None:
             if ".".join(path) in found:
-                raise ValueError(f"it holds '{'.'.join(path)}' twice")
+                raise ValueError(f"it holds '{shown('.'.join(path))}' twice")
             found[".".join(path)] = node
         elif id(node) not in above:
             for name, part in _named_parts(node):
+                left -= 1
                 if not isinstance(part, PLAIN):
                     visit(part, (*path, name), above | {id(node)})
 
@@ -313,9 +340,9 @@ def _named_parts(node: Any) -> Iterator[tuple[str, Any]]:
         if node.function == Name("collections", "OrderedDict"):  # its attributes tell of versions
             state = None
             for pairs in node.arguments if isinstance(node.arguments, tuple) else ():
-                yield from (
-                    (str(pair[0]), pair[1]) for pair in pairs if isinstance(pair, list | tuple) and len(pair) == 2
-                )
+                for pair in pairs if isinstance(pairs, list | tuple) else ():
+                    if isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], PLAIN):
+                        yield str(pair[0]), pair[1]
         yield from ((str(key), part) for key, part in node.items)
         yield from ((str(n), part) for n, part in enumerate(node.parts))
         if isinstance(state, dict):
@@ -326,20 +353,17 @@ def module_parts(state: Any) -> list[tuple[str, Any]]:
     """Of what a pickled torch module is told of its attributes: parameters, buffers that are kept, and children."""
     if not isinstance(state, dict) or not {"_parameters", "_buffers", "_modules"} <= state.keys():
         return []
-    left_out = state.get("_non_persistent_buffers_set")
-    names = (
-        left_out
-        if isinstance(left_out, set)
-        else {n for part in walk(left_out) if isinstance(part, list) for n in part}
-    )
-    parts = [
-        (kind, name, part)
+    parameters, buffers, children = (
+        [(name, part) for name, part in _named_parts(state[kind]) if part is not None]
         for kind in ("_parameters", "_buffers", "_modules")
-        for name, part in _named_parts(state[kind])
-    ]
-    return [
-        (name, part) for kind, name, part in parts if part is not None and not (kind == "_buffers" and name in names)
-    ]
+    )
+    left_out = state.get("_non_persistent_buffers_set")
+    if isinstance(left_out, Call) and isinstance(left_out.arguments, tuple):  # protocols below 4 write set([...])
+        left_out = next(iter(left_out.arguments), ())
+    # torch names only buffers there; a longer list, hung below many modules, would only cost time
+    listed = islice(left_out, len(buffers)) if isinstance(left_out, list | set) else ()
+    names = {name for name in listed if isinstance(name, str)}
+    return parameters + [(name, part) for name, part in buffers if name not in names] + children
 
 
 def module_class(root: Any) -> Name | None:
@@ -376,14 +400,17 @@ class Weights:
         numbers = Numbers(self.contents)
         try:
             made = {name: numbers.of(self.nodes[within]) for name, within in names.items()}
+            made = {name: value if value is None else torch.as_tensor(value) for name, value in made.items()}
         except Exception as error:  # hostile bytes can break a reader in any way
             raise unreadable(self.contents.path, error) from None
+        finally:
+            numbers.close()
         if odd := [name for name, tensor in made.items() if tensor is None]:
             raise InputError(
-                f"{self.contents.path}: '{names[odd[0]]}' is no tensor as PyTorch writes it; save model.state_dict() anew, if you "
+                f"{self.contents.path}: '{shown(names[odd[0]])}' is no tensor that can be read; save model.state_dict() anew, if you "
                 "can as safetensors."
             )
-        return {name: torch.as_tensor(tensor) for name, tensor in made.items()}
+        return made
 
     @property
     def remark(self) -> str:
@@ -410,9 +437,9 @@ def open_weights(contents: Contents) -> Weights:
         return of_tensors(path, tensors)
     try:
         nodes = tensor_nodes(contents.tree.value)
-    except (ValueError, RecursionError) as error:
+        whole = module_class(contents.tree.value)
+    except Exception as error:  # hostile bytes can break a reader in any way
         raise unreadable(path, error) from None
-    whole = module_class(contents.tree.value)
     other = tuple(name for name in foreign(contents.tree.names) if name != whole)
     shapes = {name: shape for name, node in nodes.items() if (shape := shape_of(node)) is not None}
     return Weights(contents, nodes, shapes, whole, other)
@@ -427,7 +454,7 @@ def of_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> Weights:
 def unreadable(path, error: Exception) -> InputError:
     reason = str(error).strip().splitlines() or [type(error).__name__]
     return InputError(
-        f"{path}: the weights cannot be opened ({reason[0][:200]}); get the file anew, if you can as safetensors."
+        f"{path}: the weights cannot be opened ({shown(reason[0])}); get the file anew, if you can as safetensors."
     )
 
 
@@ -467,12 +494,17 @@ def fit(given: Weights, expected: Mapping[str, tuple[int, ...]], what: str, key:
         fits = prefixes(
             {name: shapes[of] for name, of in held.items()}, {name: expected[of] for name, of in wanted.items()}
         )
-        whole = [prefix for prefix in fits if not strangers(held, wanted, prefix)]
+        whole = [p for p in fits if not strangers(held, wanted, p) and (key is not None or not NEVER.search(p))]
         if whole:
             prefix, why = preferred(file, given, whole, held, wanted)
             names = {of: held[prefix + name] for name, of in wanted.items() if prefix + name in held}
             return Fit(names, _remark(file, names, expected, given, prefix, why))
-        fault = fault or mismatch(held, wanted, shapes, expected)
+        kept_beside = [shown(p.removesuffix(".")) for p in fits if NEVER.search(p)]
+        fault = fault or (
+            f"what has its names lies below '{kept_beside[0]}', which is no weights but what a training keeps (--weights-key takes it)"
+            if kept_beside
+            else mismatch(held, wanted, shapes, expected)
+        )
     raise InputError(f"{file}: {what}: {fault}; correct the field 'network', or give the right file.")
 
 
@@ -513,7 +545,7 @@ def strangers(held: Mapping[str, str], wanted: Mapping[str, str], prefix: str) -
 
 def beside(name: str) -> bool:
     """Whether a name is that of something kept beside a network."""
-    return bool(BESIDE.search(name.partition(".")[0]))
+    return bool(BESIDE.fullmatch(name.partition(".")[0]))
 
 
 def preferred(
@@ -548,10 +580,16 @@ def preferred(
 
 def _remark(file, names: Mapping[str, str], expected: Mapping, given: Weights, prefix: str, why: str) -> str:
     """What was taken, left over and missing, in one sentence."""
-    taken = f"the weights are those below '{prefix.removesuffix('.')}'" if prefix else ""
+    taken = (
+        f"the weights are those below '{shown(prefix.removesuffix('.'))}'"
+        if prefix
+        else "the weights are those at the top"
+        if why
+        else ""
+    )
     over = Counter(_group(name) for name in given.shapes if name not in set(names.values()))
     left = (
-        f"left over: {', '.join(f'{name} ({count})' if count > 1 else name for name, count in over.items())}"
+        f"left over: {', '.join(f'{shown(name)} ({n})' if n > 1 else shown(name) for name, n in over.items())}"
         if over
         else ""
     )
@@ -575,7 +613,7 @@ def listed(names) -> str:
     """The first few names."""
     names = list(names)
     more = f" and {len(names) - 6} more" if len(names) > 6 else ""
-    return ", ".join(f"'{name}'" for name in names[:6]) + more
+    return ", ".join(f"'{shown(name)}'" for name in names[:6]) + more
 
 
 def mismatch(
@@ -588,7 +626,7 @@ def mismatch(
 
     def first(names: list[str], what: str) -> list[str]:
         more = f" and {len(names) - 2} more" if len(names) > 2 else ""
-        return [f"{what} {', '.join(names[:2])}{more}"] if names else []
+        return [f"{what} {', '.join(map(shown, names[:2]))}{more}"] if names else []
 
     wrong = [
         f"{name} ({shapes[rest[name]]} instead of {expected[of]})"

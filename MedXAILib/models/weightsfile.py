@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -238,12 +239,9 @@ def _archive_fault(archive: zipfile.ZipFile, size: int) -> str:
     """Why an archive is not read further: different programs would find different things in it, or far too much."""
     if min((member.header_offset for member in archive.infolist()), default=0) > 0:
         return "an archive begins within it"
-    names = [member.filename.lower() for member in archive.infolist()]
-    twice = (
-        next((name for n, name in enumerate(names) if name in names[:n]), "") if len(set(names)) < len(names) else ""
-    )
-    if twice:
-        return f"it holds '{twice}' twice"
+    names = Counter(member.filename.lower() for member in archive.infolist())
+    if twice := next((name for name, count in names.items() if count > 1), ""):
+        return f"it holds '{pickles.shown(twice)}' twice"
     if (
         len(roots := {name.partition("/")[0] for name in names if name.endswith("/data.pkl") and name.count("/") == 1})
         > 1
@@ -252,7 +250,9 @@ def _archive_fault(archive: zipfile.ZipFile, size: int) -> str:
     for member in archive.infolist():
         limit = LONGEST_PICKLE if member.filename.endswith(".pkl") else 20 * size + (1 << 24)
         if member.file_size > min(limit, 20 * size + (1 << 24)):
-            return f"{member.filename} unpacks to {member.file_size >> 20} MB"
+            return f"{pickles.shown(member.filename)} unpacks to {member.file_size >> 20} MB"
+    if (total := sum(member.file_size for member in archive.infolist())) > 20 * size + (1 << 24):
+        return f"it unpacks to {total >> 20} MB"
     return ""
 
 
@@ -270,8 +270,11 @@ def _read_pickle(found: Contents, file: BinaryIO, start: bytes) -> None:
     if found.fault:
         return
     found.swapped = isinstance(system.value, dict) and system.value.get("little_endian") is False
+    if not (isinstance(keys.value, list) and all(isinstance(key, str) for key in keys.value)):
+        found.fault = "its list of numbers is damaged"
+        return
     sizes = {mark[2]: DTYPES[mark[1].name][1] for mark in storages(tree.value)}
-    for key in keys.value if isinstance(keys.value, list) else ():
+    for key in keys.value:
         count = int.from_bytes(file.read(8), "little", signed=True)
         size = count * sizes.get(key, 0)
         if key not in sizes or count < 0 or file.tell() + size > _length(file):

@@ -649,7 +649,9 @@ def test_a_draft_once_filled_in_loads_the_same_network(tmp_path, name):
 @pytest.mark.parametrize("prefix", ["state_dict.model.", "module.", "", "model._orig_mod."])
 def test_a_draft_sees_through_what_trainings_put_around_a_network(tmp_path, prefix):
     net, _ = nets()["UNet"]
-    content: dict = {"optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}}, "epoch": 3} if "state_dict" in prefix else {}
+    content: dict = (
+        {"optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}}, "epoch": 3} if "state_dict" in prefix else {}
+    )
     state = {prefix.removeprefix("state_dict.") + name: tensor for name, tensor in net.state_dict().items()}
     state["loss_fn.weight"] = torch.ones(3)
     torch.save(content | {"state_dict": state} if "state_dict" in prefix else state, tmp_path / "mine.ckpt")
@@ -658,7 +660,9 @@ def test_a_draft_sees_through_what_trainings_put_around_a_network(tmp_path, pref
 
 
 def test_a_draft_of_a_pickled_network_names_its_class(tmp_path):
-    torch.save(torch.nn.Sequential(torch.nn.Conv2d(2, 4, 3), torch.nn.Flatten(), torch.nn.Linear(4, 5)), tmp_path / "mine.pth")
+    torch.save(
+        torch.nn.Sequential(torch.nn.Conv2d(2, 4, 3), torch.nn.Flatten(), torch.nn.Linear(4, 5)), tmp_path / "mine.pth"
+    )
     draft, _ = drafting.draft_card(tmp_path / "mine.pth")
     assert "made of a torch.nn.modules.container.Sequential" in draft["network"]["architecture"]
 
