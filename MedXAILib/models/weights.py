@@ -445,6 +445,42 @@ def open_weights(contents: Contents) -> Weights:
     return Weights(contents, nodes, shapes, whole, other)
 
 
+def content(contents: Contents) -> Any:
+    """All that a checkpoint holds, where that is tensors, plain values and containers of them alone.
+
+    :raises ValueError: where it is anything else, or cannot be read to its end.
+    """
+    numbers = Numbers(contents)
+    made: dict[int, Any] = {}
+
+    def value(node: Any) -> Any:
+        if isinstance(node, PLAIN):
+            return node
+        if id(node) not in made:
+            made[id(node)] = build(node)
+        return made[id(node)]
+
+    def build(node: Any) -> Any:
+        match node:
+            case dict():
+                return {value(key): value(part) for key, part in node.items()}
+            case list() | tuple():
+                return type(node)(map(value, node))
+            case Call(function=Name("collections", "OrderedDict"), arguments=()):
+                return {value(key): value(part) for key, part in node.items}
+        found = numbers.of(node) if isinstance(node, Call) else None
+        if found is None:
+            raise ValueError("it holds what is no number, text or tensor")
+        return found
+
+    try:
+        if contents.kind != CHECKPOINT or contents.fault:
+            raise ValueError(contents.fault or "it is no checkpoint")
+        return value(contents.tree.value)
+    finally:
+        numbers.close()
+
+
 def of_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> Weights:
     """Weights that were read already, from a file of this name."""
     contents = Contents(path, SAFETENSORS, lambda: path.open("rb"))

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import re
+import shutil
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import NOTICE
-from ..errors import Caveat, as_values
+from ..errors import Caveat, InputError, as_values
 from ..formats import write_labels, write_volume
 from ..regions import anatomy_shares, hot_regions, superpixel_rows
 from ..volume import Labels, Volume, resample
@@ -122,9 +123,22 @@ class Folder:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def _beside(self, path: Path, facts: dict) -> None:
+    def _write(self, image: Volume | Labels, path: Path, facts: dict, also: dict | None = None) -> None:
+        """The image, and its facts beside it.
+
+        :param also: facts that only the file beside holds.
+        :raises OSError: where it cannot be written: that ends the run, and not only its case.
+        """
+        try:
+            write = write_labels if isinstance(image, Labels) else write_volume
+            write(image, path, metadata=_metadata(facts))
+        except InputError:
+            free = shutil.disk_usage(self.path).free / 2**20
+            raise OSError(f"{path.name}: the disk has {free:.0f} MiB left, or is not writable") from None
         name = path.name.removesuffix(f".{self.extension}")
-        path.with_name(f"{name}.json").write_text(json.dumps({"notice": NOTICE, **facts}, indent=1), encoding="utf-8")
+        path.with_name(f"{name}.json").write_text(
+            json.dumps({"notice": NOTICE, **facts, **(also or {})}, indent=1), encoding="utf-8"
+        )
 
     def prediction(self, name: str, stem: str, prediction: Prediction, facts: dict) -> None:
         """Rows of predictions.csv or values.csv; the segmentation with its volumes; in what the input is unlike what the
@@ -162,17 +176,12 @@ class Folder:
         """The label map, and its volumes in segmentation.csv."""
         volumes, counts = labels.ml(), labels.counts()
         self.rows["segmentation.csv"] += [(name, c, volumes[c], counts[c]) for c in counts]
-        path = self._target(stem, "segmentation")
-        write_labels(labels, path, metadata=_metadata(facts))
-        self._beside(
-            path, facts | {"volume_ml": volumes, "voxels": counts, "values": {r.name: r.value for r in labels.rows}}
-        )
+        also = {"volume_ml": volumes, "voxels": counts, "values": {r.name: r.value for r in labels.rows}}
+        self._write(labels, self._target(stem, "segmentation"), facts, also)
 
     def kept_input(self, stem: str, volume: Volume, facts: dict) -> None:
         """The preprocessed input as the network gets it."""
-        path = self._target(stem, "input")
-        write_volume(volume, path, metadata=_metadata(facts))
-        self._beside(path, facts)
+        self._write(volume, self._target(stem, "input"), facts)
 
     def attribution(
         self,
@@ -188,19 +197,14 @@ class Folder:
         """A map on the grid of ``on`` with its hot regions, superpixels and rows in the tables; gives the regions.
 
         :param cells: also write the map of a layer on its own coarse grid.
-
         :param seen: bool on the grid of ``on``: what the network saw and is not air (with ``anatomy`` only).
         """
         parts = (a.target, a.method, a.layer)
         facts = a.provenance | {"limits": list(a.limits)}
         map_ = on.with_array(a.on(on).array)
-        path = self._target(stem, *parts)
-        write_volume(map_, path, metadata=_metadata(facts))
-        self._beside(path, facts)
+        self._write(map_, self._target(stem, *parts), facts)
         if cells and "cell_stride_voxels" in a.provenance:
-            path = self._target(stem, *parts, "cells")
-            write_volume(a.volume, path, metadata=_metadata(facts))
-            self._beside(path, facts)
+            self._write(a.volume, self._target(stem, *parts, "cells"), facts)
         key = (name, a.target, a.method, a.layer)
         if "linear_score" in a.provenance:
             order = sum(row[:3] == key[:3] for row in self.rows["layers.csv"])
@@ -214,16 +218,20 @@ class Folder:
             for r in regions
         ]
         self.rows["regions.csv"] += [(*key, *row) for row in rows]
-        self._labels(
-            stem, (*parts, "regions"), labels, facts | {"share": share, "regions": _table("regions.csv", rows)}
+        self._write(
+            labels,
+            self._target(stem, *parts, "regions"),
+            facts | {"share": share, "regions": _table("regions.csv", rows)},
         )
         if a.superpixels is not None:
             rows = [
                 (r.value, r.coefficient, r.volume_ml, r.voxels) for r in superpixel_rows(a.superpixels, a.coefficients)
             ]
             self.rows["superpixels.csv"] += [(*key, *row) for row in rows]
-            self._labels(
-                stem, (*parts, "superpixels"), a.superpixels, facts | {"superpixels": _table("superpixels.csv", rows)}
+            self._write(
+                a.superpixels,
+                self._target(stem, *parts, "superpixels"),
+                facts | {"superpixels": _table("superpixels.csv", rows)},
             )
         if anatomy is not None:
             rows = [
@@ -232,11 +240,6 @@ class Folder:
             ]
             self.rows["anatomy.csv"] += [(*key, *row) for row in rows]
         return labels
-
-    def _labels(self, stem: str, parts: tuple[str, ...], labels: Labels, facts: dict) -> None:
-        path = self._target(stem, *parts)
-        write_labels(labels, path, metadata=_metadata(facts))
-        self._beside(path, facts)
 
     def picture(self, stem: str, *parts: str) -> Path:
         """Where a picture goes."""

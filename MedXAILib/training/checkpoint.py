@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, first_line
+from ..models import weights
+from ..models.weightsfile import inspect
 from .cases import Case
 from .recipe import Recipe
 
@@ -66,13 +68,11 @@ def resume(made_by: str, folder: Path) -> State:
 
     :raises InputError: for a checkpoint that is damaged, or belongs to another recipe or other data.
     """
-    import torch
-
     path = folder / FILE
     if not path.exists():
         return State()
     try:
-        content = torch.load(path, weights_only=True, map_location="cpu")
+        content = weights.content(inspect(path))
         maker = content.pop("made_by")
         state = State(**content)
     except Exception:

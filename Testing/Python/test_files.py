@@ -184,3 +184,22 @@ def test_a_full_disk_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match="out: the results cannot be written .No space left"), staged(tmp_path / "out"):
         raise OSError(28, "No space left on device")
     assert everything(tmp_path) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of file sizes")
+def test_an_image_that_has_no_room_ends_the_run_and_not_only_its_case(tmp_path):
+    import resource
+
+    noise = np.random.default_rng(0).normal(size=(8, 32, 32)).astype(np.float32)
+    kept = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, kept[1]))
+        said = r"^out: the results cannot be written \(x_input\.nrrd: the disk has \d+ MiB left.*make room"
+        with pytest.raises(InputError, match=said), staged(tmp_path / "out") as folder:
+            try:
+                Folder(folder, "nrrd").kept_input("x", Volume(noise, np.eye(4)), {})
+            except InputError:
+                pytest.fail("a case's own error, after which the others would go on")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, kept)
+    assert everything(tmp_path) == []

@@ -258,3 +258,21 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path):
             fitted(tmp_path, content)
     counts = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
     assert "num_batches_tracked are missing" in fitted(tmp_path, counts)[1]
+
+
+def test_a_training_s_own_checkpoint_comes_back_whole_and_nothing_else_does(tmp_path):
+    net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    optimizer = torch.optim.AdamW(net.parameters())
+    net(torch.rand(4, 3)).sum().backward()
+    optimizer.step()
+    kept = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "rows": [{"loss": 0.5, "dice": float("nan")}]}
+    path = tmp_path / "checkpoint.pt"
+    torch.save(kept | {"best": kept["net"], "done": 3, "by": "me", "none": None, "pair": (1, -2.5)}, path)
+    found, expected = weights.content(inspect(path)), torch.load(path, weights_only=True)
+    assert found["best"] is found["net"], "what was one object stays one"
+    assert (found.pop("by"), found.pop("none")) == (expected.pop("by"), expected.pop("none"))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+    for odd in (net, {"net": print}, {"path": Path("x")}):
+        torch.save(odd, path)
+        with pytest.raises(ValueError, match="no number, text or tensor"):
+            weights.content(inspect(path))
