@@ -446,6 +446,9 @@ def _one(job, model, case: Case, stem: str, out: files.Folder, anatomy: Labels |
         volumes = {name: read_volume(path, frame=job.frame, series=job.series) for name, path in paths.items()}
         result = carry_out(job, model, volumes, progress, say)
     reference = result.prepared.reference
+    seen = seen_by(result.prepared) if anatomy is not None else None
+    if anatomy is not None:  # before anything is written: a case that is left out leaves nothing
+        refuse_apart(anatomy, seen, reference, job.anatomy)
     facts = {"model": model.card.name, "weights_sha256": model.weights_sha256, "input": case.name, **versions()}
     out.prediction(case.name, stem, result.prediction, facts)
     if job.keep_input:
@@ -453,9 +456,6 @@ def _one(job, model, case: Case, stem: str, out: files.Folder, anatomy: Labels |
         out.kept_input(
             stem, result.prepared.volume(array[0] if len(array) == 1 else array.transpose(1, 2, 3, 0)), facts
         )
-    seen = seen_by(result.prepared) if anatomy is not None else None
-    if anatomy is not None:
-        refuse_apart(anatomy, seen, reference, job.anatomy)
     regions = []
     for a in result.attributions:
         regions.append(out.attribution(case.name, stem, a, reference, anatomy, seen, job.share, job.cells))
