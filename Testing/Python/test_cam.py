@@ -564,8 +564,8 @@ def test_a_piece_a_mask_and_a_voxel_are_summed_over_as_they_say(target, dimensio
     logits = net(x).transpose(0, 1) if dimensions == 2 else net(x)[0]  # (class, d0, d1, d2)
     winners = logits.argmax(0).numpy()
     pieces = ((at, flood(winners == winners[at], at)) for at in np.ndindex(*winners.shape))
-    at, piece = next((at, p) for at, p in pieces if 1 < p.sum() < (winners == winners[at]).sum())
-    c, ras = int(winners[at]), tuple(float(n) for n in at[::-1])
+    at, piece = next((at, p) for at, p in pieces if 1 < p.sum() < (winners == winners[at]).sum() and at != at[::-1])
+    c, ras = int(winners[at]), tuple(map(float, at))  # of a bare array: its index
     if target is ComponentScore:
         asked, region = ComponentScore(ras, str(c)), piece
     elif target is MaskScore:
