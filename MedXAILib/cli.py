@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -628,6 +629,8 @@ def lines():
 
 def main() -> None:
     """Entry point."""
+    if not sys.warnoptions:  # what libraries say to their programmers; python -W shows it
+        warnings.simplefilter("ignore")
     interrupt.watch()
     code = run(sys.argv[1:])
     if code == interrupt.EXIT_CODE:

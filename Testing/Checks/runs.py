@@ -67,6 +67,7 @@ def disturbed(stage: str, what: str, folder: str, arguments: list[str]) -> int:
         return original(*args, **kwargs)
 
     setattr(place, last, reached)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it would be ignored, as it should
     interrupt.watch()
     code = cli.run(arguments)
     sys.stdout.flush()
