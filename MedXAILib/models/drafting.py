@@ -9,12 +9,12 @@ from pathlib import Path
 
 from ..errors import InputError
 from .card import TO_FILL, unfilled
+from .fitting import CUSTOMARY, beside, unwrapped
 from .layers import examine
 from .listing import SCHEMA_VERSION
 from .loading import FROM_FILE, read_weights, sha256
 from .networks import architecture
 from .output import MEANINGS, Part, choose, script, script_parts
-from .weights import CUSTOMARY, beside, unwrapped
 
 DENSENETS = ("DenseNet121", "DenseNet169", "DenseNet201", "DenseNet264")
 RESNETS = ("resnet10", "resnet18", "resnet34", "resnet50")
@@ -203,13 +203,8 @@ def propose(shapes: Shapes) -> Proposal | None:
             for proposal in reader(shapes):
                 if fits(proposal, shapes):
                     return proposal
-        except (
-            LookupError,
-            ValueError,
-            TypeError,
-            ArithmeticError,
-        ):  # another network's weights lack what it looks for
-            continue
+        except (LookupError, ValueError, TypeError, ArithmeticError):
+            continue  # another network's weights lack what it looks for
     return None
 
 

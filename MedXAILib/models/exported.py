@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import InputError
 from .pickles import PLAIN, Call, Name
-from .weights import Numbers
+from .tensors import Numbers
 from .weightsfile import CHECKPOINT, Contents, inspect
 
 TEXTS = r"version|archive_version|archive_format|byteorder|\.format_version|\.storage_alignment|\.data/serialization_id|\.data/version"
@@ -49,61 +49,14 @@ NAMING = ("name", "as_name", "graph_name")
 """Keys whose text becomes a name in the Python that torch writes for a graph."""
 FORMULA_PARTS = (ast.Expression, ast.Call, ast.Name, ast.Load, ast.Constant, ast.keyword, ast.BinOp, ast.UnaryOp)
 FORMULA_PARTS += (ast.Compare, ast.operator, ast.unaryop, ast.cmpop)
-CALLED = frozenset(
-    [
-        "Symbol",
-        "Integer",
-        "Float",
-        "Rational",
-        "Add",
-        "Mul",
-        "Pow",
-        "Mod",
-        "Max",
-        "Min",
-        "Abs",
-        "Eq",
-        "Ne",
-        "Lt",
-        "Le",
-        "Gt",
-        "Ge",
-        "And",
-        "Or",
-        "Not",
-        "Piecewise",
-        "Equality",
-        "Unequality",
-        "LessThan",
-        "StrictLessThan",
-        "GreaterThan",
-        "StrictGreaterThan",
-        "FloorDiv",
-        "ModularIndexing",
-        "CleanDiv",
-        "CeilDiv",
-        "CeilToInt",
-        "FloorToInt",
-        "TruncToInt",
-        "TruncToFloat",
-        "RoundToInt",
-        "RoundDecimal",
-        "ToFloat",
-        "FloatPow",
-        "PowByNatural",
-        "FloatTrueDiv",
-        "IntTrueDiv",
-        "PythonMod",
-        "Where",
-        "Identity",
-        "IsNonOverlappingAndDenseIndicator",
-        "LShift",
-        "RShift",
-        "floor",
-        "ceiling",
-        "sqrt",
-    ]
-)
+CALLED = frozenset((
+    "Symbol", "Integer", "Float", "Rational", "Add", "Mul", "Pow", "Mod", "Max", "Min", "Abs", "Eq", "Ne", "Lt",
+    "Le", "Gt", "Ge", "And", "Or", "Not", "Piecewise", "Equality", "Unequality", "LessThan", "StrictLessThan",
+    "GreaterThan", "StrictGreaterThan", "FloorDiv", "ModularIndexing", "CleanDiv", "CeilDiv", "CeilToInt",
+    "FloorToInt", "TruncToInt", "TruncToFloat", "RoundToInt", "RoundDecimal", "ToFloat", "FloatPow", "PowByNatural",
+    "FloatTrueDiv", "IntTrueDiv", "PythonMod", "Where", "Identity", "IsNonOverlappingAndDenseIndicator", "LShift",
+    "RShift", "floor", "ceiling", "sqrt",
+))  # fmt: skip
 POWERS, HIGHEST = ("Pow", "PowByNatural", "FloatPow"), 64
 """Formulas with higher powers of numbers may take for ever."""
 

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 from ..errors import InputError, first_line
 from ..names import matching
 from .card import FROM_FILE, ModelCard, read_card
+from .fitting import fit
 from .listing import SEARCH_PATH, ZOO, search_places, zoo_cards
 from .networks import architecture
 from .output import read_as
 from .trust import consent
-from .weights import Weights, fit, of_tensors, open_weights, unreadable
+from .weights import Weights, of_tensors, open_weights, unreadable
 from .weightsfile import EXPORTED, PROGRAMS, Contents, inspect
 
 if TYPE_CHECKING:

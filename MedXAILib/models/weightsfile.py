@@ -68,20 +68,9 @@ ARRAYS = {
 }
 """What NumPy pickles an array as a call of."""
 PYTHON = (
-    "set",
-    "frozenset",
-    "list",
-    "dict",
-    "tuple",
-    "int",
-    "float",
-    "complex",
-    "bool",
-    "str",
-    "bytes",
-    "bytearray",
+    "set", "frozenset", "list", "dict", "tuple", "int", "float", "complex", "bool", "str", "bytes", "bytearray",
     "slice",
-)
+)  # fmt: skip
 KNOWN = (
     REBUILD
     | CONTAINERS

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from MedXAILib.errors import InputError
-from MedXAILib.models import loading, weights
+from MedXAILib.models import fitting, loading, weights
 from MedXAILib.models.weightsfile import CHECKPOINT, inspect
 
 FORMATS = [{"pickle_protocol": 2}, {"pickle_protocol": 5}, {"_use_new_zipfile_serialization": False}]
@@ -169,11 +169,11 @@ class Net(nn.Module):
 
 
 def fitted(tmp_path, content, key=None):
-    """What :func:`weights.fit` takes for ``Net`` out of a saved file, and its remark."""
+    """What :func:`fitting.fit` takes for ``Net`` out of a saved file, and its remark."""
     torch.save(content, tmp_path / "net.pth")
     given = loading.read_weights(tmp_path / "net.pth")
     expected = {name: tuple(tensor.shape) for name, tensor in Net().state_dict().items()}
-    found = weights.fit(given, expected, "the weights do not fit Net", key)
+    found = fitting.fit(given, expected, "the weights do not fit Net", key)
     return given.tensors(found.names), found.remark
 
 
