@@ -19,7 +19,7 @@ from .formats import Case, find_cases, read_labels, read_volume
 from .job import Job, Notes
 from .models.layers import memory_estimate
 from .outputs import files, nodes, scene, snapshot
-from .outputs.staging import staged
+from .outputs.staging import staged, writable
 from .preparation import Prepared, prepare
 from .progress import Progress, portion, shares, silent
 from .provenance import available_memory, peak_memory, versions
@@ -378,9 +378,12 @@ def check(job: Job) -> None:
     """:raises InputError: for options that cannot be right whatever the input."""
     from .attribution.gradient import BASELINES
     from .attribution.methods import methods
+    from .explanation.case import check_slices
 
     methods(job.methods)
     targets(job)
+    if job.slices:
+        check_slices(job.slices)
     if job.baseline not in BASELINES:
         raise InputError(f"--baseline {job.baseline}: choose one of {', '.join(BASELINES)}.")
     if job.format not in FORMATS:
@@ -406,7 +409,7 @@ def check_pictures(*paths: str | Path | None) -> list[Path | None]:
         if path and path.suffix.lower() != suffix:
             raise InputError(f"{option} {path}: give a path that ends in {suffix}.")
         place = path and next(p for p in path.parents if p.exists())
-        if path and (path.is_dir() or not place.is_dir() or not os.access(place, os.W_OK)):
+        if path and (path.is_dir() or not writable(place)):
             raise InputError(f"{option} {path}: nothing can be written there; give a file in another folder.")
     if any(whole):
         scene.import_slicer()

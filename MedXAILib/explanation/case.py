@@ -117,24 +117,34 @@ def case_facts(prepared: Prepared, mode: str, channels: int, samples: int | None
     return Facts(mode, shape, tuple(spacing(prepared.affine)), channels, samples, superpixels)
 
 
+SLICES = re.compile(r"all|top:0*[1-9]\d*|\d+(:\d+)?")
+"""What ``--slices`` may be."""
+
+
+def check_slices(spec: str) -> None:
+    """:raises InputError: for what names no slices, whatever the input."""
+    start, _, end = spec.partition(":")
+    if not SLICES.fullmatch(spec) or (end and start != "top" and int(end) <= int(start)):
+        raise InputError(f"--slices {spec}: give all, top:N (the N highest), a:b (a to b - 1) or n (that slice).")
+
+
 def choose_slices(spec: str, score: Score, prediction: Prediction) -> list[int]:
     """Slice numbers (0-based in the file's array) meant by ``all``, ``top:N``, ``a:b`` (b excluded) or ``n``.
 
-    :raises InputError: for any other text or an empty range.
+    :raises InputError: for any other text, or where the input has none of these slices.
     """
+    check_slices(spec)
     count = prediction.prepared.shape[0]
     if spec == "all":
         return list(range(count))
-    if found := re.fullmatch(r"top:0*([1-9]\d*)", spec):
+    if spec.startswith("top:"):
         strength = score.planes
         if strength is None:
             strength = np.where(prediction.counting, prediction.pieces[:, score.index], -np.inf)
-        return sorted(int(n) for n in np.argsort(-strength, kind="stable")[: int(found[1])])
+        return sorted(int(n) for n in np.argsort(-strength, kind="stable")[: int(spec[4:])])
     if chosen := range_of(spec, count):
         return list(chosen)
-    raise InputError(
-        f"--slices {spec}: give all, top:N (N slices), a:b (a to b - 1) or n (that slice) within 0:{count}."
-    )
+    raise InputError(f"--slices {spec}: the input has {count} slices, 0 to {count - 1}; give some of these.")
 
 
 def range_of(spec: str | None, count: int) -> range:

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -195,6 +196,15 @@ def publish(folder: Path, output: Path) -> None:
         target = output / path.relative_to(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(path, target)
+
+
+def writable(folder: Path) -> bool:
+    """Whether files can be made in a folder: one is, and is gone at once."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def _umask() -> int:

@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 from pathlib import Path
 
 from .. import NOTICE
@@ -14,6 +13,7 @@ from ..errors import InputError
 from ..models.card import ModelCard
 from ..models.loading import Model, fill
 from ..models.weights import of_tensors
+from ..outputs.staging import writable
 from .checkpoint import FILE, State, write
 from .measuring import CONFUSION
 from .recipe import Recipe
@@ -26,7 +26,7 @@ def refuse_finished(folder: Path, name: str) -> None:
     if card.exists():
         raise InputError(f"{card}: this network is trained already; give another folder with -o.")
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
+    if not writable(there):
         raise InputError(f"{there}: nothing can be written here; give another folder with -o.")
 
 

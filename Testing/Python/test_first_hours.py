@@ -1,0 +1,143 @@
+"""What new users stumbled over at the command line: names in any spelling, help, messages, progress, and what a run says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from MedXAILib import cli, models
+from MedXAILib.attribution.methods import METHODS, method
+from MedXAILib.formats import write_volume
+from MedXAILib.models.listing import zoo_cards
+from MedXAILib.names import matching
+from MedXAILib.progress import shares, silent
+from MedXAILib.training import results
+from MedXAILib.training.measuring import CONFUSION
+from MedXAILib.training.recipe import read_recipe
+from MedXAILib.volume import Volume
+
+TUMOUR = "brain-tumor-slices"
+SLICES = 4
+
+
+@pytest.fixture
+def stack(tmp_path, monkeypatch) -> Path:
+    """A small volume of slices, in the folder that the command is typed in."""
+    y, x = np.mgrid[-1:1:48j, -1:1:48j]
+    head = 100.0 * (x**2 / 0.6 + y**2 / 0.8 < 1)
+    array = np.stack([head + 10 * k * ((x - 0.3) ** 2 + y**2 < 0.05) for k in range(SLICES)])
+    monkeypatch.chdir(tmp_path)
+    write_volume(Volume(array.astype(np.float32), np.diag([2.0, 2.0, 5.0, 1.0])), tmp_path / "stack.nrrd")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("Grad-CAM", "gradcam"),
+        ("grad_cam++", "gradcam++"),
+        ("Kernel SHAP", "shap"),
+        ("LIME", "lime"),
+        ("Guided Backpropagation", "guidedbackprop"),
+    ],
+)
+def test_a_method_is_known_in_any_spelling(typed, meant):
+    assert method(typed).name == meant
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("Brain_Tumor Slices", TUMOUR), ("brain-tumour-slices", TUMOUR), ("brain", None), ("planted-lesions-2", None)],
+)
+def test_a_model_is_known_in_any_spelling_and_no_other_is_taken_for_it(typed, meant):
+    assert matching(typed, zoo_cards(), spelling=True) == meant
+
+
+def test_two_names_that_are_alike_are_none():
+    assert matching("T1 a", ["t1-a", "t1_a"]) is None and matching("t1_a", ["t1-a", "t1_a"]) == "t1_a"
+    assert len({matching(name, METHODS) for name in METHODS}) == len(METHODS)
+
+
+@pytest.mark.parametrize("command", [[], ["info"], ["predict"], ["explain"], ["layers"], ["train"], ["card", "check"]])
+def test_a_short_h_helps_too(command, capsys):
+    texts = []
+    for flag in ("-h", "--help"):
+        assert cli.run([*command, flag]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] and "Usage: medxai" in texts[0]
+
+
+def test_a_folder_of_pictures_is_told_as_one(tmp_path, capsys):
+    for n in range(3):
+        Image.fromarray(np.full((8, 8), n, np.uint8)).save(tmp_path / f"{n}.png")
+    assert cli.run(["info", str(tmp_path)]) == 2
+    assert "holds 3 PNG files and no DICOM; give one file, as 0.png." in capsys.readouterr().err
+
+
+def test_a_run_with_relative_paths_names_classes_and_slices_as_people_do(stack, capsys):
+    command = ["explain", "stack.nrrd", "-m", "Brain_Tumor slices", "--class", "Glioma", "--method", "Grad-CAM"]
+    assert cli.run([*command, "--slices", "2", "-o", "out", "--scene", "scene.mrb", "--snapshot", "s/shown.png"]) == 0
+    printed = capsys.readouterr().out
+    said = json.loads((stack / "out" / "run.json").read_text())["cases"][0]
+    assert (stack / "scene.mrb").stat().st_size > 10_000 and (stack / "s" / "shown.png").stat().st_size > 10_000
+    assert f"highest in any of {SLICES} slices, no diagnosis: " in printed
+    best = max(said["probabilities"], key=said["probabilities"].get)
+    assert f"{best} {said['probabilities'][best]:.3f} (slice {said['highest_in_slice'][best]})" in printed
+    assert [a["class"] for a in said["maps"]] == ["glioma"]
+    assert "Only slice 2 was computed; zero elsewhere means not computed." in said["maps"][0]["limits"]
+
+
+@pytest.mark.parametrize(
+    ("slices", "words"),
+    [("top:0", "top:N"), ("9:12", "has 4 slices, 0 to 3"), ("some", "top:N"), ("3:1", "a to b - 1")],
+)
+def test_slices_that_cannot_be_meant_are_a_sentence(slices, words, stack, capsys):
+    assert cli.run(["explain", "stack.nrrd", "-m", TUMOUR, "--slices", slices, "-o", "out"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert slices in said and words in said and not (stack / "out").exists()
+
+
+@pytest.mark.parametrize("option", ["--scene", "--snapshot"])
+def test_pictures_that_cannot_be_written_are_told_before_computing(option, stack, monkeypatch, capsys):
+    monkeypatch.setattr(models.loading, "load_model", lambda *_, **__: pytest.fail("it computed"))
+    end = {"--scene": "mrb", "--snapshot": "png"}[option]
+    for path in (f"stack.nrrd/x.{end}", f"/proc/x.{end}", "x.jpg"):
+        assert cli.run(["explain", "stack.nrrd", "-m", TUMOUR, "-o", "out", option, path]) == 2
+        assert capsys.readouterr().err.startswith(f"{option} ")
+    assert sorted(p.name for p in stack.iterdir()) == ["stack.nrrd"]
+
+
+def test_progress_only_goes_forward_and_by_cost(monkeypatch, capsys):
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr(cli.time, "monotonic", lambda: next(clock))
+    report = cli.lines()
+    first, second = shares(report, [1, 3])
+    first(1, 2, "first")
+    second(1, 3, "second")
+    first(1, 1, "first again")
+    second(3, 3, "second")
+    assert [line.split()[0] for line in capsys.readouterr().err.splitlines()] == ["12", "50", "50", "100"]
+    assert shares(silent, []) == []
+
+
+def test_a_copied_recipe_does_not_speak_of_other_data(tmp_path):
+    recipe = read_recipe(TUMOUR)
+    same = results.told(recipe, recipe.data.content, 10, 2, {})
+    other = results.told(replace_data(recipe, "chest/xrays"), "0" * 64, 10, 2, {})
+    assert "provenance" not in same and same["weaknesses"] == recipe.card["weaknesses"]
+    assert "10 cases of chest/xrays" in other["provenance"] and "Brain" not in other["provenance"]
+    assert other["weaknesses"] == [] and other["licence"] == ""
+
+
+def replace_data(recipe, train: str):
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"train": train})})
+
+
+def test_a_network_that_calls_everything_the_same_is_remarked():
+    assert "every one of 7 validation cases b" in results.one_answer({CONFUSION: {"a": [0, 3], "b": [0, 4]}})
+    assert results.one_answer({CONFUSION: {"a": [1, 3], "b": [0, 4]}}) == ""
+    assert results.one_answer({CONFUSION: {"a": [0, 0], "b": [0, 4]}}) == ""  # there was nothing to tell apart
