@@ -246,7 +246,7 @@ def _predict(model: Model, inputs, progress: Progress, tapes: TapeCache | None) 
     if model.card.task == "classification":
         logits, labels = np.concatenate(results), None
     else:
-        logits = stitcher.sum[(slice(None), *(slice(0, n) for n in tiling.shape))]
+        logits = stitcher.values
         labels = to_labels(model.card, prepared, logits, portion(progress, len(tiling.tiles) - 1, len(tiling.tiles)))
     return Prediction(model.card, prepared, tiling, logits, labels, tuple(remarks), caveats, random)
 

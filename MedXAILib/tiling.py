@@ -210,6 +210,16 @@ class Stitcher:
         else:
             self.sum[(..., *self._where(t))] += result[0] if summed else result[0] * self.share(t)
 
+    @property
+    def values(self) -> np.ndarray:
+        """The stitched values (*channels, *cells), of windows without the cells that lie in the padding at their end; 0
+        where nothing was added."""
+        whole = np.zeros(self.shape, np.float32) if self.sum is None else self.sum
+        if self.tiling.mode != "windows":
+            return whole
+        ends = [int(np.flatnonzero(line)[-1]) + 1 for line in self._within()]
+        return np.ascontiguousarray(whole[(..., *map(slice, ends))])
+
     def affine(self, affine: np.ndarray) -> np.ndarray:
         """4x4 of the stitched cells in (d0, d1, d2) order, from the prepared tensor's ``affine``.
 

@@ -275,7 +275,7 @@ def _count(case: Case, one: _Map) -> int:
 
 def _attribution(case: Case, one: _Map, passes: int) -> Attribution:
     m, score, layer, stitcher = one.method, one.score, one.layer, one.stitcher
-    values = stitcher.sum if stitcher.sum is not None else np.zeros(stitcher.shape, np.float32)
+    values = stitcher.values
     lowered = not m.signed and bool((values < 0).any())
     if not m.signed:
         values = np.maximum(values, 0)
