@@ -11,6 +11,7 @@ from pathlib import Path
 from ..errors import InputError
 from .pickles import shown
 from .weights import Weights
+from .weightsfile import named
 
 CUSTOMARY = ("state_dict", "model_state_dict", "model", "network", "net", "weights", "network_weights")
 """Where checkpoints keep the weights, by custom."""
@@ -23,7 +24,10 @@ BESIDE = re.compile(
     re.IGNORECASE,
 )
 """How trainings name what they keep beside a network: no part of it."""
-NEVER = re.compile(r"(^|[._])(optim\w*|grads?|gradients?|exp_avg\w*|momentum\w*)([._]|$)", re.IGNORECASE)
+NEVER = re.compile(
+    r"(^|[._])((optim\w*|grads?|gradients?|exp_avg\w*|momentum\w*)([._]|$)|(sq|square[ds]?|var|variances?|masks?|fisher)(\.|$))",
+    re.IGNORECASE,
+)
 """In the path of tensors that have a network's names and shapes, and are not its weights."""
 COUNTS = "num_batches_tracked"
 """How many batches a normalisation saw in training: nothing that a prediction uses."""
@@ -52,6 +56,11 @@ def fit(given: Weights, expected: Mapping[str, tuple[int, ...]], what: str, key:
     """
     file = given.contents.path
     shapes = {name: shape for name, shape in given.shapes.items() if key is None or f"{name}.".startswith(f"{key}.")}
+    if not given.shapes:
+        made = f" (it is made of {named(given.other)})" if given.other else ""
+        raise InputError(
+            f"{file}: no tensor lies in the dicts and lists of this file{made}; save model.state_dict() in it."
+        )
     if not shapes:
         raise InputError(
             f"{file}: --weights-key {key}: no weights lie below this; choose one of {listed(groups(given.shapes))}."
@@ -197,7 +206,7 @@ def mismatch(
 
     def first(names: list[str], what: str) -> list[str]:
         more = f" and {len(names) - 2} more" if len(names) > 2 else ""
-        return [f"{what} {', '.join(map(shown, names[:2]))}{more}"] if names else []
+        return [f"{what} {', '.join(shown(name) or 'tensor without a name' for name in names[:2])}{more}"] if names else []
 
     wrong = [
         f"{name} ({shapes[rest[name]]} instead of {expected[of]})"

@@ -16,6 +16,8 @@ from typing import Any, BinaryIO
 LONGEST = 1_000_000
 """Steps of a pickle that are followed; the weights of a network need some thousands."""
 PLAIN = (str, bytes, int, float, bool, type(None))
+COUNTED = 1 << 48
+"""Numbers below are keys of a dict: no two of them have one hash."""
 COMPUTED = ("", "a name that the file computes")
 """Stands for a name that is not written in the file."""
 
@@ -203,10 +205,11 @@ def _pairs(values: list) -> Iterator[tuple]:
 
 
 def _key(value: Any) -> Any:
-    """As a key of a dict or a member of a set: plain ones as they are; of others, whose hash may take for ever, a text."""
-    if isinstance(value, PLAIN) or value.__class__ is Name:
+    """As a key of a dict or a member of a set: text, names and small numbers as they are; of others, whose hash may take for
+    ever or be that of many more, a text."""
+    if isinstance(value, str | bytes | bool | Name) or value is None:
         return value
-    if isinstance(value, tuple) and len(value) < 10 and all(isinstance(part, PLAIN) for part in value):
+    if isinstance(value, int) and abs(value) < COUNTED:
         return value
     return f"<{type(value).__name__} {id(value)}>"
 

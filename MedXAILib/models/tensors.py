@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 from zipfile import ZipFile
 
-from .pickles import PLAIN, Call, Name, Stored, shown
+from .pickles import PLAIN, Call, Name, Stored
 from .weightsfile import ARRAYS, CHECKPOINT, DTYPES, REBUILD, Contents, inspect, storage_mark
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Numbers:
                 inner = self.of(data)
                 return torch.nn.Parameter(inner, wanted) if isinstance(inner, torch.Tensor) else None
             case "_rebuild_from_type_v2", (Name() as function, Name() as kind, tuple(arguments), _):
-                inner = self.of(Call(function, arguments)) if function in REBUILD else None
+                inner = self._tensor(Call(function, arguments)) if function in REBUILD else None
                 if kind == Name("torch.nn.parameter", "Parameter") and isinstance(inner, torch.Tensor):
                     return torch.nn.Parameter(inner.detach(), inner.requires_grad)
                 return inner if kind in (Name("torch", "Tensor"), Name("torch.nn.parameter", "Buffer")) else None
@@ -270,11 +270,12 @@ def shape_of(node: Any) -> tuple[int, ...] | None:
 
 def tensor_nodes(root: Any) -> dict[str, Call]:
     """Every tensor of a tree by its path: keys, attributes and places joined by dots, in the order of the file. Of a
-    pickled module the names of its ``state_dict()``.
+    pickled module the names of its ``state_dict()``. Of several with one path none is given.
 
-    :raises ValueError: where two have the same path, or the tree is entangled beyond measure.
+    :raises ValueError: where the tree is entangled beyond measure.
     """
     found: dict[str, Call] = {}
+    twice: set[str] = set()
     left = MOST_PARTS
 
     def visit(node: Any, path: tuple[str, ...], above: frozenset[int]) -> None:
@@ -283,8 +284,7 @@ def tensor_nodes(root: Any) -> dict[str, Call]:
         if left < 0 or len(path) > DEEPEST or sum(map(len, path)) > LONGEST_PATH:
             raise ValueError("it is entangled beyond measure")
         if shape_of(node) is not None:
-            if ".".join(path) in found:
-                raise ValueError(f"it holds '{shown('.'.join(path))}' twice")
+            twice.update({".".join(path)} & found.keys())
             found[".".join(path)] = node
         elif id(node) not in above:
             for name, part in _named_parts(node):
@@ -293,7 +293,7 @@ def tensor_nodes(root: Any) -> dict[str, Call]:
                     visit(part, (*path, name), above | {id(node)})
 
     visit(root, (), frozenset())
-    return found
+    return {path: node for path, node in found.items() if path not in twice}
 
 
 def _named_parts(node: Any) -> Iterator[tuple[str, Any]]:

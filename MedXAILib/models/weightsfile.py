@@ -41,6 +41,11 @@ DTYPES = {
     "ComplexDoubleStorage": ("complex128", 16),
     "ComplexFloatStorage": ("complex64", 8),
     "UntypedStorage": ("uint8", 1),
+    "QInt8Storage": ("qint8", 1),
+    "QUInt8Storage": ("quint8", 1),
+    "QInt32Storage": ("qint32", 4),
+    "QUInt4x2Storage": ("quint4x2", 1),
+    "QUInt2x4Storage": ("quint2x4", 1),
 }
 """Of each kind of storage: the dtype's name and the bytes of a number."""
 REBUILD = {
@@ -74,6 +79,7 @@ PYTHON = (
 KNOWN = (
     REBUILD
     | CONTAINERS
+    | {Name("torch", "Tensor")}
     | {Name(module, name) for module in ("builtins", "__builtin__") for name in PYTHON}
     | {Name(module, name) for module in ("torch", "torch.cuda", "torch.storage") for name in DTYPES}
     | {Name("torch", name) for name, _ in DTYPES.values()}

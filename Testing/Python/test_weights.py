@@ -67,6 +67,7 @@ def every_kind() -> dict:
         "number": torch.tensor(3.5),
         "empty": torch.empty(0, 3),
         "parameter": nn.Parameter(base * 2),
+        **{f"buffer {n}": nn.Buffer(torch.full((n + 1,), float(n))) for n in range(9)},
         "frozen": nn.Parameter(base * 3, requires_grad=False),
     }
 
@@ -231,6 +232,53 @@ def test_of_several_that_fit_the_averaged_ones_are_taken_and_it_is_said(tmp_path
         assert torch.equal(found["head.weight"], averaged["head.weight"])
         assert f"'{ema}' (of 2 parts that fit: the averaged weights" in remark and "--weights-key" in remark
         assert torch.equal(fitted(tmp_path, content, key=own)[0]["head.weight"], raw["head.weight"])
+
+
+@pytest.mark.parametrize(
+    "kept", ["ema_var", "ema_sq", "ema_mask", "averaged.sq", "fisher", "grads", "optimizer.shadow"]
+)
+def test_what_has_the_names_of_weights_and_is_none_is_left(tmp_path, kept):
+    state, other = Net().state_dict(), Net().state_dict()
+    found, remark = fitted(tmp_path, {"model": state} | prefixed(f"{kept}.", other))
+    assert torch.equal(found["head.weight"], state["head.weight"]) and "averaged weights" not in remark
+    with pytest.raises(InputError, match=f"below '{kept}', which is no weights .*--weights-key takes it"):
+        fitted(tmp_path, prefixed(f"{kept}.", other))
+
+
+def test_weights_that_lie_in_no_dict_are_told(tmp_path):
+    with pytest.raises(
+        InputError, match=r"no tensor lies in the dicts .*made of argparse.Namespace\); save model.state"
+    ):
+        fitted(tmp_path, Hidden(Net().state_dict()))
+    with pytest.raises(InputError, match="the network has no tensor without a name"):
+        fitted(tmp_path, torch.ones(3))
+
+
+class Hidden:
+    """An object that keeps its weights in a way of its own."""
+
+    __module__, __qualname__ = "argparse", "Namespace"
+
+    def __init__(self, state):
+        self.state = state
+
+    def __reduce__(self):
+        return argparse.Namespace, (), (self.state, 1, 2)
+
+
+def test_what_lies_beside_good_weights_does_not_stand_in_their_way(tmp_path):
+    state = Net().state_dict()
+    beside = {
+        "quantised": torch.quantize_per_tensor(torch.ones(2, 3), 0.1, 0, torch.qint8),
+        "sparse": torch.eye(3).to_sparse(),
+    }
+    same_path = {"h": {1: torch.ones(1), "1": torch.zeros(1)}}
+    for old in (True, False):
+        torch.save({"model": state, **beside, **same_path}, tmp_path / "x.pth", _use_new_zipfile_serialization=not old)
+        given = loading.read_weights(tmp_path / "x.pth")
+        found = given.tensors({name: f"model.{name}" for name in state})
+        torch.testing.assert_close(found, dict(state), rtol=0, atol=0)
+        assert "h.1" not in given.shapes
 
 
 def test_what_nothing_decides_is_asked(tmp_path):
