@@ -651,7 +651,7 @@ def run(arguments: list[str]) -> int:
     except ModuleNotFoundError as error:
         return fail(missing_package(error), 1)
     except (KeyboardInterrupt, Cancelled):
-        return fail("Stopped; nothing was left behind.", interrupt.EXIT_CODE)
+        return fail("Stopped; nothing half-written was left.", interrupt.EXIT_CODE)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise

@@ -9,18 +9,37 @@ thread is busy.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 EXIT_CODE = 130
+moving = threading.Lock()
+"""Held while files are moved to their place, which is not to be left half done."""
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let these signals wait until the block, which is short, has ended."""
+    came: list[int] = []
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number)) if main else None
+    try:
+        with moving:
+            yield
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, before if before is not None else signal.default_int_handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def watch() -> None:
     """Start watching these signals; call it once, from the main thread."""
-    from .outputs.staging import unfinished
+    from .outputs.staging import discard, unfinished
 
     waiting, written = socket.socketpair()
     written.setblocking(False)
@@ -41,11 +60,12 @@ def watch() -> None:
                 break
             if interrupts == 1:
                 print("\nStopping after the running operator; Ctrl-C again stops at once.", file=sys.stderr, flush=True)
-        for folder in list(unfinished):
-            shutil.rmtree(folder, ignore_errors=True)
-        if code != EXIT_CODE:
-            print("\nStopped from outside; nothing was left behind.", file=sys.stderr, flush=True)
-        os._exit(code)
+        with moving:
+            for folder in list(unfinished):
+                discard(folder)
+            if code != EXIT_CODE:
+                print("\nStopped from outside; nothing half-written was left.", file=sys.stderr, flush=True)
+            os._exit(code)
 
     wait.socket = written  # the socket lives as long as the thread
     threading.Thread(target=wait, daemon=True).start()

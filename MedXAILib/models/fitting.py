@@ -206,7 +206,9 @@ def mismatch(
 
     def first(names: list[str], what: str) -> list[str]:
         more = f" and {len(names) - 2} more" if len(names) > 2 else ""
-        return [f"{what} {', '.join(shown(name) or 'tensor without a name' for name in names[:2])}{more}"] if names else []
+        return (
+            [f"{what} {', '.join(shown(name) or 'tensor without a name' for name in names[:2])}{more}"] if names else []
+        )
 
     wrong = [
         f"{name} ({shapes[rest[name]]} instead of {expected[of]})"

@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..volume import Labels, Volume, apply, directions, nearest_axes
 from .colors import THRESHOLD, heat_table
 from .nodes import Overlay, add_labels, add_map, add_volume, centre, grey, window
-from .staging import claimed
+from .staging import claimed, partial
 
 OPACITY = 0.5
 """Opacity of a heat map over its volume."""
@@ -363,7 +363,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     path = Path(os.path.abspath(path))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with claimed(path.with_name(f".{path.name}.partial"), path, f"writing {path.name}") as folder:
+        with claimed(partial(path, path.parent), path, f"writing {path.name}") as folder:
             yield folder / path.name
             os.replace(folder / path.name, path)
     except OSError as error:

@@ -7,6 +7,7 @@ process is gone is removed by the next run.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,14 +15,19 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 from ..errors import InputError, legible
+from ..interrupt import undisturbed
 
-LOCK = "run.lock"
+LOCK, RECORD = "run.lock", "run.json"
+JOURNAL, OLD = "moving.json", "old"
+"""In the folder of a run that takes the place of another: what is being moved, and where the older run's files wait."""
+LONGEST = 200
+"""Bytes of a name, so that there is room for what is put around it."""
 BEAT, FORGOTTEN, SAME = 60.0, 3600.0, 60.0
 """Seconds between signs of life of a run; after how many a run on another computer counts as gone; and by how many the
 times may differ at which one process seems to have begun, as clocks are set."""
@@ -39,12 +45,12 @@ def staged(output: Path, overwrite: bool = False, job: str = "") -> Iterator[Pat
         writes there; where the disk is full or not writable.
     """
     output = Path(os.path.abspath(output))
-    place = next(p for p in (output, *output.parents) if p.exists())
+    place = next(p for p in (output, *output.parents) if os.path.lexists(p))
     if not place.is_dir():
         raise InputError(
-            f"{legible(place.name)}: this is a file, so no output folder can be made there; give another path with -o."
+            f"{legible(place.name)}: this is no folder, so no output folder can be made there; give another path with -o."
         )
-    if (output / "run.json").exists() and not overwrite:
+    if (output / RECORD).exists() and not overwrite:
         raise InputError(
             f"{legible(output.name)}: this folder already holds a run; give another one with -o, or add --overwrite."
         )
@@ -88,20 +94,22 @@ def claimed(folder: Path, output: Path, job: str) -> Iterator[Path]:
     finally:
         ended.set()
         if folder in unfinished:
-            shutil.rmtree(folder, ignore_errors=True)
+            discard(folder)
             unfinished.discard(folder)
 
 
 def partial(output: Path, place: Path) -> Path:
     """Where a run to ``output`` is made in a folder above it, or in itself."""
-    parts = output.relative_to(place).parts or (output.name or "run",)
-    return place / f".{'-'.join(parts)}.partial"
+    way = name_in(place, output) if place != output else output.name or "run"
+    if "/" in way or len(os.fsencode(way)) > LONGEST:
+        way = hashlib.sha256(os.fsencode(way)).hexdigest()[:16]
+    return place / f".{way}.partial"
 
 
 def clear(folder: Path, output: Path) -> None:
-    """Remove what a run that is gone left behind.
+    """Remove what a run that is gone left behind; an older run whose files it was about to replace is there again.
 
-    :raises InputError: where that run goes on.
+    :raises InputError: where that run goes on, or where this is no run's folder.
     """
     if not folder.is_dir():
         return
@@ -112,7 +120,10 @@ def clear(folder: Path, output: Path) -> None:
         raise InputError(
             f"{legible(output.name)}: another run writes into this folder ({who}); wait for it, or give another folder with -o."
         )
-    aside = folder.with_name(f"{folder.name}-{uuid4().hex}")
+    if not lock and any(folder.iterdir()):
+        raise InputError(f"{legible(folder.name)}: this folder, where the run would be made, is of no run; rename it.")
+    aside = folder.with_name(f".{uuid4().hex}.partial")
+    undo(folder, output)
     with suppress(OSError):
         folder.rename(aside)
         if read(aside / LOCK) == lock:
@@ -172,30 +183,83 @@ def beat(lock: Path, ended: threading.Event) -> None:
 
 
 def publish(folder: Path, output: Path) -> None:
-    """Move the finished files to their place; of an older run, the files that it had listed go."""
-    (folder / LOCK).unlink(missing_ok=True)
+    """Move the finished files to their place, all or none; of an older run, the files that it had listed go.
+
+    A run that is killed as it moves them is undone by the next one, and the older run is there again.
+
+    :raises InputError: where something lies there that no run wrote.
+    """
     os.chmod(folder, 0o777 & ~_umask())
-    if not output.exists():
-        output.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(folder, output)
-        return
-    old = listed(output / "run.json")
-    foreign = [
-        p
-        for p in folder.rglob("*")
-        if p.is_file() and (name := p.relative_to(folder).as_posix()) not in old and (output / name).exists()
+    with undisturbed():
+        if not output.exists():
+            output.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(folder, output)
+            (output / LOCK).unlink(missing_ok=True)
+            return
+        old = [name for name in listed(output) if os.path.lexists(output / name)]
+        new = sorted(name_in(folder, p) for p in folder.rglob("*") if p.is_file() and p != folder / LOCK)
+        refuse_foreign(output, old, new)
+        (folder / JOURNAL).write_text(json.dumps({"old": old, "new": new}), encoding="utf-8")
+        try:
+            for name in old:
+                move(output / name, folder / OLD / name)
+            for name in sorted(new, key=lambda name: name == RECORD):  # last: a folder that has it is complete
+                move(folder / name, output / name)
+        except BaseException:
+            undo(folder, output)
+            raise
+        (folder / JOURNAL).unlink()
+        prune(output, old)
+
+
+def undo(folder: Path, output: Path) -> None:
+    """Put the files of an older run back where a newer one did not come to the end of moving its own."""
+    journal = read(folder / JOURNAL)
+    for name in journal.get("new", ()):
+        if not (folder / name).exists():
+            (output / name).unlink(missing_ok=True)
+    for name in journal.get("old", ()):
+        if os.path.lexists(folder / OLD / name):
+            move(folder / OLD / name, output / name)
+    prune(output, journal.get("new", ()))
+    (folder / JOURNAL).unlink(missing_ok=True)
+
+
+def prune(output: Path, names: Iterable[str]) -> None:
+    """Remove the folders of these files where nothing is in them any more."""
+    for above in sorted({p for name in names for p in Path(name).parents if p.name}, reverse=True):
+        with suppress(OSError):
+            (output / above).rmdir()
+
+
+def discard(folder: Path) -> None:
+    """Remove the folder of a run, but for one that still holds the files of an older run."""
+    if not (folder / JOURNAL).exists():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def move(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(path, target)
+
+
+def name_in(folder: Path, path: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+def refuse_foreign(output: Path, old: list[str], new: list[str]) -> None:
+    """:raises InputError: for what no run wrote where a file of the new run goes."""
+    ours = set(old)
+    above = {Path(name).parents[n].as_posix() for name in new for n in range(len(Path(name).parents) - 1)}
+    taken = [name for name in new if os.path.lexists(output / name) and name not in ours]
+    taken += [
+        name for name in above if (output / name).is_symlink() or ((output / name).is_file() and name not in ours)
     ]
-    if foreign:
+    taken += [name for name in old if (output / name).is_dir() and not (output / name).is_symlink()]
+    if taken:
         raise InputError(
-            f"{legible(output.name)}: this folder holds a file '{legible(foreign[0].name)}' that no run wrote; give another folder with -o."
+            f"{legible(output.name)}: this folder holds '{legible(sorted(taken)[0])}', which no run wrote; give another folder with -o."
         )
-    for name in old:
-        (output / name).unlink(missing_ok=True)
-    new = sorted((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.name == "run.json")
-    for path in new:  # run.json last: a folder that has it is complete
-        target = output / path.relative_to(folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(path, target)
 
 
 def writable(folder: Path) -> bool:
@@ -213,14 +277,17 @@ def _umask() -> int:
     return mask
 
 
-def listed(path: Path) -> list[str]:
-    """The files of an older run; only plain relative names count."""
+def listed(output: Path) -> list[str]:
+    """The files that the run in a folder wrote; only plain relative names of files in it count."""
     try:
-        names = json.loads(path.read_text(encoding="utf-8")).get("files", [])
+        names = json.loads((output / RECORD).read_text(encoding="utf-8")).get("files", [])
     except (OSError, ValueError, AttributeError):
         return []
+    here = output.resolve()
     return [
         name
         for name in names
-        if isinstance(name, str) and not Path(name).is_absolute() and ".." not in Path(name).parts
+        if isinstance(name, str)
+        and ".." not in Path(name).parts
+        and (here / name).parent.resolve().is_relative_to(here)
     ]

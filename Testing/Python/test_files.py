@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shutil
+import signal
 import time
 
 import numpy as np
@@ -203,3 +204,126 @@ def test_an_image_that_has_no_room_ends_the_run_and_not_only_its_case(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, kept)
     assert everything(tmp_path) == []
+
+
+# A run that takes the place of another
+
+
+def contents(folder):
+    return {name: (folder / name).read_text() for name in everything(folder) if (folder / name).is_file()}
+
+
+def earlier(out) -> dict:
+    """A run in a folder that also holds a file of the user's."""
+    with staged(out) as folder:
+        for name in ("a/one", "a/two", "three"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(f"old {name}")
+        Folder(folder, "nrrd").finish({})
+    (out / "mine").write_text("mine")
+    return contents(out)
+
+
+def later(out) -> None:
+    with staged(out, overwrite=True) as folder:
+        for name in ("a/one", "b/c/four", "three"):
+            (folder / name).parent.mkdir(exist_ok=True, parents=True)
+            (folder / name).write_text(f"new {name}")
+        Folder(folder, "nrrd").finish({})
+
+
+NEW = {"a/one": "new a/one", "b/c/four": "new b/c/four", "three": "new three", "mine": "mine"}
+MOVES = 4 + 4
+"""Files of the older run and of the newer one."""
+
+
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("at", range(MOVES + 1))
+def test_files_are_moved_all_or_none(tmp_path, monkeypatch, at, killed):
+    out = tmp_path / "out"
+    before, moved, real = earlier(out), [], staging.move
+
+    def move(path, target):
+        moved.append(path)
+        if len(moved) == at + 1:
+            raise OSError(5, "Input/output error")
+        real(path, target)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(staging, "move", move)
+        if killed:
+            broken.setattr(staging, "undo", lambda *_: None)
+        if at < MOVES:
+            with pytest.raises(InputError, match="out: the results cannot be written .Input/output error"):
+                later(out)
+        else:
+            later(out)
+    if killed and at < MOVES:
+        (partial,) = out.glob(".*.partial")
+        (partial / staging.LOCK).write_text(json.dumps(staging.me() | {"process": 2**22 - 1}))
+        with pytest.raises(ZeroDivisionError), staged(out, overwrite=True):
+            raise ZeroDivisionError
+    found = contents(out)
+    if at < MOVES:
+        assert found == before and not (out / "b").exists()
+    else:
+        assert {name: text for name, text in found.items() if name != "run.json"} == NEW
+        assert json.loads(found["run.json"])["files"] == ["a/one", "b/c/four", "three", "run.json"]
+
+
+@pytest.mark.parametrize("harm", ["a link to elsewhere", "a file for a folder", "a folder for a file"])
+def test_what_no_run_wrote_stops_the_moving_before_it_begins(tmp_path, harm):
+    out = tmp_path / "out"
+    earlier(out)
+    if harm == "a link to elsewhere":
+        shutil.move(out / "a", tmp_path / "moved")
+        (out / "a").symlink_to(tmp_path / "moved")
+    elif harm == "a file for a folder":
+        (out / "b").write_text("mine")
+    else:
+        (out / "three").unlink()
+        (out / "three").mkdir()
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match="out: this folder holds '(a|b|three)', which no run wrote"):
+        later(out)
+    assert contents(tmp_path) == before
+
+
+def test_a_record_names_files_of_its_own_folder_only(tmp_path):
+    out, victim = tmp_path / "out", tmp_path / "victim"
+    earlier(out)
+    victim.write_text("not yours")
+    (out / "up").symlink_to(tmp_path)
+    (out / "run.json").write_text(json.dumps({"files": ["up/victim", "../victim", str(victim), "three", "run.json"]}))
+    assert staging.listed(out) == ["three", "run.json"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_ctrl_c_waits_until_the_files_are_moved(tmp_path, monkeypatch):
+    out, real = tmp_path / "out", staging.move
+    earlier(out)
+
+    def move(path, target):
+        os.kill(os.getpid(), signal.SIGINT)
+        real(path, target)
+
+    monkeypatch.setattr(staging, "move", move)
+    with pytest.raises(KeyboardInterrupt):
+        later(out)
+    assert {name: text for name, text in contents(out).items() if name != "run.json"} == NEW
+
+
+def test_the_hidden_folder_is_no_bar_to_long_names_and_no_other_s(tmp_path):
+    for output in ("x" * 250, "/".join(["a" * 90, "b" * 90, "c" * 90]), "画" * 80, "l/a-b", "l/a/b"):
+        with staged(tmp_path / output) as folder:
+            (folder / "x").write_text(output)
+    assert len({staging.partial(tmp_path / name, tmp_path) for name in ("l/a-b", "l/a/b", "l-a-b")}) == 3
+    (tmp_path / ".new.partial").mkdir()
+    (tmp_path / ".new.partial" / "mine").write_text("mine")
+    os.utime(tmp_path / ".new.partial", (1, 1))
+    with pytest.raises(InputError, match=r"\.new\.partial: .* is of no run; rename it"), staged(tmp_path / "new"):
+        pass
+    assert (tmp_path / ".new.partial" / "mine").exists()
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    with pytest.raises(InputError, match="nowhere: this is no folder"), staged(tmp_path / "nowhere"):
+        pass
