@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from . import NOTICE, __version__, interrupt
 from .attribution.methods import ALL, METHODS
-from .errors import InputError, missing_package
+from .errors import InputError, missing_package, of_path
 from .job import Job
 from .models.listing import quantity
 from .progress import Cancelled
@@ -349,6 +349,8 @@ def card_new(
     """Draft a card: what the weights tell is filled in, the rest is listed for you to fill."""
     from .models.drafting import draft_card
 
+    if not weights.is_file():
+        raise InputError(f"{weights}: there is no such weights file; check the path.")
     path = output or weights.with_suffix(".json")
     if path.exists():
         raise InputError(f"{path}: there is a file already; give another name with -o.")
@@ -391,6 +393,7 @@ def card_check(
     with bar() as progress:
         if examples is not None:
             write_text(card, json.dumps(expect(card, examples, progress), indent=2, ensure_ascii=False) + "\n")
+            console.print(f"Wrote what was measured on {examples} into {card} (input.expected).", markup=False)
         lines = check_card(job, output, progress)
     for line in lines:
         print(line)
@@ -468,6 +471,8 @@ def demo(
     from .demo import run_demo
 
     with bar() as progress:
+        if seed < 0:
+            raise InputError(f"--seed {seed}: give a whole number of at least 0.")
         lines = run_demo(output, seed, device, progress)
     for line in lines:
         print(line)
@@ -498,6 +503,9 @@ def inputs(path: Path | None, named: list[str] | None) -> dict[str, str]:
     if path is not None:
         return {"": str(path)}
     pairs = [text.partition("=") for text in named]
+    names = [name for name, _, _ in pairs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise InputError(f"--input {twice}: this input is given twice; give each one once.")
     for name, sign, value in pairs:
         if not (name and sign and value):
             raise InputError(f"--input {name}{sign}{value}: give NAME=PATH.")
@@ -650,6 +658,8 @@ def run(arguments: list[str]) -> int:
         return fail(" ".join(str(error).split()), 2)
     except ModuleNotFoundError as error:
         return fail(missing_package(error), 1)
+    except OSError as error:
+        return fail(str(of_path(error)), 2)
     except (KeyboardInterrupt, Cancelled):
         return fail("Stopped; nothing half-written was left.", interrupt.EXIT_CODE)
     except (MemoryError, RuntimeError) as error:

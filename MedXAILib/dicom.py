@@ -107,10 +107,44 @@ class Plane:
 # What lies in a folder -----------------------------------------------------------------------------------------------
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Everything in a folder and, links followed, in those below it that is no folder, sorted; also pipes, and links that
+    lead nowhere.
+
+    :raises InputError: for a folder that may not be read.
+    """
+
+    def fail(error: OSError) -> None:
+        raise InputError(
+            f"{legible(str(error.filename))}: this folder cannot be read ({error.strerror}); change its permissions, or move it out."
+        )
+
+    found = []
+    for place, folders, names in os.walk(folder, followlinks=True, onerror=fail):
+        above = [up for up in Path(place).parents if up.is_relative_to(folder)]
+        if os.path.islink(place) and any(os.path.samefile(place, up) for up in above):
+            folders.clear()  # it leads round in a circle
+            continue
+        found += [Path(place, name) for name in names]
+    return sorted(found)
+
+
+def refuse_lost(path: Path) -> None:
+    """:raises InputError: for a link that leads nowhere, as those of git-annex do before the file is fetched."""
+    if path.is_symlink() and not path.exists():
+        raise InputError(
+            f"{legible(str(path))}: this is a link that leads nowhere; get the file that it stands for (git-annex: git annex get), or "
+            "remove the link."
+        )
+
+
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM: 'DICM' after 128 bytes, or, without it, a SOP Class UID where a data set begins."""
+    path = Path(path)
+    if not path.is_file():
+        return False
     try:
-        with Path(path).open("rb") as file:
+        with path.open("rb") as file:
             head = file.read(132)
     except OSError:
         return False
@@ -168,7 +202,12 @@ def list_series(path: str | Path) -> list[Series]:
 
 def scan(path: Path) -> tuple[dict[Series, dict], set[str]]:
     """The series below a path, by number, each with the headers of its files; and the names of other objects there."""
-    files = sorted(file for file in path.rglob("*") if file.is_file() and is_dicom(file)) if path.is_dir() else [path]
+    files = [path]
+    if path.is_dir():
+        there = files_below(path)
+        files = [file for file in there if is_dicom(file)]
+        for file in there if files else ():
+            refuse_lost(file)
     found: dict[str, dict] = {}
     others = set()
     for file in files:

@@ -28,6 +28,15 @@ def first_line(error: BaseException) -> str:
     return lines[0][:200] if lines else type(error).__name__
 
 
+def of_path(error: OSError) -> InputError:
+    """What the system says of a path that was given."""
+    name = legible(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else "A file"
+    return InputError(
+        f"{name if len(name) < 300 else name[:300] + '...'}: the system says '{error.strerror or error}'; check the path and its "
+        "permissions."
+    )
+
+
 def legible(name: str) -> str:
     """A file's name as text that can be written anywhere: bytes that are no UTF-8 as ``\\xff``."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

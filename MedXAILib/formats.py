@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import product
 from math import prod
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ import numpy as np
 from . import NOTICE, dicom
 from .dicom import quiet, require_memory
 from .errors import InputError, legible
+from .outputs.staging import RECORD, listed
 from .volume import (
     GEOMETRY,
     LPS_RAS,
@@ -81,8 +83,11 @@ def read_volume(path: str | Path, *, frame: int | None = None, series: str | Non
     :returns: array (k, j, i[, channel]) in the file's own type, affine to RAS mm; ``source.remarks`` tells what was odd.
     :raises InputError: for whatever cannot be placed in the patient without guessing.
     """
+    if frame is not None and not isinstance(frame, Integral):
+        raise InputError(f"frame={frame!r}: give a whole number, the first is 0.")
     path = existing(path)
-    refuse_images(path)
+    if series is None:
+        refuse_images(path)
     if path.is_dir() or dicom.is_dicom(path):
         return dicom.read_series(path, series=series, frame=frame)
     if series is not None:
@@ -103,21 +108,33 @@ def read_volume(path: str | Path, *, frame: int | None = None, series: str | Non
 
 
 def refuse_images(path: Path) -> None:
-    """:raises InputError: for a folder that holds images and no DICOM."""
-    if not path.is_dir() or any(dicom.is_dicom(file) for file in path.rglob("*") if file.is_file()):
+    """:raises InputError: for a folder of images, which DICOM may lie beside."""
+    if not path.is_dir():
         return
-    names: list[Path] = []
-    with suppress(InputError):
-        names = [case.path for case in find_cases(path)]
-    if names:
+    beside: list[str] = []
+    try:
+        names = [case.path for case in find_cases(path, beside.append)]
+    except NoImage:
+        return
+    if names != [path]:
         kinds = "/".join(sorted({suffix_of(name).lstrip(".").upper() for name in names}))
-        what = f"{len(names)} {kinds} files and no DICOM" if len(names) > 1 else f"one {kinds} file"
-        raise InputError(f"{path}: this folder holds {what}; give one file, as {names[0].name}.")
+        what = f"{len(names)} {kinds} files" if len(names) > 1 else f"one {kinds} file"
+        remedy = f"give one file, as {names[0].name}"
+        if any("DICOM beside" in text for text in beside):
+            what += " beside DICOM"
+            listing = "; ".join(map(str, dicom.list_series(path)))
+            remedy += f", or choose a series by --series with its UID, number or description: {listing}"
+        elif len(names) > 1:
+            what += " and no DICOM"
+        raise InputError(f"{path}: this folder holds {what}; {remedy}.")
 
 
 def existing(path: str | Path) -> Path:
     """:raises InputError: where nothing is, or a folder or file is empty."""
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"{path!r} is no path: give the path of a file or folder as text.")
     path = Path(path)
+    dicom.refuse_lost(path)
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder; check the spelling.")
     if not (path.is_file() or path.is_dir()):
@@ -202,6 +219,11 @@ def read_nifti(path: Path, frame: int | None) -> Volume:
         raise InputError(f"{path}: the voxels are complex numbers; write their magnitude to a new file and give that.")
     affine, remarks = nifti_affine(path, header)
     require_bytes(path, data_path, header.bytes_needed)
+    offset = float(header.fields["vox_offset"])
+    if header_path == data_path and offset < int(header.fields["sizeof_hdr"]) + 4:
+        raise InputError(
+            f"{path}: its voxels would begin within its header (vox_offset {offset:g}); export the file again."
+        )
     array, more = nifti_voxels(path, data_path, header, frame)
     volume = placed(path, array, affine, [*more, *remarks])
     if header.preferred:
@@ -466,7 +488,10 @@ def read_nrrd(path: Path, frame: int | None) -> Volume:
             f"{path}: it lies in the scanner's axes ({space}), and the file does not say how the patient lay in it; write it in "
             "left-posterior-superior (in Slicer, load and save it)."
         )
+    require_range(path, fields)
     volume = read_itk(path, frame)
+    if 0 < fields.get("space directions", "((()))").count("(") < 3:
+        volume = assuming(volume, ("position", "orientation", "thickness"))
     units = re.findall(r'"([^"]*)"', fields.get("space units", ""))[:3]
     if strange := [unit for unit in units if unit.strip().lower() not in LENGTHS]:
         raise InputError(f"{path}: its space units '{strange[0]}' are no length that is known; write it again in mm.")
@@ -496,10 +521,12 @@ def require_nrrd_bytes(path: Path, fields: dict[str, str]) -> None:
         return  # SimpleITK says what is wrong
     require_memory(path, needed)
     name = fields.get("data file", fields.get("datafile", ""))
-    if name.startswith("LIST") or "%" in name:
-        return
-    data = path.with_name(path.name) if not name else path.parent / name
-    size = data.stat().st_size if data.is_file() else 0
+    if name:
+        files = data_files(path, name, nrrd_lines(path)[1])
+        if len(files) != 1:
+            return  # their number and sizes SimpleITK compares itself
+    data = files[0] if name else path
+    size = data.stat().st_size
     packed = fields.get("encoding", "raw").lower() not in ("raw", "txt", "text", "ascii", "hex")
     if size * (MOST_PACKED if packed else 1) < needed and fields.get("encoding", "raw").lower() not in (
         "txt",
@@ -511,10 +538,71 @@ def require_nrrd_bytes(path: Path, fields: dict[str, str]) -> None:
         )
 
 
+def require_range(path: Path, fields: dict[str, str]) -> None:
+    """:raises InputError: for values, written as text, that the type of the voxels does not hold."""
+    given = fields.get("type", "").lower().replace("unsigned ", "u").split("_")[0]
+    kind = {
+        "uchar": "uint8",
+        "ushort": "uint16",
+        "uint": "uint32",
+        "short": "int16",
+        "int": "int32",
+        "signed char": "int8",
+    }
+    name = kind.get(given, given)
+    if fields.get("encoding", "").lower() not in ("txt", "text", "ascii") or not re.fullmatch(r"u?int(8|16|32)", name):
+        return
+    with path.open("rb") as file:
+        words = file.read().replace(b"\r\n", b"\n").partition(b"\n\n")[2].split()
+    try:
+        values = np.array(words, np.float64)
+    except ValueError:
+        return  # SimpleITK says what is no number
+    limits = np.iinfo(name)
+    if values.size and not limits.min <= values.min() <= values.max() <= limits.max:
+        raise InputError(
+            f"{path}: its values go from {values.min():g} to {values.max():g}, which {name} does not hold."
+        )
+
+
 def nrrd_header(path: Path) -> str:
     """The text before the first empty line."""
     head = first_bytes(path, 1 << 20).replace(b"\r\n", b"\n")
     return head.partition(b"\n\n")[0].decode("utf-8", "replace")
+
+
+def nrrd_lines(path: Path) -> tuple[list[str], list[str]]:
+    """The header's lines up to the one that names data files, and those after it, up to an empty one."""
+    lines = nrrd_header(path).splitlines()
+    at = next((n for n, line in enumerate(lines) if line.lower().replace(" ", "").startswith("datafile:")), len(lines))
+    return lines[: at + 1], [line for line in lines[at + 1 :] if line.strip()]
+
+
+MOST_FILES = 100_000
+
+
+def data_files(path: Path, given: str, listed: list[str]) -> list[Path]:
+    """The files with the voxels that a header names: one; those of a list; or those of a numbered pattern, as
+    ``slice%03d.raw 1 20 1``. Libraries hand such patterns to C as they are.
+
+    :raises InputError: for another pattern, and for what is no file.
+    """
+    names = [given]
+    if given.startswith("LIST"):
+        names = listed
+    elif "%" in given:
+        found = re.fullmatch(r"([^%]*)%(0?\d?)d([^%]*?)((?:\s+-?\d+){3,4})", given)
+        first, last, step = map(int, found[4].split()[:3]) if found else (0, 0, 0)
+        if not step or abs(last - first) // abs(step) >= MOST_FILES:
+            raise InputError(f"{path}: its pattern of data files '{given[:80]}' is none that is read; write one file.")
+        numbers = range(first, last + (1 if step > 0 else -1), step)
+        names = [f"{found[1]}{n:{found[2]}d}{found[3]}" for n in numbers]
+    if not names:
+        raise InputError(f"{path}: its header lists no data file; export it again.")
+    files = [path.parent / name.strip() for name in names]
+    if lost := next((file for file in files if not file.is_file()), None):
+        raise InputError(f"{path}: its data file {lost.name} is not there, or is no file; put it beside the header.")
+    return files
 
 
 def read_meta(path: Path, frame: int | None) -> Volume:
@@ -534,6 +622,7 @@ def read_meta(path: Path, frame: int | None) -> Volume:
         sound = (
             plain
             and fields.get("CompressedData", "false").lower() in ("true", "false")
+            and fields.get("BinaryData", "true").lower() in ("true", "false")
             and where.isprintable()
             and int(fields["NDims"]) == len(sizes) in (2, 3, 4)
             and min(sizes) > 0
@@ -544,14 +633,31 @@ def read_meta(path: Path, frame: int | None) -> Volume:
     if not sound:
         raise InputError(f"{path}: this is no MetaImage file, or a damaged one; copy or export it again.")
     require_memory(path, needed)
-    if not where.startswith("LIST") and "%" not in where:
-        data, start = (path, start) if where == "LOCAL" else (path.parent / where, 0)
-        size = data.stat().st_size - start if data.is_file() else 0
-        if fields.get("CompressedData", "")[:1] in ("T", "t", "1"):
-            size = inflated_size(data, start, stored, needed) if stored <= size else 0
-        if size < needed:
-            raise InputError(f"{path}: the file is cut short or damaged; copy or download it again.")
+    if fields.get("BinaryData", "true").lower() == "false":
+        raise InputError(f"{path}: its values are written as text, which is not read; export it as binary.")
+    skipped = int(fields.get("HeaderSize", 0))
+    files = [path] if where == "LOCAL" else data_files(path, where, meta_list(rest))
+    if where == "LOCAL":
+        if skipped not in (0, -1, start):
+            raise InputError(f"{path}: its HeaderSize {skipped} does not lie where its header ends; export it again.")
+    else:
+        start = max(skipped, 0)
+        dimensions = int(where.split()[1]) if re.fullmatch(r"LIST \d", where) else len(sizes) - 1
+        if len(files) > 1 or where.startswith("LIST"):
+            require_count(path, len(files), prod(sizes[dimensions:]))
+    zipped = fields.get("CompressedData", "")[:1] in ("T", "t", "1")
+    for file in files if not zipped or len(files) == 1 else ():
+        size = file.stat().st_size - start
+        if zipped:
+            size = inflated_size(file, start, stored, needed) if stored <= size else 0
+        if size < needed // len(files):
+            raise InputError(f"{file}: the file is cut short or damaged; copy or download it again.")
     volume = read_itk(path, frame)
+    slope, offset = (
+        fields.get(f"ElementToIntensityFunction{name}", other) for name, other in (("Slope", "1"), ("Offset", "0"))
+    )
+    if (slope, offset) != ("1", "0"):
+        volume = remark(volume, f"its slope {slope} and offset {offset} were not applied (nor are they by Slicer)")
     affine = meta_affine(fields) if len(sizes) > 2 else volume.affine
     if affine is None or not same_affine(volume.affine, affine, volume.shape, 0.01):
         raise InputError(
@@ -560,6 +666,17 @@ def read_meta(path: Path, frame: int | None) -> Volume:
     if set(fields.get("AnatomicalOrientation", "?")) <= set("RLAPSI"):
         return volume
     return unplaced(volume, spacing="ElementSpacing" in fields or "ElementSize" in fields)
+
+
+def meta_list(rest: bytes) -> list[str]:
+    """The lines below the one that names the data files."""
+    return [line.strip() for line in rest.decode("utf-8", "replace").split("\n")[1:] if line.strip()]
+
+
+def require_count(path: Path, found: int, needed: int) -> None:
+    """:raises InputError: for more or fewer data files than the header announces."""
+    if found != needed:
+        raise InputError(f"{path}: its header names {found} data files, and {needed} are needed; export it again.")
 
 
 def meta_affine(fields: dict[str, str]) -> np.ndarray | None:
@@ -650,7 +767,8 @@ def short_reason(error: Exception) -> str:
         return "its content is not what its suffix says"
     last = [line.strip() for line in text.splitlines() if line.strip()][-1]
     reason = last.split("ERROR:")[-1].split("):")[-1].strip(" .")
-    return "its header or data are damaged" if "No such file" in reason or "/" in reason else reason
+    damaged = "No such file" in reason or "/" in reason or reason.endswith("Success")
+    return "its header or data are damaged" if damaged else reason
 
 
 def chosen_frame(path: Path, frame: int | None, count: int) -> int:
@@ -728,7 +846,9 @@ def read_picture(path: Path, frame: int | None) -> Volume:
     except InputError:
         raise
     except Exception:  # PIL's decoders raise whatever they stumble over
-        raise InputError(f"{path}: the picture is damaged or too large; save it again as PNG.") from None
+        raise InputError(
+            f"{path}: the picture is damaged, too large, or of a kind that is not read (values of 64 bits); save it again as PNG."
+        ) from None
     if len({(array.shape, array.dtype) for array in arrays}) > 1:
         raise InputError(
             f"{path}: its {len(arrays)} pages differ in size or kind and make no volume; choose one, --frame 0 to --frame "
@@ -744,10 +864,30 @@ def page_of(picture) -> tuple[np.ndarray, list[str]]:
     from PIL import ImageOps
 
     changes = ["turned upright as its EXIF entry says"] if picture.getexif().get(0x0112, 1) != 1 else []
-    if picture.mode == "RGB" and "RGB;16" in str(picture.tile):
+    if re.search(r"(RGB[AX]?|LA);16", str(picture.tile)):
         changes.append("its 16-bit colours became 8-bit")
-    array, more = pixels(ImageOps.exif_transpose(picture))
-    return array, [*more, *changes]
+    tags = dict(getattr(picture, "tag_v2", {}))
+    if (more := tags.get(SAMPLES, 1) - len(picture.getbands())) > 0:
+        changes.append(f"{more} further channels were left out")
+    array, said = pixels(ImageOps.exif_transpose(picture))
+    return as_stored(array, tags), [*said, *changes]
+
+
+BITS, PHOTOMETRIC, SAMPLES, FORMAT = 258, 262, 277, 339
+"""Tags of TIFF: bits of a value, whether white is 0, values of a pixel, and whether they are unsigned (1) or signed (2)."""
+
+
+def as_stored(array: np.ndarray, tags: dict) -> np.ndarray:
+    """Grey values of a TIFF as they are meant: PIL takes signed bytes for unsigned ones, 32 unsigned bits for signed ones,
+    and leaves black and white as they are in 16 bits."""
+    bits, kind = (tuple(np.atleast_1d(tags.get(tag, 1))) for tag in (BITS, FORMAT))
+    if array.ndim == 2 and (bits, kind, array.dtype) == ((8,), (2,), np.uint8):
+        return array.view(np.int8)
+    if array.ndim == 2 and (bits, kind, array.dtype) == ((32,), (1,), np.int32):
+        return array.view(np.uint32)
+    if array.dtype == np.uint16 and tags.get(PHOTOMETRIC) == 0:
+        return 65535 - array
+    return array
 
 
 def pixels(picture) -> tuple[np.ndarray, list[str]]:
@@ -957,23 +1097,37 @@ def write_labels(labels: Labels, path: str | Path, metadata: dict[str, str] | No
 # Folders and descriptions --------------------------------------------------------------------------------------------
 
 
+class NoImage(InputError):
+    """A folder without images."""
+
+
 def find_cases(path: str | Path, say: Callable[[str], None] = lambda text: None) -> list[Case]:
     """The inputs that a path stands for.
 
     A file is one, and so is a folder of DICOM, however deep. In a folder with volumes every image is one, recursively,
-    sorted by name, and so in one without DICOM. Hidden files are left out, and the image of a header and image pair.
+    sorted by name, and so in one without DICOM. Hidden files are left out, the image of a header and image pair, and what
+    an earlier run wrote.
 
-    :param say: told of what is left out: DICOM beside volumes, or pictures beside DICOM.
+    :param say: told of what is left out: DICOM beside volumes, pictures beside DICOM, or an earlier run's files.
     :raises InputError: where there is none.
     """
     path = existing(path)
     if path.is_file():
         return [Case(path, legible(path.name))]
-    files = sorted(file for file in path.rglob("*") if file.is_file() and not hidden(file.relative_to(path)))
+    files = [file for file in dicom.files_below(path) if not hidden(file.relative_to(path))]
+    ours = {file.parent / name for file in files if file.name == RECORD for name in listed(file.parent)}
+    if there := ours.intersection(files):
+        say(f"{len(there)} files that an earlier run wrote into this folder: left out.")
+    files = [file for file in files if file not in ours]
     slices = [file for file in files if dicom.is_dicom(file)]
     known = NIFTI + NRRD + META + PICTURES + FREESURFER
+    lost = (*known, ".dcm", ".ima")  # what is there and no file: it is a case that cannot be read
     series = set(slices)
-    images = [f for f in files if suffix_of(f) in known and not is_second_half(f) and f not in series]
+    images = [
+        f
+        for f in files
+        if suffix_of(f) in (known if f.is_file() else lost) and not is_second_half(f) and f not in series
+    ]
     is_series = slices and all(suffix_of(file) in PICTURES for file in images)
     for file in (images if is_series else slices)[:1]:
         rest = len(images if is_series else slices) - 1
@@ -983,9 +1137,7 @@ def find_cases(path: str | Path, say: Callable[[str], None] = lambda text: None)
     if is_series:
         return [Case(path, legible(path.resolve().name))]
     if not images:
-        raise InputError(
-            f"{path}: the folder holds no image; give one with DICOM, NIfTI, NRRD, MHA, PNG, JPEG or TIFF."
-        )
+        raise NoImage(f"{path}: the folder holds no image; give one with DICOM, NIfTI, NRRD, MHA, PNG, JPEG or TIFF.")
     return [Case(file, legible(file.relative_to(path).as_posix())) for file in images]
 
 

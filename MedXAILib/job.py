@@ -91,6 +91,11 @@ class Job:
             pairs += [(option, part) for part in value] if isinstance(value, tuple) else [(option, value)]
         return pairs
 
+    def paths(self) -> list[str]:
+        """Whatever it names that may be a file."""
+        given = [self.model, self.weights, self.anatomy, self.mask]
+        return [*self.inputs.values(), *self.references, *(path for path in given if path)]
+
     def described(self) -> dict:
         """The job as it is written down: file names without the folders they lie in."""
         plain = asdict(self)

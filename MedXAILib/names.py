@@ -19,6 +19,8 @@ def matching(name: str, known: Iterable[str], spelling: bool = False) -> str | N
     if name in known:
         return name
     bare = plain(name)
+    if bare.isdigit():  # -1 is not 1
+        return None
     same = [one for one in known if plain(one) == bare and bare]
     if not same and spelling:
         same = [one for one in known if SequenceMatcher(None, plain(one), bare).ratio() >= ALIKE]

@@ -6,6 +6,7 @@ The order is: colour, intensity, orientation, spacing, size, mean and deviation,
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -93,10 +94,17 @@ def named_inputs(card: ModelCard, inputs: Volume | dict[str, Volume]) -> dict[st
     names = [channel.name for channel in card.input.channels]
     if isinstance(inputs, Volume):
         inputs = {names[0]: inputs}
+    if not isinstance(inputs, Mapping) or not all(isinstance(volume, Volume) for volume in inputs.values()):
+        raise InputError(
+            f"{card.name} takes a Volume, or a dict of one for each of its inputs ({', '.join(names)}): read a file with read_volume(PATH), "
+            "or give an array its place with Volume(array, affine)."
+        )
     missing, unknown = [n for n in names if n not in inputs], [n for n in inputs if n not in names]
     if missing or unknown:
         fault = f"the input '{missing[0]}' is missing" if missing else f"the input '{unknown[0]}' is unknown"
-        raise InputError(f"{card.name}: {fault}; it needs {' '.join(f'--input {n}=PATH' for n in names)}.")
+        raise InputError(
+            f"{card.name}: {fault}; its inputs are {', '.join(names)} (on the command line, --input NAME=PATH for each)."
+        )
     return {name: inputs[name] for name in names}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import InputError, as_values, first_line, legible
+from .errors import InputError, as_values, first_line, legible, of_path
 from .formats import Case, find_cases, read_labels, read_volume
 from .job import Job, Notes
 from .models.layers import memory_estimate
 from .outputs import files, nodes, scene, snapshot
-from .outputs.staging import staged, writable
+from .outputs.staging import listed, staged, writable
 from .preparation import Prepared, prepare
 from .progress import Progress, portion, shares, silent
 from .provenance import available_memory, peak_memory, versions
@@ -318,6 +318,7 @@ def run(
     cases = find(job, notes)
     if len(cases) > 1 and (scene_path or snapshot_path):
         raise InputError(f"--scene and --snapshot show one case and the folder holds {len(cases)}: give one file.")
+    refuse_overwriting([*job.paths(), *(case.path for case in cases)], scene_path, snapshot_path, output)
     anatomy = read_labels(job.anatomy) if job.anatomy else None
     with staged(output, overwrite, f"{job.task} {cases[0].name} with {legible(Path(job.model).name)}") as folder:
         model = model_of(job)
@@ -341,7 +342,8 @@ def run(
             finally:
                 for line in spoken.lines:
                     notes(line)
-            summary.append(_case_summary(case, result))
+            names = [out.name_of(stems[case.name], a) for a in result.attributions]
+            summary.append(_case_summary(case, result, names))
         if not summary:
             raise InputError(
                 f"{Path(next(iter(job.inputs.values()))).name}: none of its {len(cases)} files can be used; the first: {left_out[0]['reason']}"
@@ -397,6 +399,8 @@ def check(job: Job) -> None:
     ):
         if value is not None and value < least:
             raise InputError(f"{option} {value}: give at least {least}.")
+    if not 0 <= job.seed < 2**32:
+        raise InputError(f"--seed {job.seed}: give a whole number from 0 to {2**32 - 1}.")
 
 
 def check_pictures(*paths: str | Path | None) -> list[Path | None]:
@@ -416,6 +420,21 @@ def check_pictures(*paths: str | Path | None) -> list[Path | None]:
     return whole
 
 
+def refuse_overwriting(
+    read: Iterable[str | Path], scene: Path | None, picture: Path | None, output: Path | None = None
+) -> None:
+    """:raises InputError: for a result that would take the place of something that the run reads."""
+    there = {Path(os.path.realpath(path)) for path in read if os.path.isfile(path)}
+    for path in (scene, picture):
+        if path and Path(os.path.realpath(path)) in there:
+            raise InputError(f"{path}: this is what the run reads, and would be overwritten; give another path.")
+    old = {Path(os.path.realpath(Path(output, name))) for name in listed(Path(output))} if output else set()
+    if both := there & old:
+        raise InputError(
+            f"{min(both)}: this was written by the run in {output}, which would be replaced; give another folder with -o."
+        )
+
+
 def find(job: Job, say: Callable[[str], None] = lambda text: None) -> list[Case]:
     """The cases of a job: one where inputs are named, else every case of the file or folder."""
     first = Path(next(iter(job.inputs.values())))
@@ -427,6 +446,8 @@ def _about(name: str) -> Iterator[None]:
     """Errors of one case name it."""
     try:
         yield
+    except OSError as error:
+        raise of_path(error) from None
     except InputError as error:
         raise error if name in str(error) else InputError(f"{name}: {error}") from error
 
@@ -507,7 +528,8 @@ def seen_by(prepared: Prepared) -> np.ndarray:
     return foreground(reference.array) & (resample(whole, reference.affine, reference.shape, order=0).array > 0)
 
 
-def _case_summary(case: Case, result: Result) -> dict:
+def _case_summary(case: Case, result: Result, names: list[str]) -> dict:
+    """:param names: the file of each map."""
     prediction = result.prediction
     facts: dict = {"input": case.name, "seconds": round(result.seconds, 3)}
     if prediction.card.task == "classification":
@@ -520,6 +542,7 @@ def _case_summary(case: Case, result: Result) -> dict:
     facts["caveats"] = as_values(prediction.caveats)
     facts["maps"] = [
         {
+            "file": name,
             "class": a.target,
             "method": a.method,
             "layer": a.layer,
@@ -527,7 +550,7 @@ def _case_summary(case: Case, result: Result) -> dict:
             "evaluations": a.provenance["evaluations"],
             "limits": list(a.limits),
         }
-        for a in result.attributions
+        for name, a in zip(names, result.attributions, strict=True)
     ]
     return facts
 
@@ -579,6 +602,7 @@ def check_card(job: Job, picture: Path, progress: Progress = silent) -> list[str
 
     :raises InputError: for whatever does not fit: card, weights, file.
     """
+    refuse_overwriting(job.paths(), None, picture)
     model = model_of(job)
     path = next(iter(job.inputs.values()))
     volume = read_volume(path, frame=job.frame, series=job.series)

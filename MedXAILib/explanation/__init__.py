@@ -6,9 +6,11 @@ methods has its room: :mod:`.layers`, :mod:`.inputs`, :mod:`.queries`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 from ..attribution.methods import ALL, Facts, InputMethod, LayerMethod, Method, case_evaluations, method
@@ -24,7 +26,7 @@ from ..progress import Progress, shares, silent
 from ..suitability import refuse_constant
 from ..targets import ClassScore, Score, Target, resolve
 from ..volume import Volume
-from .case import Attribution, Case, case_facts, choose_slices, range_of, said_there, with_caveats
+from .case import Attribution, Case, case_facts, check_slices, choose_slices, range_of, said_there, with_caveats
 from .inputs import input_maps
 from .layers import check_layers, layer_maps
 from .placing import Placing
@@ -36,7 +38,14 @@ if TYPE_CHECKING:
 
     from ..models.loading import Model
 
-PREDICTED = (ClassScore(),)
+PREDICTED, PREFERRED = (ClassScore(),), ("gradcam",)
+WHOLE = {
+    "samples": (1, sys.maxsize),
+    "superpixels": (1, sys.maxsize),
+    "budget": (1, sys.maxsize),
+    "seed": (0, 2**32 - 1),
+}
+"""The least and the most that each of these may be."""
 __all__ = ["Attribution", "choose_layers", "choose_slices", "explain"]
 
 
@@ -44,10 +53,10 @@ def explain(
     model: Model | torch.nn.Module,
     inputs: Volume | dict[str, Volume] | Prepared | np.ndarray | torch.Tensor | dict[str, np.ndarray | torch.Tensor],
     targets: Sequence[Target | str | int] | Target | str | int = PREDICTED,
-    methods: Sequence[str] | str = ("gradcam",),
+    methods: Sequence[str] | str = PREFERRED,
     layers: Sequence[str | torch.nn.Module] | str | torch.nn.Module = (),
     *,
-    slices: str | None = None,
+    slices: str | int | None = None,
     samples: int | None = None,
     superpixels: int | None = None,
     baseline: str = "air",
@@ -94,6 +103,7 @@ def explain(
     :raises InputError: for unknown methods, layers, classes, or slices, or an input of one value.
     """
     asked = dict(locals()) | {"known": None}
+    asked |= checked(methods, layers, slices, samples=samples, superpixels=superpixels, budget=budget, seed=seed)
     while True:
         try:
             return _explained(**asked)
@@ -103,6 +113,33 @@ def explain(
             asked |= {"known": error.found, "prediction": None, "tapes": None}
         except _Moved:
             asked |= {"prediction": None, "tapes": None}
+
+
+def checked(methods, layers, slices, **numbers: int | None) -> dict:
+    """What was asked for, in the one form that is meant: lists, text and whole numbers.
+
+    :raises InputError: for what cannot be meant, whatever the network and the input.
+    """
+    import torch
+
+    lists = {"methods": methods or PREFERRED, "layers": layers if layers is not None else ()}
+    for name, given in lists.items():
+        given = [given] if isinstance(given, str | torch.nn.Module) else given
+        kinds = (str,) if name == "methods" else (str, torch.nn.Module)
+        if not isinstance(given, Iterable) or not all(isinstance(part, kinds) for part in given):
+            raise InputError(f"{name}={given!r}: give a list of names.")
+        lists[name] = list(given)
+    if slices is not None:
+        check_slices(str(slices))
+    for name, number in numbers.items():
+        least, most = WHOLE[name]
+        if number is None and name != "seed":
+            continue
+        if not isinstance(number, Integral) or not least <= number <= most:
+            limits = f"from {least} to {most}" if name == "seed" else f"of at least {least}"
+            raise InputError(f"{name}={number!r}: give a whole number {limits}.")
+    whole = {name: None if number is None else int(number) for name, number in numbers.items()}
+    return lists | whole | {"slices": None if slices is None else str(slices)}
 
 
 class _Moved(Exception):
@@ -116,7 +153,6 @@ def _explained(
     """See :func:`explain`."""
     import torch
 
-    methods, layers = ([n] if isinstance(n, str | torch.nn.Module) else n for n in (methods, layers))
     remarks: tuple[str, ...] = ()
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))  # what gradients go through must be ordinary tensors
@@ -141,9 +177,6 @@ def _explained(
         layers = [_name_of(layer, model.network) for layer in layers]
         moved = moved_by_hooks(model.network)
         tiling, found = lay_out(model, prepared)
-        for name, number in (("samples", samples), ("superpixels", superpixels)):
-            if number is not None and number < 1:
-                raise InputError(f"{name}={number}: give at least 1.")
         if slices and tiling.mode != "slices":
             raise InputError(
                 f"--slices {slices}: {model.card.name} sees the volume, not its slices; leave this option out."
@@ -184,7 +217,10 @@ def _name_of(layer: str | torch.nn.Module, network: torch.nn.Module) -> str:
 def _listed(targets) -> list:
     """One target or several, numbers of NumPy and torch as Python's."""
     one = targets is None or isinstance(targets, Target | str | int) or getattr(targets, "ndim", 1) == 0
-    return [t.item() if getattr(t, "ndim", 1) == 0 else t for t in ([targets] if one else targets)]
+    if not one and not isinstance(targets, Iterable):
+        raise InputError(f"targets={targets!r}: give classes by name or number, or scores of MedXAILib.targets.")
+    listed = [targets] if one else list(targets) or list(PREDICTED)
+    return [t.item() if getattr(t, "ndim", 1) == 0 else t for t in listed]
 
 
 def _placed(wanted, placing: Placing, lenient: bool, say) -> list[tuple[Method, list[Layer]]]:

@@ -144,7 +144,8 @@ def choose_slices(spec: str, score: Score, prediction: Prediction) -> list[int]:
         return sorted(int(n) for n in np.argsort(-strength, kind="stable")[: int(spec[4:])])
     if chosen := range_of(spec, count):
         return list(chosen)
-    raise InputError(f"--slices {spec}: the input has {count} slices, 0 to {count - 1}; give some of these.")
+    there = "one slice, 0" if count == 1 else f"{count} slices, 0 to {count - 1}"
+    raise InputError(f"--slices {spec}: the input has {there}; give what is there.")
 
 
 def range_of(spec: str | None, count: int) -> range:

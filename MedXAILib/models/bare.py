@@ -185,6 +185,8 @@ def _plain(inputs: torch.Tensor | np.ndarray) -> torch.Tensor:
     """
     import torch
 
+    if np.ma.isMaskedArray(inputs):
+        raise InputError("The input is a masked array: fill what is masked first, with array.filled(VALUE).")
     if isinstance(inputs, np.ndarray):
         if inputs.dtype.kind not in "biuf":
             raise InputError(f"The input holds values of the type {inputs.dtype}: give real numbers.")
@@ -200,7 +202,9 @@ def _plain(inputs: torch.Tensor | np.ndarray) -> torch.Tensor:
         raise InputError(f"The input of the shape {tuple(inputs.shape)} is empty: there is nothing to explain.")
     inputs = inputs.detach().cpu()
     inputs = inputs.dequantize() if inputs.is_quantized else inputs
-    inputs = inputs.to_dense() if inputs.layout is not torch.strided else inputs
+    if inputs.is_nested:
+        raise InputError("The input is a nested tensor: give one of one shape, one volume at a time.")
+    inputs = inputs.to_dense() if inputs.layout is not torch.strided else inputs.resolve_neg()
     if not inputs.isfinite().any():
         raise InputError("The input holds no finite value: there is nothing to explain.")
     if not inputs.isfinite().all():

@@ -243,7 +243,7 @@ class ModelCard(Strict):
         names = [label.name for label in self.output.labels]
         if isinstance(name, int) and 0 <= name < len(names):
             return name
-        found = matching(str(name), names)
+        found = None if isinstance(name, int) else matching(str(name), names)
         if found is None:
             raise InputError(f"{self.name} has no class '{name}': choose one of {', '.join(names)}.")
         return names.index(found)

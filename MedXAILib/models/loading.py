@@ -7,6 +7,7 @@ torch.export) pass through :mod:`.trust` first.
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -106,6 +107,10 @@ def find_card(card: ModelCard | str | Path) -> tuple[ModelCard, Path | None]:
     """
     if isinstance(card, ModelCard):
         return card, None
+    if not isinstance(card, str | os.PathLike):
+        raise InputError(
+            f"{card!r} is no model card: give one, its path, or the name of a model that comes with MedXAI."
+        )
     path = Path(card)
     known = matching(str(card), zoo_cards(), spelling=True)
     if known and (known == str(card) or not path.exists()):

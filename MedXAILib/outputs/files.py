@@ -69,9 +69,9 @@ LONGEST_NAME = 70
 
 
 def safe(name: str) -> str:
-    """A name reduced to letters, digits, ``.`` and ``-``; a very long one is cut and gets a mark of its own."""
+    """A name reduced to letters, digits, ``.``, ``+`` and ``-``; a very long one is cut and gets a mark of its own."""
     plain = unicodedata.normalize("NFC", name).replace("_", " ")
-    reduced = re.sub(r"[^\w.-]+", "-", plain).strip("-") or "unnamed"
+    reduced = re.sub(r"[^\w.+-]+", "-", plain).strip("-") or "unnamed"
     if len(reduced.encode()) <= LONGEST_NAME:
         return reduced
     cut = reduced.encode()[: LONGEST_NAME - 9].decode(errors="ignore")
@@ -200,7 +200,7 @@ class Folder:
         :param seen: bool on the grid of ``on``: what the network saw and is not air (with ``anatomy`` only).
         """
         parts = (a.target, a.method, a.layer)
-        facts = a.provenance | {"limits": list(a.limits)}
+        facts = a.provenance | {"input": name, "limits": list(a.limits)}
         map_ = on.with_array(a.on(on).array)
         self._write(map_, self._target(stem, *parts), facts)
         if cells and "cell_stride_voxels" in a.provenance:
@@ -240,6 +240,10 @@ class Folder:
             ]
             self.rows["anatomy.csv"] += [(*key, *row) for row in rows]
         return labels
+
+    def name_of(self, stem: str, a: Attribution) -> str:
+        """A map's file, relative to the folder."""
+        return self._target(stem, a.target, a.method, a.layer).relative_to(self.path).as_posix()
 
     def picture(self, stem: str, *parts: str) -> Path:
         """Where a picture goes."""

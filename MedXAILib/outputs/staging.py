@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from ..errors import InputError, legible
+from ..errors import InputError, legible, of_path
 from ..interrupt import undisturbed
 
 LOCK, RECORD = "run.lock", "run.json"
@@ -61,6 +61,8 @@ def staged(output: Path, overwrite: bool = False, job: str = "") -> Iterator[Pat
             yield folder
             publish(folder, output)
     except OSError as error:
+        if isinstance(error.filename, str | bytes) and not is_below(os.fsdecode(error.filename), place):
+            raise of_path(error) from None
         raise InputError(
             f"{legible(output.name)}: the results cannot be written ({error.strerror or error}); make room, or give another folder "
             "with -o."
@@ -96,6 +98,11 @@ def claimed(folder: Path, output: Path, job: str) -> Iterator[Path]:
         if folder in unfinished:
             discard(folder)
             unfinished.discard(folder)
+
+
+def is_below(name: str, place: Path) -> bool:
+    """Whether a path lies in a run's folder within ``place``, or is one that this run writes to."""
+    return any(Path(name).is_relative_to(folder) for folder in unfinished) or Path(name).is_relative_to(place)
 
 
 def partial(output: Path, place: Path) -> Path:

@@ -4,6 +4,7 @@ the last part."""
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import struct
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
+from PIL import Image
 from test_dicom import series_files, slice_file
 
 from MedXAILib.errors import InputError
@@ -413,3 +416,141 @@ def test_one_file_for_a_model_of_several_inputs_is_told_what_works(tmp_path):
     with pytest.raises(InputError, match=r"--input t1=PATH --input flair=PATH; a 4D file .* must be split"):
         refuse_single(Job("predict", {"": "x.nii"}, "m"), model)
     refuse_single(Job("predict", {"t1": "x.nii", "flair": "y.nii"}, "m"), model)
+
+
+# What was read in silence and is not what the file means
+
+
+def meta(path, *lines, kind="MET_UCHAR", size="2 2 3", data=b"") -> None:
+    head = ["ObjectType = Image", "NDims = 3", f"DimSize = {size}", f"ElementType = {kind}", *lines]
+    path.write_bytes("\n".join(head).encode() + b"\n" + data)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["ElementDataFile = LIST", "s1.raw", "s2.raw"], "names 2 data files, and 3 are needed"),
+        (["ElementDataFile = LIST", "s1.raw", "s2.raw", "s3.raw", "s1.raw"], "names 4 data files, and 3 are needed"),
+        (["ElementDataFile = s%d.raw 1 2 1"], "names 2 data files, and 3 are needed"),
+        (["ElementDataFile = s%n.raw 1 3 1"], "pattern of data files"),
+        (["ElementDataFile = %s%s%s%s 1 3 1"], "pattern of data files"),
+        (["ElementDataFile = s%99999d.raw 1 3 1"], "pattern of data files"),
+        (["ElementDataFile = s%d.raw 1 3 0"], "pattern of data files"),
+        (["ElementDataFile = s%d.raw 0 2 1"], "s0.raw is not there"),
+        (["ElementDataFile = LIST", "s1.raw", "s2.raw", "pipe"], "pipe is not there, or is no file"),
+        (["ElementDataFile = LIST", "s1.raw", "s2.raw", "short.raw"], "short.raw: the file is cut short"),
+        (["HeaderSize = 4", "ElementDataFile = LOCAL", "0123456789ab"], "HeaderSize 4 does not lie"),
+        (["BinaryData = False", "ElementDataFile = LOCAL", "0 1 2 3 4 5 6 7 8 9 10 11"], "written as text"),
+    ],
+)
+def test_a_metaimage_of_several_files_has_them_all(tmp_path, lines, said):
+    for n in (1, 2, 3):
+        (tmp_path / f"s{n}.raw").write_bytes(bytes([10 * n] * 4))
+    (tmp_path / "short.raw").write_bytes(b"xyz")
+    os.mkfifo(tmp_path / "pipe")
+    meta(tmp_path / "x.mhd", *lines)
+    with pytest.raises(InputError, match=said):
+        read_volume(tmp_path / "x.mhd")
+    for listing in (["ElementDataFile = LIST", "s1.raw", "s2.raw", "s3.raw"], ["ElementDataFile = s%d.raw 1 3 1"]):
+        meta(tmp_path / "x.mhd", *listing)
+        assert read_volume(tmp_path / "x.mhd").array[:, 0, 0].tolist() == [10, 20, 30]
+
+
+def test_what_a_metaimage_scales_by_is_told(tmp_path):
+    meta(tmp_path / "x.mha", "ElementToIntensityFunctionSlope = 2", "ElementDataFile = LOCAL", data=bytes(12))
+    assert "its slope 2 and offset 0 were not applied" in " ".join(read_volume(tmp_path / "x.mha").source.remarks)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["encoding: raw", "data file: s%n.raw 1 3 1"], "pattern of data files"),
+        (["encoding: raw", "data file: s%999999d.raw 1 3 1"], "pattern of data files"),
+        (["encoding: raw", "data file: LIST", "s1.raw", "s2.raw", "pipe"], "pipe is not there, or is no file"),
+        (["encoding: ascii", "", "0 1 2 3 4 5 6 7 8 9 10 590"], "from 0 to 590, which uint8 does not hold"),
+    ],
+)
+def test_an_nrrd_s_files_are_files_and_its_text_fits(tmp_path, lines, said):
+    os.mkfifo(tmp_path / "pipe")
+    for n in (1, 2, 3):
+        (tmp_path / f"s{n}.raw").write_bytes(bytes(4))
+    head = ["NRRD0004", "type: uchar", "dimension: 3", "sizes: 2 2 3", *lines]
+    (tmp_path / "x.nhdr").write_text("\n".join(head) + "\n")
+    with pytest.raises(InputError, match=said):
+        read_volume(tmp_path / "x.nhdr")
+
+
+@pytest.mark.parametrize("offset", [0, -1, 100, 348])
+def test_voxels_do_not_begin_within_the_header(tmp_path, offset):
+    nifti(tmp_path / "x.nii", np.arange(24, dtype=np.int16).reshape(2, 3, 4), vox_offset=offset)
+    with pytest.raises(InputError, match="within its header"):
+        read_volume(tmp_path / "x.nii")
+
+
+GREY = np.array([[0, 10], [120, 127]])
+
+
+@pytest.mark.parametrize(
+    ("array", "options", "expected", "remark"),
+    [
+        (np.array([[-60, 5], [127, -128]], np.int8), {}, None, ""),
+        (np.array([[3328800000, 5], [0, 7]], np.uint32), {}, None, ""),
+        (np.array([[-5, 5], [0, 2**31 - 1]], np.int32), {}, None, ""),
+        (GREY.astype(np.uint16), {"photometric": "miniswhite"}, 65535 - GREY, ""),
+        (GREY.astype(np.uint8), {"photometric": "miniswhite"}, 255 - GREY, ""),
+        (np.dstack([GREY] * 4).astype(np.uint16), {"photometric": "rgb", "extrasamples": ["unassalpha"]}, np.dstack([GREY >> 8] * 3), "16-bit"),
+        (np.dstack([GREY, GREY]).astype(np.uint8), {"photometric": "minisblack", "extrasamples": ["unspecified"], "planarconfig": "contig"}, GREY, "1 further channels"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_tiff_values_are_those_that_are_stored(tmp_path, array, options, expected, remark):
+    tifffile.imwrite(tmp_path / "x.tif", array, **options)
+    volume = read_volume(tmp_path / "x.tif")
+    assert np.array_equal(volume.array[0], array if expected is None else expected)
+    assert remark in " ".join(volume.source.remarks)
+
+
+# Folders
+
+
+def test_a_folder_s_cases_are_all_that_lie_in_it(tmp_path):
+    """Links are followed, round ones left; what is no file, and links that lead nowhere, are cases that cannot be read."""
+    folder, elsewhere = tmp_path / "c", tmp_path / "p1"
+    for place in (folder, elsewhere):
+        place.mkdir()
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(place / "a.png")
+    (folder / "linked").symlink_to(elsewhere)
+    (elsewhere / "round").symlink_to(folder)
+    (folder / "gone.nii.gz").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(folder / "pipe.png")
+    (folder / "note.txt").symlink_to(tmp_path / "nowhere")
+    cases = {case.name: case.path for case in find_cases(folder)}
+    assert sorted(cases) == ["a.png", "gone.nii.gz", "linked/a.png", "pipe.png"]
+    for name, said in (("gone.nii.gz", "a link that leads nowhere"), ("pipe.png", "a pipe or device")):
+        with pytest.raises(InputError, match=said):
+            read_volume(cases[name])
+
+
+def test_what_an_earlier_run_wrote_is_no_case(tmp_path):
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "a.png")
+    for out in (tmp_path, tmp_path / "out"):
+        out.mkdir(exist_ok=True)
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(out / "map.png")
+        (out / "run.json").write_text(json.dumps({"files": ["map.png", "run.json"]}))
+    said = []
+    assert [case.name for case in find_cases(tmp_path, said.append)] == ["a.png"]
+    assert said == ["4 files that an earlier run wrote into this folder: left out."]
+
+
+def test_a_series_of_which_a_file_is_lost_is_refused(tmp_path):
+    slice_file(tmp_path / "1.dcm", np.zeros((4, 4), np.uint16), (0, 0, 0))
+    (tmp_path / "2.dcm").symlink_to(tmp_path / "annex")
+    with pytest.raises(InputError, match=r"2\.dcm: this is a link that leads nowhere; .*git annex get"):
+        read_volume(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="permissions do not hold for root")
+def test_a_folder_that_may_not_be_read_is_named(tmp_path):
+    (tmp_path / "locked").mkdir(mode=0)
+    with pytest.raises(InputError, match="locked: this folder cannot be read"):
+        find_cases(tmp_path)

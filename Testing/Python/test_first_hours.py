@@ -93,7 +93,12 @@ def test_a_run_with_relative_paths_names_classes_and_slices_as_people_do(stack, 
 
 @pytest.mark.parametrize(
     ("slices", "words"),
-    [("top:0", "top:N"), ("9:12", "has 4 slices, 0 to 3"), ("some", "top:N"), ("3:1", "a to b - 1")],
+    [
+        ("top:0", "top:N"),
+        ("9:12", "has 4 slices, 0 to 3; give what is there"),
+        ("some", "top:N"),
+        ("3:1", "a to b - 1"),
+    ],
 )
 def test_slices_that_cannot_be_meant_are_a_sentence(slices, words, stack, capsys):
     assert cli.run(["explain", "stack.nrrd", "-m", TUMOUR, "--slices", slices, "-o", "out"]) == 2
