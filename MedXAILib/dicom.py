@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import InputError, legible
-from .volume import LPS_RAS, MAGNIFICATION, SHEAR_TOLERANCE, Source, Volume, apply, shear
+from .volume import LPS_RAS, MAGNIFICATION, SHEAR_TOLERANCE, Source, Volume, apply, implausible, shear
 
 POSITION_TOLERANCE_MM = 0.05
 POSITION_TOLERANCE = 0.02
@@ -340,9 +340,12 @@ def read_series(path: str | Path, *, series: str | None = None, frame: int | Non
     try:
         letters = patient_letters(first) if "orientation" in assumed else ""
         source = Source(legible(path.resolve().name), "dicom", uids, tuple(remarks), assumed, letters)
-        return Volume(array, LPS_RAS @ affine, source)
+        volume = Volume(array, LPS_RAS @ affine, source)
     except ValueError as error:
         raise InputError(f"{path}: its geometry makes no sense ({error}); export the series again.") from None
+    if fault := implausible(volume.affine):
+        raise InputError(f"{path}: its headers give {fault}, which cannot be; export the series again.")
+    return volume
 
 
 MOSAIC_IMAGES = (0x0019, 0x100A)

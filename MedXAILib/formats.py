@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import gzip
 import os
 import re
@@ -32,6 +33,7 @@ from .volume import (
     Source,
     Volume,
     directions,
+    implausible,
     label_colors,
     left_handed,
     oblique_degrees,
@@ -39,7 +41,6 @@ from .volume import (
     same_affine,
     shear,
     shear_degrees,
-    spacing,
 )
 
 NIFTI = (".nii", ".nii.gz", ".hdr", ".img", ".img.gz")
@@ -59,8 +60,6 @@ FREESURFER = (".mgz", ".mgh")
 WRITABLE = (".nrrd", ".nii.gz", ".nii", ".mha")
 MOST_PACKED = 1100
 """By how much gzip can pack at most (about 1032 times)."""
-SMALLEST_MM, LARGEST_MM, FARTHEST_MM = 1e-4, 1e4, 1e6
-"""Spacing and origin beyond these are a damaged header or a wrong unit."""
 UNSHEAR = (
     "resample it onto an unsheared grid first (in Slicer 'Resample Scalar/Vector/DWI Volume', "
     "or the tilt correction of the scanner or of dcm2niix)"
@@ -317,8 +316,9 @@ def nifti_pair(path: Path) -> tuple[Path, Path]:
         return path, path
     stem = path.name[: -len(suffix)]
     folder = path.parent
-    header = path if suffix == ".hdr" else folder / f"{stem}.hdr"
-    data = next((folder / f"{stem}{end}" for end in (".img", ".img.gz") if (folder / f"{stem}{end}").is_file()), None)
+    beside = {file.name.lower(): file for file in folder.glob(f"{glob.escape(stem)}.*") if file.is_file()}
+    header = path if suffix == ".hdr" else beside.get(f"{stem}.hdr".lower(), folder / f"{stem}.hdr")
+    data = next((beside[name] for end in (".img", ".img.gz") if (name := f"{stem}{end}".lower()) in beside), None)
     if not header.is_file() or data is None:
         missing = f"{stem}.img" if data is None else header.name
         raise InputError(f"{path}: {missing} is missing beside it; a header and its image belong together.")
@@ -784,12 +784,8 @@ def placed(path: Path, array: np.ndarray, affine: np.ndarray, remarks: list[str]
     """The Volume, or a sentence where the affine is none."""
     if usable(affine) is None:
         raise InputError(f"{path}: its spacing or axes are zero or not finite; mend the header or export it again.")
-    smallest_mm, largest_mm = spacing(affine).min(), spacing(affine).max()
-    if not (smallest_mm >= SMALLEST_MM and largest_mm <= LARGEST_MM and np.abs(affine[:3, 3]).max() <= FARTHEST_MM):
-        raise InputError(
-            f"{path}: its header gives a spacing of {smallest_mm:.3g} to {largest_mm:.3g} mm and an origin {np.abs(affine[:3, 3]).max():.3g} "
-            "mm away, which cannot be; mend the header or export it again."
-        )
+    if fault := implausible(affine):
+        raise InputError(f"{path}: its header gives {fault}, which cannot be; mend the header or export it again.")
     if shear(affine) > SHEAR_TOLERANCE:
         raise InputError(f"{path}: the affine is sheared by {shear_degrees(affine):.1f} degrees; {UNSHEAR}.")
     if array.dtype.kind == "f" and not np.isfinite(array).all():

@@ -231,6 +231,18 @@ def overlaid(masks: Iterable[np.ndarray], values: Sequence[int]) -> tuple[np.nda
     return merged, shared
 
 
+SMALLEST_MM, LARGEST_MM, FARTHEST_MM = 1e-4, 1e4, 1e6
+"""Spacing and origin beyond these are a damaged header or a wrong unit."""
+
+
+def implausible(affine: np.ndarray) -> str:
+    """What cannot be of an affine in mm, in words; empty where nothing is."""
+    sizes, far = spacing(affine), np.abs(affine[:3, 3]).max()
+    if sizes.min() >= SMALLEST_MM and sizes.max() <= LARGEST_MM and far <= FARTHEST_MM:
+        return ""
+    return f"a spacing of {sizes.min():.3g} to {sizes.max():.3g} mm and an origin {far:.3g} mm away"
+
+
 def apply(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Apply a 4x4 matrix to points of shape (..., 3)."""
     return np.asarray(points, float) @ affine[:3, :3].T + affine[:3, 3]

@@ -7,6 +7,7 @@ torch.export) pass through :mod:`.trust` first.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from dataclasses import dataclass
 from io import BytesIO
@@ -194,6 +195,8 @@ def run_program(contents: Contents) -> torch.nn.Module:
 
     from .exported import copied, harmless
 
+    before = logging.root.manager.disable
+    logging.disable()  # torch writes whole tracebacks there
     try:
         if contents.kind == EXPORTED:
             return torch.export.unflatten(torch.export.load(BytesIO(harmless(contents))))
@@ -201,7 +204,14 @@ def run_program(contents: Contents) -> torch.nn.Module:
     except InputError:
         raise
     except Exception as error:
+        if contents.kind == EXPORTED:
+            raise InputError(
+                f"{contents.path}: PyTorch {torch.__version__} cannot open this network: it is damaged, of another version, or has "
+                "operators that are not installed here; export it again with this version."
+            ) from None
         raise unreadable(contents.path, error) from None
+    finally:
+        logging.disable(before)
 
 
 def fill(
