@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from MedXAILib import cli, models
+from MedXAILib import cli, explain, load_model, models, read_volume
 from MedXAILib.attribution.methods import METHODS, method
+from MedXAILib.errors import InputError
 from MedXAILib.formats import write_volume
 from MedXAILib.models.listing import zoo_cards
 from MedXAILib.names import matching
@@ -146,3 +149,77 @@ def test_a_network_that_calls_everything_the_same_is_remarked():
     assert "every one of 7 validation cases b" in results.one_answer({CONFUSION: {"a": [0, 3], "b": [0, 4]}})
     assert results.one_answer({CONFUSION: {"a": [1, 3], "b": [0, 4]}}) == ""
     assert results.one_answer({CONFUSION: {"a": [0, 0], "b": [0, 4]}}) == ""  # there was nothing to tell apart
+
+
+def test_what_a_run_reads_is_never_overwritten(stack, capsys):
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(stack / "in.png")
+    os.link(stack / "in.png", stack / "other.png")
+    before = {path.name: path.read_bytes() for path in stack.iterdir()}
+    predict = ["predict", "in.png", "-m", TUMOUR, "-o", "out"]
+    for command in (
+        [*predict, "--snapshot", "./in.png"],
+        ["card", "check", TUMOUR, "in.png", "-o", "in.png"],
+    ):
+        assert cli.run(command) == 2
+        assert "would be overwritten" in capsys.readouterr().err
+    (stack / "run.json").write_text(json.dumps({"files": ["stack.nrrd", "run.json"]}))
+    assert cli.run(["predict", "stack.nrrd", "-m", TUMOUR, "-o", ".", "--overwrite"]) == 2
+    assert "was written by the run in ., which would be replaced" in capsys.readouterr().err
+    (stack / "run.json").unlink()
+    assert {path.name: path.read_bytes() for path in stack.iterdir()} == before
+
+
+def test_every_map_names_its_case_and_every_case_its_maps(stack, capsys):
+    for folder in ("p_1", "p 1", "p-1"):
+        (stack / "in" / folder).mkdir(parents=True)
+        Image.fromarray(np.tile(np.arange(64, dtype=np.uint8), (64, 1))).save(stack / "in" / folder / "x.png")
+    assert cli.run(["explain", "in", "-m", TUMOUR, "-o", "out", "--method", "gradcam++"]) == 0
+    told = {
+        case["input"]: case["maps"][0]["file"] for case in json.loads((stack / "out/run.json").read_text())["cases"]
+    }
+    assert set(told) == {"p_1/x.png", "p 1/x.png", "p-1/x.png"} and len(set(told.values())) == 3
+    for name, file in told.items():
+        assert "gradcam++" in file and (stack / "out" / file).is_file()
+        assert json.loads((stack / "out" / file).with_suffix(".json").read_text())["input"] == name
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["predict", "x" * 300, "-m", TUMOUR, "-o", "out"], "File name too long"),
+        (["predict", "stack.nrrd", "-m", TUMOUR, "-o", "x" * 300], "File name too long"),
+        (["predict", "stack.nrrd", "-m", "x" * 300, "-o", "out"], "File name too long"),
+        (["explain", "stack.nrrd", "-m", TUMOUR, "-o", "out", "--seed", "-1"], "--seed -1: give a whole number from 0"),
+        (["demo", "-o", "out", "--seed", "-1"], "--seed -1"),
+        (["card", "new", "."], "there is no such weights file"),
+        (["predict", "--input", "a=stack.nrrd", "--input", "a=b.nrrd", "-m", TUMOUR, "-o", "out"], "is given twice"),
+        (["explain", "stack.nrrd", "-m", TUMOUR, "-o", "out", "--class", "-1"], "has no class '-1'"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(stack, capsys, words, said):
+    assert cli.run(words) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert said in lines[-1] and sorted(p.name for p in stack.iterdir()) == ["stack.nrrd"]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"methods": [None]}, {"methods": 3}, {"layers": [0]}, {"slices": slice(0, 1)}, {"slices": -1}, {"samples": 0}, {"samples": 1.5},
+        {"superpixels": "x"}, {"budget": 0}, {"seed": -1}, {"seed": None}, {"seed": 2**40}, {"targets": object()}, {"targets": [-1]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_cannot_be_asked_in_python_is_a_sentence(asked):
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2)).eval()
+    image = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
+    with pytest.raises(InputError, match=r"\.$"):
+        explain(network, image, **({"methods": ["saliency"]} | asked))
+
+
+@pytest.mark.parametrize("given", ["head.nrrd", np.zeros((2, 2, 2), np.float32), None])
+def test_a_model_is_given_volumes(given):
+    with pytest.raises(InputError, match=r"takes a Volume, .*read_volume\(PATH\).*Volume\(array, affine\)"):
+        explain(load_model(TUMOUR), given)
+    with pytest.raises(InputError, match="is no (path|model card)"):
+        read_volume(3) if given is None else load_model(3)
