@@ -7,20 +7,20 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from . import NOTICE, __version__, interrupt
 from .attribution.methods import ALL, METHODS
 from .errors import InputError, missing_package, of_path
 from .job import Job
-from .models.listing import quantity
+from .models.listing import quantity, zoo_cards
 from .progress import Cancelled
 
 app = typer.Typer(
@@ -37,9 +37,19 @@ card_app = typer.Typer(no_args_is_help=True, help="Bring your own network: draft
 app.add_typer(card_app, name="card")
 console = Console(stderr=True, highlight=False)
 
+
+def beginning(known: Iterable[str]) -> Callable[[str], list[str]]:
+    """What the shell completes a value to."""
+    return lambda incomplete: [name for name in known if name.startswith(incomplete)]
+
+
 INPUT = typer.Argument(help="A volume, a picture, a DICOM file or folder, or a folder of cases.", show_default=False)
 MODEL = typer.Option(
-    "--model", "-m", help="A model card (.json) or the name of a model that comes with MedXAI.", show_default=False
+    "--model",
+    "-m",
+    help="A model card (.json) or the name of a model that comes with MedXAI.",
+    show_default=False,
+    autocompletion=beginning(zoo_cards()),
 )
 OUTPUT = typer.Option(
     "--output", "-o", help="Folder of the results; it appears when the run is complete.", show_default=False
@@ -52,6 +62,7 @@ METHOD = typer.Option(
     help=f"{', '.join(METHODS)}; or {ALL} that suit the network. Several times for several. Default: gradcam. "
     "'medxai methods' says what they are.",
     show_default=False,
+    autocompletion=beginning((*METHODS, ALL)),
 )
 WEIGHTS = typer.Option(
     "--weights", help="The weights file, or a folder to look in (also: MEDXAI_MODEL_PATH).", show_default=False
@@ -608,17 +619,26 @@ def bar() -> Iterator:
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
     )
+    began, most = time.monotonic(), 0.0
     with Progress(*columns, console=console, transient=True) as shown:
-        task, most = shown.add_task("Starting", total=1.0), 0.0
+        task = shown.add_task("Loading", total=1.0, left="")
 
         def progress(done: float, total: float, text: str) -> None:
             nonlocal most
             most = max(most, done / max(total, 1e-9))  # a bar goes forward only
-            shown.update(task, completed=most, description=text)
+            shown.update(task, completed=most, description=text, left=time_left(time.monotonic() - began, most))
 
         yield progress
+
+
+def time_left(seconds: float, share: float) -> str:
+    """What is left of a run, from what has passed; empty while that says little."""
+    if share < 0.05 or seconds < 5:
+        return ""
+    left = round(seconds * (1 - share) / share)
+    return f"about {left} s left" if left < 100 else f"about {round(left / 60)} min left"
 
 
 def lines():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -110,6 +110,22 @@ def hot_regions(
     colors = label_colors(len(rows), first=0.33)  # other ones than those of the classes, beside which they are drawn
     labels = [Label(row.value, row.name, color) for row, color in zip(rows, colors, strict=True)]
     return Labels(heat.with_array(renumber[components]), tuple(labels)), rows
+
+
+def largest_pieces(labels: Labels, most: int = 5) -> Labels:
+    """Labels of which each row has its largest pieces only (voxels that touch by faces, edges or corners); the names of those
+    that lost some say so."""
+    from scipy import ndimage
+
+    array, rows = labels.volume.array, []
+    kept = np.zeros(array.shape, bool)
+    for row in labels.rows:
+        components, count = ndimage.label(np.isin(array, row.values), np.ones((3, 3, 3)))
+        sizes = np.bincount(components.ravel())[1:]
+        largest = 1 + np.argsort(-sizes, kind="stable")[:most]
+        kept |= np.isin(components, largest)
+        rows.append(replace(row, name=f"{row.name} (largest {most} of {count} pieces)") if count > most else row)
+    return Labels(labels.volume.with_array(np.where(kept, array, 0)), tuple(rows))
 
 
 def mass_threshold(array: np.ndarray, share: float) -> float:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,11 +19,12 @@ from .formats import Case, find_cases, read_labels, read_volume
 from .job import Job, Notes
 from .models.layers import memory_estimate
 from .outputs import files, nodes, scene, snapshot
+from .outputs.colors import distinct
 from .outputs.staging import listed, staged, writable
 from .preparation import Prepared, prepare
 from .progress import Progress, portion, shares, silent
 from .provenance import available_memory, peak_memory, versions
-from .regions import foreground
+from .regions import foreground, largest_pieces
 from .suitability import refuse_constant
 from .targets import ClassScore, ComponentScore, MaskScore, RegionScore, Target, VoxelScore
 from .volume import Labels, Volume, resample, size_words, spacing
@@ -225,7 +226,7 @@ def record_layers(job: Job, model: Model, opened: Opened, keep: bool, say: Notes
         )
         if layers and (named or ALL in job.methods):
             chosen, why = choose_layers(model, opened.found, job.layers)
-            say(f"Layer {', '.join(layer.name for layer in chosen)}: {why}.")
+            say(f"Explaining layer {', '.join(layer.name for layer in chosen)} ({why}).")
     elif keep and opened.found and opened.prediction is None:
         layers = [layer.name for layer in choose_layers(model, opened.found, job.layers)[0]]
     else:
@@ -561,9 +562,12 @@ def _show(model, case: Case, result: Result, regions, scene_path, snapshot_path,
         return []
     progress(0.99, 1, "Drawing")
     prediction, reference = result.prediction, result.prepared.reference
+    classes = largest_pieces(prediction.labels) if prediction.labels else None
+    taken = [row.color for row in classes.rows] if classes else []
+    shown = [outlined(a, labels, taken) for a, labels in zip(result.attributions, regions, strict=True)]
     overlays = [
         nodes.Overlay(f"{a.target} {a.method} {a.layer}".strip(), a.volume, a.signed, title(a), a.limits, labels)
-        for a, labels in zip(result.attributions, map(outlined, result.attributions, regions), strict=True)
+        for a, labels in zip(result.attributions, shown, strict=True)
     ]
     heading = f"{model.card.name} · {case.name}"
 
@@ -572,8 +576,8 @@ def _show(model, case: Case, result: Result, regions, scene_path, snapshot_path,
         scene.save_scene(scene.build_scene(reference, overlays, prediction.labels, heading=told), scene_path)
 
     def save_picture() -> None:
-        labels, caveats = prediction.labels, prediction.caveats
-        snapshot.snapshot(reference, overlays, snapshot_path, heading=heading, segmentation=labels, caveats=caveats)
+        caveats = prediction.caveats
+        snapshot.snapshot(reference, overlays, snapshot_path, heading=heading, segmentation=classes, caveats=caveats)
 
     failed = []
     for path, save in ((scene_path, save_scene), (snapshot_path, save_picture)):
@@ -585,16 +589,21 @@ def _show(model, case: Case, result: Result, regions, scene_path, snapshot_path,
     return failed
 
 
-def outlined(a: Attribution, regions: Labels) -> Labels | None:
+def outlined(a: Attribution, regions: Labels, taken: Sequence[tuple[float, float, float]]) -> Labels | None:
     """The hot regions that are outlined in pictures: the largest few; none of a map as fine as the voxels, whose fragments
-    would hide it."""
+    would hide it.
+
+    :param taken: colours of the classes, which are outlined beside them.
+    """
     from .attribution.methods import method
 
     if method(a.method).family == FINE:
         return None
     array = regions.volume.array
     few = regions.volume.with_array(np.where(array <= MOST_OUTLINED, array, 0))  # values go by falling mass
-    return Labels(few, regions.rows[:MOST_OUTLINED])
+    rows = regions.rows[:MOST_OUTLINED]
+    colors = distinct(len(rows), taken)
+    return Labels(few, tuple(replace(row, color=color) for row, color in zip(rows, colors, strict=True)))
 
 
 def check_card(job: Job, picture: Path, progress: Progress = silent) -> list[str]:
@@ -675,7 +684,7 @@ def list_layers(job: Job) -> list[str]:
     lines = [f"{'layer':44} {'kind':22} {'channels':>8}  {'cells':14} {'stride':12} receptive field"]
     for layer in grids(found):
         mark = "*" if layer.name == chosen.name else "|" if layer.name in steps else " "
-        field = "x".join(f"{n:g}" for n in layer.cells.field)
+        field = "x".join(f"{n:.0f}" for n in layer.cells.field)
         stride = "x".join(f"{n:g}" for n in layer.cells.stride)
         cells = "x".join(map(str, layer.shape[1:]))
         lines.append(f"{mark} {layer.name:42} {layer.kind:22} {layer.shape[0]:8}  {cells:14} {stride:12} {field}")

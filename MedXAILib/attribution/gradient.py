@@ -24,7 +24,7 @@ NOISE = 0.15
 PATH_SAMPLES = 50
 BLUR_MM = 10.0
 """Deviation of the Gaussian of the blurred baseline, mm."""
-SAMPLED = "more --samples, or another --baseline, may mend it"
+SAMPLED = "raise --samples, or choose another --baseline"
 RULED = "DeepLIFT's rule is not exact over attention, products of two activations and normalisation by the sample's own statistics"
 COMPLETE = 0.01
 """A completeness error up to this part of the score's difference is fair."""
@@ -158,7 +158,8 @@ def lrp(x: torch.Tensor, gradient: Gradient, setting: Setting) -> Sensitivity:
     limits = tuple(
         (
             f"Relevance adds up to {float(found):.4g} of a score of {float(score):.4g}; the rest stays in biases, and in "
-            "what has no rule (attention, products of two activations, normalisation by the sample's own statistics).",
+            "what has no rule (attention, products of two activations, normalisation by the sample's own statistics)"
+            f"{'. Unreliable: do not interpret this map' if float(found) * float(score) < 0 else ''}.",
         )
         for found, score in zip(sums, scores.sum(1), strict=True)
     )
@@ -187,7 +188,7 @@ def _sentences(sums: torch.Tensor, wanted: torch.Tensor, advice: str) -> Iterato
     worst = int((sums - wanted).abs().argmax())
     error = float((sums - wanted).abs()[worst]) / largest if largest else 0.0
     where = f" (slice {worst})" if len(sums) > 1 else ""
-    fair = "" if error <= COMPLETE else f"; {advice}"
+    fair = "" if error <= COMPLETE else f". Unreliable: do not interpret this map; {advice}"
     yield (
         f"Completeness: the map adds up to {float(sums[worst]):.4g}, the score differs from the baseline's by "
         f"{float(wanted[worst]):.4g}{where}: an error of {100 * error:.2g} %{fair}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import ClassVar
 
 from ..errors import InputError
@@ -482,7 +483,9 @@ def method(name: str) -> Method:
     titles = {m.title: m.name for m in METHODS.values()}
     found = matching(name, METHODS) or titles.get(matching(name, titles) or "")
     if found is None:
-        raise InputError(f"There is no method '{name}': choose from {', '.join(METHODS)}, or {ALL}.")
+        near = get_close_matches(name.casefold(), METHODS, 1)
+        meant = f"did you mean {near[0]}? Else " if near else ""
+        raise InputError(f"There is no method '{name}': {meant}choose from {', '.join(METHODS)}, or {ALL}.")
     return METHODS[found]
 
 

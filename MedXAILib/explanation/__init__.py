@@ -380,7 +380,7 @@ def choose_layers(model: Model, found: Sequence[Layer], asked: Sequence[str]) ->
     """
     names, why = (
         [written_name(name) for name in asked] or model.card.layers,
-        "as asked" if asked else "the model card's",
+        "as asked" if asked else "the model card's default",
     )
     if not found:
         raise InputError(

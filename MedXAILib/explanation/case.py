@@ -299,5 +299,6 @@ def fact(case: Case, score: Score, kept: Sequence[int] | None) -> str:
     if kept is None or len(prediction.pieces) == 1:
         return output.text(prediction.probabilities[score.label])
     counting = [n for n in kept if prediction.counting[n]] or kept
-    strongest = output.text(max(prediction.pieces[n, score.index] for n in counting))
-    return f"slice {ranges(kept)}: {strongest}" if len(kept) == 1 else f"highest {strongest}"
+    highest = max(counting, key=lambda n: prediction.pieces[n, score.index])
+    strongest = output.text(prediction.pieces[highest, score.index])
+    return f"slice {ranges(kept)}: {strongest}" if len(kept) == 1 else f"highest {strongest} (slice {highest})"

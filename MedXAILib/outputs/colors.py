@@ -7,6 +7,8 @@ also be read in grey and by readers who do not tell red from green.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 THRESHOLD = 0.3
@@ -76,3 +78,15 @@ def display_limit(values: np.ndarray) -> float:
     strongest = np.sort(np.partition(size, size.size - top)[-top:])[::-1]
     mass = np.cumsum(strongest, dtype=np.float64)
     return float(strongest[min(np.searchsorted(mass, 0.01 * size.sum(dtype=np.float64)), top - 1)])
+
+
+def distinct(count: int, taken: Sequence[tuple[float, float, float]]) -> list[tuple[float, float, float]]:
+    """``count`` colours whose hues lie far from each other's and from those that are taken already."""
+    from colorsys import hsv_to_rgb, rgb_to_hsv
+
+    hues = [rgb_to_hsv(*color)[0] for color in taken]
+    choice = np.arange(48) / 48
+    for _ in range(count):
+        away = np.abs(choice[:, None] - np.array(hues or [0.8])[None])  # the circle of hues has the length 1
+        hues.append(float(choice[int(np.minimum(away, 1 - away).min(axis=1).argmax())]))
+    return [hsv_to_rgb(hue, 0.65, 0.95) for hue in hues[len(taken) :]]

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import NOTICE
 from ..errors import InputError
-from ..volume import OPPOSITE, Labels, Volume, directions, nearest_axes
+from ..volume import OPPOSITE, Labels, Volume, directions, nearest_axes, oblique_degrees
 from .colors import THRESHOLD, heat_table
 from .nodes import Overlay, add_label_map, add_map, add_volume, centre
 from .rendering import Rendering, seen_from
@@ -29,6 +29,8 @@ PLANES = {"Axial": 2, "Sagittal": 0, "Coronal": 1}
 """The slices of a row, and the RAS axis that each is a position on."""
 INDICES = ("column", "row", "slice")
 """What i, j, k count, from 0, where nothing better is known."""
+ALONG = 5.0
+"""Degrees by which a picture's plane may lie oblique to the file's slices and be called by the number of one."""
 PANEL, FLAT_PANEL, GAP, MARGIN, LEGEND = 360, 600, 10, 28, 165
 GROUND, LINE, DIM, PALE, ACCENT = (15, 17, 21), (58, 62, 70), (158, 164, 174), (236, 238, 242), (120, 220, 200)
 WARNING = (255, 190, 80)
@@ -248,9 +250,11 @@ def position(point: np.ndarray, axis: int) -> str:
 def slice_words(volume: Volume, plane: str, point: np.ndarray) -> str:
     """Which slice a panel shows: plane and coordinate, or the row, column or slice of the file where nothing is known of
     its place in the patient."""
-    if volume.placed:
-        return f"{plane}  {position(point, PLANES[plane])} mm"
     axis = nearest_axes(volume.affine).index(PLANES[plane])
+    if volume.placed:
+        along = INDICES[axis] == "slice" and volume.shape[axis] > 1 and oblique_degrees(volume.affine) < ALONG
+        number = f", slice {volume.ijk(point)[axis]:.0f}" if along else ""
+        return f"{plane}  {position(point, PLANES[plane])} mm{number}"
     return f"{INDICES[axis]} {volume.ijk(point)[axis]:.0f}"
 
 

@@ -11,7 +11,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ..progress import Progress, silent
+from ..progress import Progress, shares, silent
+
+PARTS = (2.0, 1.0, 100.0, 2.0, 1.0, 1.0, 2.0)
+"""About what the parts of a training cost: reading, comparing with the test cases, fitting, measuring on three sets, and
+measuring what inputs look like."""
 
 
 def train(
@@ -49,8 +53,9 @@ def train(
     found, tested = cases.find_both(wanted, card, Path(data))
     made_by = checkpoint.fingerprint(wanted, found)
     state = checkpoint.resume(made_by, folder)
-    loaded = cases.load_all(card, found, progress)
-    strangers = cases.strangers(wanted, card, tested, loaded, progress)
+    reading, comparing, fitting, choosing, testing, again, looking = shares(progress, PARTS)
+    loaded = cases.load_all(card, found, reading)
+    strangers = cases.strangers(wanted, card, tested, loaded, comparing)
     kept, held = cases.split(wanted, card, found, loaded)
     say(f"{len(found)} cases: {len(kept)} to learn from, {len(held)} to choose the best epoch by.")
     data_hash = cases.content(found)
@@ -60,21 +65,22 @@ def train(
         )
     pools = [[example for n in numbers for example in loaded[n]] for numbers in (kept, held)]
     keep = partial(checkpoint.save, made_by=made_by, folder=folder)
-    trainer.fit(wanted, card, *pools, state, keep, device, progress, say)
+    trainer.fit(wanted, card, *pools, state, keep, device, fitting, say)
 
     content = results.pack(wanted, state)
     weights = results.weights_of(wanted, content)
     model = results.stored(wanted.model_card(weights), content, device)
     figures = results.training_figures(wanted, state, len(kept), device)
     text = "Measuring on the validation set"
-    validation = measure(model, [found[n] for n in held], progress, text)
+    validation = measure(model, [found[n] for n in held], choosing, text)
     figures["validation (the best epoch was chosen by it)"] = validation
     if answer := results.one_answer(validation):
         say(answer)
-    for name, some in (("", tested), (", without what looks like a case learned from", strangers)):
+    apart = ", without what looks like a case learned from"
+    for name, some, report in (("", tested, testing), (apart, strangers, again)):
         if some and (name == "" or len(some) < len(tested)):
-            figures[f"test: {wanted.data.test}{name}"] = measure(model, some, progress, "Measuring on the test set")
-    expected = cases.expectations(card, [found[n] for n in kept], progress, say)
+            figures[f"test: {wanted.data.test}{name}"] = measure(model, some, report, "Measuring on the test set")
+    expected = cases.expectations(card, [found[n] for n in kept], looking, say)
     told = results.told(wanted, data_hash, len(kept), len(held), validation)
     results.finish(folder, wanted.model_card(weights, figures, expected, told), content, state)
     if wanted.data.content is None and wanted.card.get("provenance"):

@@ -38,7 +38,7 @@ def figure(figures: dict) -> str:
         if name.startswith(("test", "validation")):
             key = "mean Dice" if "mean Dice" in part else "accuracy"
             value, low, high = part[key]
-            where = name.split(": ")[-1] if name.startswith("test") else "inside validation"
+            where = name.split(": ")[-1] if name.startswith("test") else "internal validation"
             texts.append(f"{key} {value:.3f} ({low:.3f} to {high:.3f}) on {part['cases']} of {where}")
     return "; ".join(texts)
 

@@ -39,7 +39,8 @@ def architecture(name: str) -> Callable[..., torch.nn.Module]:
     near = difflib.get_close_matches(name, [*OWN, *known], 4, 0.4) or list(OWN)
     raise InputError(
         f"The architecture '{name}' (the card's field 'network.architecture') is unknown: near names are "
-        f"{', '.join(near)}; any network of monai.networks.nets will do."
+        f"{', '.join(near)}; any network of monai.networks.nets can be named. For a class of your own save the network with torch.export, "
+        f"and write 'file' there."
     )
 
 
