@@ -851,7 +851,10 @@ def read_picture(path: Path, frame: int | None) -> Volume:
             f"{len(arrays) - 1}."
         )
     what = f"a stack of {len(arrays)} pictures" if len(arrays) > 1 else "a picture"
-    remarks = [f"{what}: no spacing or place in the patient is known, 1 mm is assumed", *changes]
+    remarks = [
+        f"{what}: no spacing or place in the patient is known; what is written has pixels of 1 mm, which mean nothing",
+        *changes,
+    ]
     return assuming(placed(path, np.stack(arrays), np.diag([-1.0, -1.0, 1.0, 1.0]), remarks), GEOMETRY)
 
 

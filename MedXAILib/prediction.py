@@ -127,13 +127,19 @@ class Prediction:
     def remarks(self) -> tuple[str, ...]:
         """How the output was taken, and what is odd about it: a segmentation that is one class nearly throughout."""
         counts = {} if self.labels is None else self.labels.counts()
-        if not counts or (share := counts[self.top] / self.labels.volume.array.size) < NEARLY_ALL:
+        if not counts:
+            return self.read
+        share, where = counts[self.top] / self.labels.volume.array.size, "of the whole image"
+        if share < NEARLY_ALL:  # the network may see a part of the image only
+            index = next(n for n, label in enumerate(self.card.output.labels) if label.name == self.top)
+            share, where = float(np.mean(self.winners == index)), "of all that it sees"
+        if share < NEARLY_ALL:
             return self.read
         return (
             *self.read,
             Caveat(
                 "one-class",
-                f"{self.card.name} calls {share:.0%} of the whole image {self.top}: a network that was not trained, or an "
+                f"{self.card.name} calls {share:.0%} {where} {self.top}: a network that was not trained, or an "
                 "input of another kind, looks like this; do not trust the segmentation or its maps before you know why.",
             ),
         )

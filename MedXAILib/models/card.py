@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..errors import InputError
+from ..errors import InputError, of_path
 from ..names import matching
 from .listing import SCHEMA_VERSION, quantity, refuse_newer
 
@@ -263,7 +263,9 @@ def read_card(path: str | Path) -> ModelCard:
         return ModelCard.model_validate(content)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such model card; give the path of a card (a .json file).") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except OSError as error:
+        raise of_path(error) from None
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(
             f"{path}: this is no readable JSON model card ({error}); make one with 'medxai card new WEIGHTS'."
         ) from None

@@ -61,7 +61,8 @@ def train(
     data_hash = cases.content(found)
     if wanted.data.content not in (None, data_hash):
         say(
-            "The recipe's provenance, licence and weaknesses are of other data and were left out; add your own to the card."
+            "The recipe's description, provenance, licence and weaknesses are of other data and were left out; add your own to the card, "
+            "and see that the modality of its inputs is right."
         )
     pools = [[example for n in numbers for example in loaded[n]] for numbers in (kept, held)]
     keep = partial(checkpoint.save, made_by=made_by, folder=folder)

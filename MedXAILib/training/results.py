@@ -66,12 +66,13 @@ def told(recipe: Recipe, content: str, learned: int, chosen_by: int, figures: di
     weaknesses = list(recipe.card.get("weaknesses", [])) if own else []
     if answer := one_answer(figures):
         weaknesses.append(answer)
+    place = "the folder given" if recipe.data.train in (".", "./") else recipe.data.train
     where = f" and tested on {recipe.data.test}" if recipe.data.test else ""
-    facts = f"Trained by medxai train {recipe.name} on {learned} cases of {recipe.data.train}, another {chosen_by} chose the epoch{where}."
+    facts = f"Trained by medxai train {recipe.name} on {learned} cases of {place}, another {chosen_by} chose the epoch{where}."
     if recipe.data.content == content:
         return {"weaknesses": weaknesses}
     said = recipe.card.get("provenance", "") if own else ""
-    rest = {} if own else {"licence": ""}
+    rest = {} if own else {"licence": "", "description": ""}
     return {"provenance": f"{facts} The recipe says: {said}" if said else facts, "weaknesses": weaknesses} | rest
 
 

@@ -138,7 +138,7 @@ def test_a_copied_recipe_does_not_speak_of_other_data(tmp_path):
     other = results.told(replace_data(recipe, "chest/xrays"), "0" * 64, 10, 2, {})
     assert "provenance" not in same and same["weaknesses"] == recipe.card["weaknesses"]
     assert "10 cases of chest/xrays" in other["provenance"] and "Brain" not in other["provenance"]
-    assert other["weaknesses"] == [] and other["licence"] == ""
+    assert other["weaknesses"] == [] and other["licence"] == other["description"] == ""
 
 
 def replace_data(recipe, train: str):

@@ -266,7 +266,9 @@ def test_maps_are_complete(dimensions, name):
 def test_a_map_that_is_not_complete_says_so():
     net, x = made(Net, 3, act=nn.Tanh)
     (found,) = explain(net, 10 * x, [1], ["ig"], samples=1)
-    assert any("Completeness" in s and "Unreliable: do not interpret this map; raise --samples" in s for s in found.limits)
+    assert any(
+        "Completeness" in s and "Unreliable: do not interpret this map; raise --samples" in s for s in found.limits
+    )
 
 
 @DIMENSIONS

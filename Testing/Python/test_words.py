@@ -16,8 +16,12 @@ from MedXAILib import explain
 from MedXAILib.attribution.methods import METHODS
 from MedXAILib.explanation import Attribution
 from MedXAILib.formats import describe, read_volume, write_volume
+from MedXAILib.models.card import ModelCard
+from MedXAILib.models.loading import Model
 from MedXAILib.outputs.files import Folder
 from MedXAILib.outputs.nodes import Overlay
+from MedXAILib.prediction import predict
+from MedXAILib.preparation import prepare
 from MedXAILib.volume import Source, Volume
 
 ROOT = Path(__file__).parents[2]
@@ -521,3 +525,19 @@ def test_weights_that_the_card_does_not_know_are_remarked(tmp_path, data, named)
     weights = data / "models" / card["weights"]["file"]
     found = run(Job("predict", {"": str(image)}, str(tmp_path / "card.json"), weights=str(weights)), tmp_path / "out")
     assert any("names no sha256 of its weights" in remark for remark in found["remarks"]) != named
+
+
+def test_a_segmenter_that_calls_all_that_it_sees_one_class_is_remarked():
+    card = {
+        "schema_version": 1, "name": "all", "task": "segmentation", "network": {"architecture": "LesionNet"}, "weights": {"file": "x"},
+        "spatial": {"mode": "whole"}, "input": {"size": [4, 4, 4], "fit": "pad_or_crop", "intensity": {"rule": "none"}},
+        "output": {"labels": [{"name": "background"}, {"name": "all"}]},
+    }  # fmt: skip
+    volume = Volume(np.arange(1000, dtype=np.float32).reshape(10, 10, 10), np.eye(4))
+    card = ModelCard.model_validate(card)
+    for said, remarked in ((1, ["one-class"]), (0, [])):
+        network = nn.Conv3d(1, 2, 1).eval()
+        network.weight.data[:] = 0
+        network.bias.data[:] = torch.eye(2)[said]
+        prediction = predict(Model(card, network, "cpu", "", ""), prepare(card, volume))
+        assert [s.code for s in prediction.remarks if "of all that it sees" in s] == remarked
