@@ -206,7 +206,7 @@ def test_what_cannot_be_is_one_sentence(stack, capsys, words, said):
     "asked",
     [
         {"methods": [None]}, {"methods": 3}, {"layers": [0]}, {"slices": slice(0, 1)}, {"slices": -1}, {"samples": 0}, {"samples": 1.5},
-        {"superpixels": "x"}, {"budget": 0}, {"seed": -1}, {"seed": None}, {"seed": 2**40}, {"targets": object()}, {"targets": [-1]},
+        {"superpixels": "x"}, {"budget": 0}, {"seed": -1}, {"seed": None}, {"seed": 2**40}, {"targets": 1.5}, {"targets": [-1]},
     ],
     ids=str,
 )  # fmt: skip
