@@ -119,12 +119,14 @@ def described(facts: dict, indent: str = "") -> Iterator[str]:
             yield label
             for row in value:
                 if isinstance(row, dict):
-                    row = ", ".join(f"{key} {cell}" for key, cell in row.items())
+                    row = ", ".join(f"{key} {cell}" for key, cell in row.items() if cell not in ("", None))
                 elif isinstance(row, list):
-                    row = "".join(f"{number:10.4g}" for number in row)
+                    row = "".join(f"{number if abs(number) > 1e-6 else 0:11.4g}" for number in row)
                 yield f"{indent}  {row}"
+        elif isinstance(value, list) and value:
+            yield f"{label} {' x '.join(f'{n:g}' for n in value)}"
         elif value not in ([], None, ""):
-            yield f"{label} {' x '.join(f'{n:g}' for n in value) if isinstance(value, list) else value}"
+            yield f"{label} {f'{value:.6g}' if isinstance(value, float) else value}"
 
 
 @app.command()
