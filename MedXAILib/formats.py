@@ -84,7 +84,7 @@ def read_volume(path: str | Path, *, frame: int | None = None, series: str | Non
     """
     if frame is not None and not isinstance(frame, Integral):
         raise InputError(f"frame={frame!r}: give a whole number, the first is 0.")
-    path = existing(path)
+    path, series = existing(path), None if series is None else str(series)
     if series is None:
         refuse_images(path)
     if path.is_dir() or dicom.is_dicom(path):

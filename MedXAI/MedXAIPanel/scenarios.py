@@ -148,11 +148,11 @@ def cancelInTheMiddle(panel) -> None:
     before, button = nodeIDs(), panel.ui.explainButton
     press(button)
     assert button.text == "Cancel" and not panel.ui.predictButton.enabled and panel.ui.predictButton.toolTip
-    until(lambda: "left" in panel.ui.explainMessage.text, 60, "progress with the time left")
+    until(lambda: "left" in panel.ui.explainMessage.text, 300, "progress with the time left")
     folder = panel.logic.client.folder
     began = time.monotonic()
     press(button)
-    until(lambda: not panel.logic.client.busy, 10, "the panel is free again")
+    until(lambda: not panel.logic.client.busy, 120, "the panel is free again")
     assert time.monotonic() - began < 5
     assert nodeIDs() == before and button.text == "Explain" and "Cancelled" in panel.ui.explainMessage.text
     assert not folder.exists() or not any(folder.iterdir()), "no file is left"
@@ -164,9 +164,9 @@ def killedInTheMiddle(panel) -> None:
     run(panel, panel.ui.predictButton)
     before = nodeIDs()
     press(panel.ui.explainButton)
-    until(lambda: "left" in panel.ui.explainMessage.text, 60, "progress")
+    until(lambda: "left" in panel.ui.explainMessage.text, 300, "progress")
     os.kill(panel.logic.client.pid, signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
-    until(lambda: not panel.logic.client.busy, 10, "the death was noticed")
+    until(lambda: not panel.logic.client.busy, 120, "the death was noticed")
     assert "ended unexpectedly" in panel.ui.explainMessage.text and nodeIDs() == before
     panel.parameters.samples, panel.parameters.methods = 0, "gradcam"
     run(panel, panel.ui.explainButton)

@@ -216,7 +216,9 @@ def test_an_empty_slice_does_not_count_in_the_whole():
     with torch.no_grad():
         own = network(torch.from_numpy(array)).softmax(1).numpy()
     (a,) = explain(network, array, 0, ["saliency"])
-    assert own[0, 0] > own[1:3, 0].max() and a.provenance["fact"] == f"highest p {own[1:3, 0].max():.3f}"
+    assert own[0, 0] > own[1:3, 0].max() and a.provenance["fact"] == (
+        f"highest p {own[1:3, 0].max():.3f} (slice {1 + own[1:3, 0].argmax()})"
+    )
     (a,) = explain(network, array, 0, ["saliency"], slices="top:1")
     assert a.provenance["slices"] == str(own[:3, 0][1:].argmax() + 1)
 
