@@ -24,8 +24,9 @@ from ..errors import InputError, legible, of_path
 from ..interrupt import undisturbed
 
 LOCK, RECORD = "run.lock", "run.json"
-JOURNAL, OLD = "moving.json", "old"
-"""In the folder of a run that takes the place of another: what is being moved, and where the older run's files wait."""
+JOURNAL, OLD = ".moving.json", ".old"
+"""In the folder of a run that takes the place of another: what is being moved, and where the older run's files wait. No case has a
+hidden name, so no file of a run has one of these."""
 LONGEST = 200
 """Bytes of a name, so that there is room for what is put around it."""
 BEAT, FORGOTTEN, SAME = 60.0, 3600.0, 60.0

@@ -327,3 +327,18 @@ def test_the_hidden_folder_is_no_bar_to_long_names_and_no_other_s(tmp_path):
     (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
     with pytest.raises(InputError, match="nowhere: this is no folder"), staged(tmp_path / "nowhere"):
         pass
+
+
+def test_a_case_may_lie_in_a_folder_of_any_name(tmp_path):
+    """Where the older run's files wait is no folder that a case can have."""
+    out = tmp_path / "out"
+    earlier(out)
+    with staged(out, overwrite=True) as folder:
+        for name in ("old/three", "old/a/one", "moving.json"):
+            (folder / name).parent.mkdir(exist_ok=True, parents=True)
+            (folder / name).write_text(f"new {name}")
+        Folder(folder, "nrrd").finish({})
+    found = contents(out)
+    assert {name: text for name, text in found.items() if name not in ("run.json", "mine")} == {
+        name: f"new {name}" for name in ("old/three", "old/a/one", "moving.json")
+    }
