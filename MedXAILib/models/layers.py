@@ -321,14 +321,15 @@ def _on_a_branch(layer: Layer, layers: Sequence[Layer]) -> bool:
 
 def _without_keys(layers: Sequence[Layer]) -> list[Layer]:
     """Without those that are coarser for the keys and values of an attention alone, whose result is finer again (CvT, PVT)."""
-    kept: list[Layer] = []
+    kept: list[tuple[Layer, int]] = []
     for layer in reversed(layers):
-        later = [other for other in kept if other.needs >> layer.step & 1]
-        finer = [other for other in later if _coarseness(other) < _coarseness(layer)]
-        stays = any(other.attentions > layer.attentions for other in later if other not in finer)
-        if not finer or stays or any(other.attentions == layer.attentions for other in finer):
-            kept.append(layer)
-    return kept[::-1]
+        coarse = _coarseness(layer)
+        later = [(other.attentions, level) for other, level in kept if other.needs >> layer.step & 1]
+        finer = [attentions for attentions, level in later if level < coarse]
+        stays = any(attentions > layer.attentions for attentions, level in later if level >= coarse)
+        if not finer or stays or layer.attentions in finer:
+            kept.append((layer, coarse))
+    return [layer for layer, _ in reversed(kept)]
 
 
 def _tokens(layer: Layer) -> bool:

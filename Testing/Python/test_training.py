@@ -421,7 +421,9 @@ def test_labels_that_do_not_exclude_each_other_are_learned(tmp_path):
             balls(tmp_path, 6),
             MASKS,
             output='{ labels = [{ name = "ball" }, { name = "nothing" }], activation = "sigmoid" }',
-            epochs="120",
+            network='{ architecture = "UNet", arguments = { spatial_dims = 3, in_channels = 1, out_channels = 2, channels = [8, 16], strides = [2] } }',
+            epochs="80",
+            learning_rate="2e-2",
         )
     )
     loss = make(recipe.training, False)

@@ -135,8 +135,8 @@ def test_every_model_works_by_name_from_an_installed_wheel(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     rng = np.random.default_rng(0)
-    k, j, i = np.mgrid[:40, :40, :40]
-    head = (np.hypot(np.hypot(k - 20, j - 20), i - 20) < 15) * 100 + rng.normal(0, 5, (40, 40, 40))
+    k, j, i = np.mgrid[:8, :40, :40]
+    head = (np.hypot(np.hypot(k - 4, j - 20), i - 20) < 15) * 100 + rng.normal(0, 5, (8, 40, 40))
     write_volume(Volume(head.astype(np.float32), np.diag([2.0, 2, 2, 1])), tmp_path / "head.nrrd")
     code = (
         "import sys, json, MedXAILib; from MedXAILib.cli import run; from MedXAILib.models.listing import zoo_cards\n"
