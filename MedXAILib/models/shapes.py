@@ -38,6 +38,10 @@ def _same(x: torch.Tensor, given: dict) -> torch.Tensor | None:
     return x.new_empty(x.shape) if x.is_floating_point() and fits else None
 
 
+def _soft(x: torch.Tensor, given: dict) -> torch.Tensor | None:
+    return None if given.get("half_to_float") else _same(x, given)
+
+
 def _normed(x: torch.Tensor, given: dict) -> tuple | None:
     """A norm and its statistics, which nobody asks for."""
     import torch
@@ -87,6 +91,21 @@ def _averaged(x: torch.Tensor, given: dict) -> torch.Tensor | None:
     return x.new_empty([1 if a in gone else n for a, n in enumerate(x.shape) if given["keepdim"] or a not in gone])
 
 
+def _product(x: torch.Tensor, given: dict) -> torch.Tensor | None:
+    """Of two matrices, or of two batches of them, with a bias or without."""
+    one, other = (given.get(n) for n in (("mat1", "mat2") if "mat1" in given else ("self", "mat2")))
+    fits = one.ndim == other.ndim and one.shape[:-2] == other.shape[:-2] and one.shape[-1] == other.shape[-2]
+    alike = x.is_floating_point() and x.dtype == one.dtype == other.dtype
+    shape = (*one.shape[:-1], other.shape[-1])
+    bias = x.ndim <= len(shape) and all(n in (1, m) for n, m in zip(x.shape[::-1], shape[::-1], strict=False))
+    return one.new_empty(shape) if fits and alike and (bias or x is one) else None
+
+
+def _resized(x: torch.Tensor, given: dict) -> torch.Tensor | None:
+    size = given.get("output_size")
+    return x.new_empty((*x.shape[:2], *size)) if size and x.is_floating_point() else None
+
+
 # fmt: off
 RULES: dict[str, Callable] = {
     **dict.fromkeys((
@@ -94,8 +113,14 @@ RULES: dict[str, Callable] = {
         "softplus", "neg", "exp", "sqrt", "rsqrt", "abs", "_prelu_kernel", "clone", "roll", "flip", "square",
     ), _same),
     **dict.fromkeys(("native_batch_norm", "native_layer_norm", "native_group_norm"), _normed),
-    **dict.fromkeys(("add", "sub", "mul", "div"), _broadcast),
+    **dict.fromkeys(("add", "sub", "mul", "div", "rsub"), _broadcast),
     "cat": _joined,
     "mean": _averaged,
+    **dict.fromkeys(("_softmax", "_log_softmax"), _soft),
+    **dict.fromkeys((
+        "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_linear1d", "upsample_bilinear2d",
+        "upsample_trilinear3d", "upsample_bicubic2d",
+    ), _resized),
+    **dict.fromkeys(("mm", "bmm", "addmm"), _product),
 }
 # fmt: on
