@@ -13,8 +13,11 @@ PEER_NEEDS := numpy scipy tqdm matplotlib opencv-python-headless scikit-learn sc
 FOREIGN_NEEDS := monai==1.6.1 einops huggingface_hub safetensors tokenizers regex pyyaml
 NETWORKS := torchvision==0.29.1 timm==1.0.31 transformers==5.24.0
 WITHOUT_TORCH := test_volume test_formats test_dicom test_as_they_come test_card test_trust test_pickles test_weightsfile test_regions test_files test_job test_scene test_methods test_light
+# One process of tests for each of up to four cores, and one thread in each: small networks gain nothing from more.
+IN_PARALLEL := OMP_NUM_THREADS=1
+SPREAD := -n auto --maxprocesses 4 --dist worksteal
 LIGHT_NEEDS := "numpy>=1.26" "scikit-image>=0.22" "SimpleITK>=2.3" "pydantic>=2.7" "typer>=0.12" "rich>=13" "pydicom>=3.0" \
-  "psutil>=5.9" "slicer-core>=5.12" "pytest>=8" "pytest-timeout>=2.3" "hypothesis>=6.100" "nibabel>=5" "setuptools>=77"
+  "psutil>=5.9" "slicer-core>=5.12" "pytest>=8" "pytest-timeout>=2.3" "pytest-xdist>=3.5" "hypothesis>=6.100" "nibabel>=5" "setuptools>=77"
 
 .PHONY: demo test lint clean
 
@@ -22,7 +25,7 @@ demo: $(VENV)/.demo
 	$(BIN)/medxai demo -o demo
 
 test: $(VENV)/.test lint
-	$(BIN)/python -m pytest
+	$(IN_PARALLEL) $(BIN)/python -m pytest $(SPREAD)
 	@$(MAKE) --no-print-directory light
 
 lint: $(VENV)/.test
@@ -39,7 +42,7 @@ light:
 	$(LIGHT)/bin/python -m pip install -q $(LIGHT_NEEDS); \
 	$(LIGHT)/bin/python -m pip install -q --no-deps -e .; \
 	echo "$$($(LIGHT)/bin/python --version), without torch:"; \
-	$(LIGHT)/bin/python -m pytest $(WITHOUT_TORCH:%=Testing/Python/%.py)
+	$(IN_PARALLEL) $(LIGHT)/bin/python -m pytest $(SPREAD) $(WITHOUT_TORCH:%=Testing/Python/%.py)
 
 # The attribution engine beside its peers; they come without their needs, which would bring torchvision and CUDA.
 .PHONY: bench

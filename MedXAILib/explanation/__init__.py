@@ -338,23 +338,29 @@ def choose_methods(
 
     :raises InputError: for unknown methods or layers, or where nothing is left.
     """
-    chosen, why_not = [], ""
+    chosen: list[tuple[Method, list[Layer]]] = []
+    left_out: dict[str, list[str]] = {}
     for m in methods_of(names):
         try:
             suits(model, m)
             layers = layers_of(model, found, m, asked)
             count = case_evaluations(m, facts, max((layer.shape[0] for layer in layers), default=0))
             if budget is not None and count > budget:
-                raise InputError(f"it needs about {count} evaluations, and --budget allows {budget}.")
+                raise InputError(f"about {count} evaluations are needed, and --budget allows {budget}.")
         except InputError as error:
             if budget is None and ALL not in names:
                 raise
-            why_not = f"{m.title} was left out: {error}"
-            say(why_not)
-            continue
-        chosen.append((m, layers))
+            left_out.setdefault(str(error), []).append(m.title)
+        else:
+            chosen.append((m, layers))
+    sentences = [
+        f"{', '.join(titles)} {'was' if len(titles) == 1 else 'were'} left out: {why}"
+        for why, titles in left_out.items()
+    ]
+    for sentence in sentences:
+        say(sentence)
     if not chosen:
-        raise InputError(f"Nothing is left to do. {why_not}")
+        raise InputError(f"Nothing is left to do. {' '.join(sentences)}")
     return chosen
 
 

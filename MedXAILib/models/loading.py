@@ -145,6 +145,8 @@ def find_weights(card: ModelCard, folder: Path | None, weights: str | Path | Non
 
     :raises InputError: saying where it was looked for.
     """
+    if weights is not None and not isinstance(weights, str | os.PathLike):
+        raise InputError(f"weights={weights!r}: this is no path; give that of the weights file or of its folder.")
     if weights is not None:
         given = Path(weights)
         places = [given]

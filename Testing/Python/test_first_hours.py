@@ -223,3 +223,5 @@ def test_a_model_is_given_volumes(given):
         explain(load_model(TUMOUR), given)
     with pytest.raises(InputError, match="is no (path|model card)"):
         read_volume(3) if given is None else load_model(3)
+    with pytest.raises(InputError, match="this is no path"):
+        load_model(TUMOUR, weights=3)

@@ -443,7 +443,7 @@ def test_a_network_of_slices_learns_from_volumes(tmp_path):
         MASKS,
         spatial='{ mode = "slices", axis = "axial" }',
         input="{ size = [16, 16] }",
-        network='{ architecture = "MCGUNet", arguments = { spatial_dims = 2, in_channels = 1, out_channels = 2, width = 2, batch_norm = true } }',
+        network='{ architecture = "UNet", arguments = { spatial_dims = 2, in_channels = 1, out_channels = 2, channels = [8, 16], strides = [2] } }',
         epochs="25",
         batch="8",
     )
