@@ -651,7 +651,8 @@ def read_meta(path: Path, frame: int | None) -> Volume:
         if zipped:
             size = inflated_size(file, start, stored, needed) if stored <= size else 0
         if size < needed // len(files):
-            raise InputError(f"{file}: the file is cut short or damaged; copy or download it again.")
+            what = "the file" if file == path else f"its data file {file.name}"
+            raise InputError(f"{path}: {what} is cut short or damaged; copy or download it again.")
     volume = read_itk(path, frame)
     slope, offset = (
         fields.get(f"ElementToIntensityFunction{name}", other) for name, other in (("Slope", "1"), ("Offset", "0"))
