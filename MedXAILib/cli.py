@@ -570,14 +570,14 @@ def carry_out(
     if as_json:
         print(json.dumps(summary))
     else:
-        report(summary, output, [p for p in (scene, snapshot) if p and p.exists()])
+        report(summary, output)
     for sentence in summary["failed"]:
         fail(sentence, 1)
     if summary["left_out"] or summary["failed"]:
         raise typer.Exit(1)
 
 
-def report(summary: dict, output: Path, shown: list[Path]) -> None:
+def report(summary: dict, output: Path) -> None:
     """The summary for people."""
     for case in summary["cases"]:
         if "probabilities" in case:
@@ -605,7 +605,7 @@ def report(summary: dict, output: Path, shown: list[Path]) -> None:
             for line in m["limits"]:
                 if line not in known:
                     print(f"    {line}")
-    for path in shown:
+    for path in summary["shown"]:
         print(f"Wrote {path}")
     print(f"Wrote {len(summary['files'])} files to {output} in {summary['seconds']:.1f} s. {NOTICE}.")
 

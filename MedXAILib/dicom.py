@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -121,7 +121,7 @@ def files_below(folder: Path) -> list[Path]:
 
     found = []
     for place, folders, names in os.walk(folder, followlinks=True, onerror=fail):
-        above = [up for up in Path(place).parents if up.is_relative_to(folder)]
+        above = Path(os.path.abspath(place)).parents
         if os.path.islink(place) and any(os.path.samefile(place, up) for up in above):
             folders.clear()  # it leads round in a circle
             continue
@@ -200,20 +200,31 @@ def list_series(path: str | Path) -> list[Series]:
     return list(scan(Path(path))[0])
 
 
+SUFFIXES = (".dcm", ".ima", ".dicom", ".dcm.gz", ".ima.gz")
+"""What names of DICOM files end in, where it tells anything."""
+
+
 def scan(path: Path) -> tuple[dict[Series, dict], set[str]]:
     """The series below a path, by number, each with the headers of its files; and the names of other objects there."""
     files = [path]
     if path.is_dir():
         there = files_below(path)
         files = [file for file in there if is_dicom(file)]
+        images = set(files)
         for file in there if files else ():
             refuse_lost(file)
+            if file.name.lower().endswith(SUFFIXES) and file not in images:
+                raise InputError(
+                    f"{legible(str(file))}: this is no DICOM file, or one that is empty, cut short or packed; copy it again, or move it out."
+                )
     found: dict[str, dict] = {}
     others = set()
     for file in files:
         data = header(file)
         with checked(file):
             other = not_an_image(data)
+            if other and "SOPClassUID" not in data and file.name.lower().endswith(SUFFIXES):
+                raise ValueError("it does not say what it is: it is cut short")
             if other:
                 others.add(other)
             else:
@@ -231,6 +242,8 @@ def not_an_image(data) -> str:
 
     uid = UID(str(data.get("SOPClassUID", "")))
     name = uid.name if uid.name != uid else "object of an unknown kind"
+    if "Image Storage" in name and not data.get("Rows"):
+        raise ValueError("an image without its size: it is cut short")
     special = ("Segmentation", "Dose", "Parametric Map", "Surface", "Whole Slide", "Video", "Softcopy")
     if any(word in name for word in special) or not (data.get("Rows") and data.get("Columns")):
         return name.removesuffix(" Storage")
@@ -275,6 +288,20 @@ def frame_count(path: Path, data) -> int:
     return count
 
 
+def refuse_mixed(path: Path, headers: Iterable) -> None:
+    """:raises InputError: for images that bear one series' UID and are of several patients, or lie in several places."""
+    for name, words in {
+        "PatientID": "patients",
+        "StudyInstanceUID": "studies",
+        "FrameOfReferenceUID": "frames of reference",
+    }.items():
+        known = {str(data.get(name) or "").strip() for data in headers} - {""}
+        if len(known) > 1:
+            raise InputError(
+                f"{path}: images of {len(known)} {words} bear the same SeriesInstanceUID; put each into a folder of its own, and give one."
+            )
+
+
 def choose_series(path: Path, found: list[Series], wanted: str | None) -> Series:
     """:raises InputError: listing the series, when ``wanted`` names none or several of them."""
     if wanted is None:
@@ -312,6 +339,7 @@ def read_series(path: str | Path, *, series: str | None = None, frame: int | Non
     found, others = scan(path)
     chosen = choose_series(path, list(found), series)
     headers = found[chosen]
+    refuse_mixed(path, headers.values())
     remarks = [f"also there, and not read: {', '.join(sorted(others))}"] if others else []
     planes = []
     for file, data in headers.items():
@@ -428,11 +456,21 @@ def comparable(value):
 
 
 def without_copies(planes: list[Plane], remarks: list[str]) -> list[Plane]:
-    """One plane for each SOP instance and frame: the same image may lie in a folder twice."""
-    unique = {(plane.sop or str(plane.path), plane.frame): plane for plane in planes}
-    if len(unique) < len(planes):
-        remarks.append(f"{len(planes) - len(unique)} images were there twice; the copies were left out")
-    return list(unique.values())
+    """One plane for each SOP instance and frame, as the same image may lie in a folder twice; images at different places are no
+    copies, whatever their instances are called."""
+
+    def where(plane: Plane) -> tuple:
+        return () if plane.position is None else tuple(np.round(plane.position, 6))
+
+    unique: dict[tuple, Plane] = {}
+    kept = []
+    for plane in planes:
+        first = unique.setdefault((plane.sop or str(plane.path), plane.frame, where(plane)), plane)
+        if first is plane or with_pixels(first.path).get("PixelData") != with_pixels(plane.path).get("PixelData"):
+            kept.append(plane)
+    if len(kept) < len(planes):
+        remarks.append(f"{len(planes) - len(kept)} images were there twice; the copies were left out")
+    return kept
 
 
 def one_volume(path: Path, planes: list[Plane], frame: int | None, remarks: list[str]) -> list[Plane]:
@@ -641,7 +679,7 @@ def voxels(planes: list[Plane], modality: str, remarks: list[str]) -> np.ndarray
 def rescale(stored: np.ndarray, plane: Plane, data, whole: bool) -> np.ndarray:
     """Stored values x slope + intercept: int32 (float64 where that is too small) for ``whole`` results, else float32."""
     values = stored.astype(np.float64) * plane.slope + plane.intercept
-    if whole:
+    if whole and np.abs(values).max(initial=0) < 2**31:
         return values.astype(np.int32) if data.BitsAllocated <= 16 else values
     return values.astype(np.float32)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -38,8 +39,19 @@ def of_path(error: OSError) -> InputError:
 
 
 def legible(name: str) -> str:
-    """A file's name as text that can be written anywhere: bytes that are no UTF-8 as ``\\xff``."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    """A file's name as text that can be written anywhere: bytes that are no UTF-8, and what moves a terminal's cursor, as
+    ``\\xff``."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def is_utf8(path: Path) -> bool:
+    """Whether a path is text: SimpleITK and Slicer take no other one."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def missing_package(error: ModuleNotFoundError) -> str:

@@ -6,10 +6,11 @@ import glob
 import gzip
 import os
 import re
+import shutil
 import struct
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import product
@@ -22,7 +23,7 @@ import numpy as np
 
 from . import NOTICE, dicom
 from .dicom import quiet, require_memory
-from .errors import InputError, legible
+from .errors import InputError, is_utf8, legible
 from .outputs.staging import RECORD, listed
 from .volume import (
     GEOMETRY,
@@ -269,13 +270,15 @@ def nifti_voxels(path: Path, data_path: Path, header: NiftiHeader, frame: int | 
     vector = len(shape) == 5 and shape[4] > 1 and (shape[3] == 1 or int(fields["intent_code"]) in NIFTI_VECTORS)
     outer = shape[3:4] if vector else shape[3:]
     count = prod(outer)
+    if vector and header.datatype in NIFTI_COLORS:
+        raise InputError(f"{path}: its voxels are lists of colours, which is not read; write one volume for each.")
     picked = chosen_frame(path, frame, count)
     if count > 1:
         remarks.append(f"frame {picked} of {count}")
     elif outer and not vector:
         remarks.append("a fourth axis of size 1 was dropped")
     if len(shape) < 3:
-        remarks.append("a 2-D image, read as one slice of 1 mm")
+        remarks.append("a 2-D image, read as one slice")
     where = (slice(None),) * min(len(shape), 3) + tuple(
         map(int, np.unravel_index(picked, outer[::-1])[::-1] if outer else ())
     )
@@ -369,7 +372,10 @@ def usable(affine: np.ndarray) -> np.ndarray | None:
 def quaternion_affine(b, c, d, x, y, z, pixdim) -> np.ndarray:
     """IJK-to-RAS of a NIfTI qform: quaternion (a, b, c, d), offset and pixdim (its first entry is the handedness)."""
     b, c, d = float(b), float(c), float(d)
-    a = max(0.0, 1 - (b * b + c * c + d * d)) ** 0.5
+    vector = b * b + c * c + d * d
+    if vector > 1:  # as the standard's own library has it
+        b, c, d = (part / vector**0.5 for part in (b, c, d))
+    a = max(0.0, 1 - vector) ** 0.5
     rotation = np.array(
         [
             [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
@@ -492,16 +498,28 @@ def read_nrrd(path: Path, frame: int | None) -> Volume:
     volume = read_itk(path, frame)
     if 0 < fields.get("space directions", "((()))").count("(") < 3:
         volume = assuming(volume, ("position", "orientation", "thickness"))
-    units = re.findall(r'"([^"]*)"', fields.get("space units", ""))[:3]
-    if strange := [unit for unit in units if unit.strip().lower() not in LENGTHS]:
-        raise InputError(f"{path}: its space units '{strange[0]}' are no length that is known; write it again in mm.")
-    scale = [LENGTHS[unit.strip().lower()] for unit in units]
+    name, units = nrrd_units(fields)
+    if strange := [unit for unit in units if unit not in LENGTHS]:
+        raise InputError(f"{path}: its {name} '{strange[0]}' are no length that is known; write it again in mm.")
+    scale = [LENGTHS[unit] for unit in units]
     if len(scale) == 3 and scale != [1, 1, 1]:
-        affine = np.diag([*scale, 1.0]) @ volume.affine
-        volume = placed(path, volume.array, affine, [*volume.source.remarks, f"{units[0]} became mm"])
-    if space in NAMED_SPACES:
-        return volume
+        by = np.diag([*scale, 1.0])  # of axes of space, or of the array
+        affine = by @ volume.affine if name == "space units" else volume.affine @ by
+        volume = placed(path, volume.array, affine, [*volume.source.remarks, f"{name} became mm"])
+    if space in NAMED_SPACES and ("space directions" in fields or "spacings" in fields):
+        return volume if "space origin" in fields else assuming(volume, ("position",))
     return unplaced(volume, spacing="spacings" in fields or "space directions" in fields)
+
+
+def nrrd_units(fields: dict[str, str]) -> tuple[str, list[str]]:
+    """The field that gives units of length, and those of three axes: of space, or, where the header has spacings alone, of the
+    array."""
+    name = "space units" if "space units" in fields or "spacings" not in fields else "units"
+    units = [unit.strip().lower() for unit in re.findall(r'"([^"]*)"', fields.get(name, ""))]
+    spaced = fields.get("spacings", "").lower().split() if name == "units" else []
+    if len(spaced) == len(units):
+        units = [unit for unit, s in zip(units, spaced, strict=True) if s != "nan"]
+    return name, units[:3]
 
 
 def nrrd_fields(path: Path) -> dict[str, str]:
@@ -642,14 +660,15 @@ def read_meta(path: Path, frame: int | None) -> Volume:
             raise InputError(f"{path}: its HeaderSize {skipped} does not lie where its header ends; export it again.")
     else:
         start = max(skipped, 0)
-        dimensions = int(where.split()[1]) if re.fullmatch(r"LIST \d", where) else len(sizes) - 1
+        dimensions = meta_dimensions(path, where, len(sizes))
         if len(files) > 1 or where.startswith("LIST"):
             require_count(path, len(files), prod(sizes[dimensions:]))
     zipped = fields.get("CompressedData", "")[:1] in ("T", "t", "1")
     for file in files if not zipped or len(files) == 1 else ():
         size = file.stat().st_size - start
         if zipped:
-            size = inflated_size(file, start, stored, needed) if stored <= size else 0
+            packed = stored or (0 if where == "LOCAL" else size)  # without it, ITK makes numbers up
+            size = inflated_size(file, start, packed, needed) if packed <= size else 0
         if size < needed // len(files):
             what = "the file" if file == path else f"its data file {file.name}"
             raise InputError(f"{path}: {what} is cut short or damaged; copy or download it again.")
@@ -664,9 +683,35 @@ def read_meta(path: Path, frame: int | None) -> Volume:
         raise InputError(
             f"{path}: its spacing, offset and axes do not fit each other; mend the header or export it again."
         )
-    if set(fields.get("AnatomicalOrientation", "?")) <= set("RLAPSI"):
-        return volume
-    return unplaced(volume, spacing="ElementSpacing" in fields or "ElementSize" in fields)
+    unit = LENGTHS.get(fields.get("DistanceUnits", "").lower(), 1.0)
+    if unit != 1:
+        affine = np.diag([unit, unit, unit, 1.0]) @ volume.affine
+        volume = placed(path, volume.array, affine, [*volume.source.remarks, f"{fields['DistanceUnits']} became mm"])
+    spaced = "ElementSpacing" in fields or "ElementSize" in fields
+    axes = sorted(next((n for n, way in enumerate(WAYS) if letter in way), 3) for letter in fields.get(AXES, ""))
+    if axes != list(range(min(len(sizes), 3))):
+        return unplaced(volume, spacing=spaced)
+    origin = any(name in fields for name in ("Offset", "Position", "Origin"))
+    return assuming(volume, (*(() if origin else ("position",)), *(() if spaced else ("spacing", "thickness"))))
+
+
+AXES, WAYS = "AnatomicalOrientation", ("RL", "AP", "SI")
+"""Where MetaImage says how its axes run, and the letters of each axis of the patient."""
+
+
+def meta_dimensions(path: Path, where: str, rank: int) -> int:
+    """How many axes each of several data files has.
+
+    :raises InputError: for forms that MetaImage's own library reads past the end of its memory.
+    """
+    listed = re.fullmatch(r"LIST\s+(\d)D?", where)
+    dimensions = int(listed[1]) if listed else rank - 1
+    words = where.split()
+    odd_list = where.startswith("LIST") and where != "LIST" and not listed
+    odd_pattern = "%" in where and (len(words) != 4 or int(words[3]) < 1)
+    if not 0 < dimensions < rank or odd_list or odd_pattern:
+        raise InputError(f"{path}: its list of data files '{where[:80]}' is none that is read; write one file.")
+    return dimensions
 
 
 def meta_list(rest: bytes) -> list[str]:
@@ -739,16 +784,42 @@ def open_itk(path: Path) -> tuple:
 
 @contextmanager
 def spelled(path: Path) -> Iterator[str]:
-    """A path that SimpleITK takes: it wants UTF-8, so that a file with another name gets a link with a plain one."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        with tempfile.TemporaryDirectory() as folder:
-            link = Path(folder) / f"volume{suffix_of(path)}"
-            link.symlink_to(path.absolute())
-            yield str(link)
+    """A path that SimpleITK takes: it wants UTF-8, so that a file with another name gets a link with a plain one, and those
+    beside it too, which may hold its voxels."""
+    if is_utf8(path.absolute()):
+        yield str(path)
         return
-    yield str(path)
+    with plain_folder() as folder:
+        beside = path.parent.iterdir() if suffix_of(path) in HEADERS else []
+        for file in beside:
+            if is_utf8(Path(file.name)):
+                (folder / file.name).symlink_to(file.absolute())
+        link = folder / f"volume{suffix_of(path)}" if not is_utf8(Path(path.name)) else folder / path.name
+        if not link.is_symlink():
+            link.symlink_to(path.absolute())
+        yield str(link)
+
+
+@contextmanager
+def plain_folder() -> Iterator[Path]:
+    """A temporary folder.
+
+    :raises InputError: where none can be made.
+    """
+    try:
+        folder = tempfile.mkdtemp()
+    except OSError as error:
+        raise InputError(
+            f"No temporary folder can be made ({error.strerror}); set the environment variable TMPDIR to a folder with room."
+        ) from None
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+HEADERS = (".nhdr", ".mhd")
+"""Suffixes of files that have their voxels elsewhere."""
 
 
 def itk_affine(image) -> np.ndarray:
@@ -830,10 +901,16 @@ def read_picture(path: Path, frame: int | None) -> Volume:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
-                pages = range(getattr(picture, "n_frames", 1))
+                stacked = picture.format == "TIFF"
+                count = getattr(picture, "n_frames", 1)
+                arrays, changes = [], []
+                pages = range(count if stacked or frame is not None else 1)
+                if not stacked and count > 1 and frame is None:
+                    changes.append(f"{count - 1} further pictures in the file were left out")
+                if stacked:
+                    refuse_tiff(path, picture, alone=frame is not None)
                 if frame is not None:
                     pages = [chosen_frame(path, frame, len(pages))]
-                arrays, changes = [], []
                 for page in pages:
                     picture.seek(page)
                     array, remarks = page_of(picture)
@@ -873,8 +950,73 @@ def page_of(picture) -> tuple[np.ndarray, list[str]]:
     return as_stored(array, tags), [*said, *changes]
 
 
-BITS, PHOTOMETRIC, SAMPLES, FORMAT = 258, 262, 277, 339
-"""Tags of TIFF: bits of a value, whether white is 0, values of a pixel, and whether they are unsigned (1) or signed (2)."""
+BITS, COMPRESSION, PHOTOMETRIC, DESCRIPTION, ORIENTATION, SAMPLES = 258, 259, 262, 270, 274, 277
+PLANES, FORMAT, DEPTH = 284, 339, 32997
+"""Tags of TIFF: bits of a value, whether packed (not 1), whether white is 0, text, how the picture is turned, values of a pixel, whether they lie in planes
+of their own (2), whether they are unsigned (1) or signed (2), and slices of a page."""
+
+
+def refuse_tiff(path: Path, picture, alone: bool) -> None:
+    """:param alone: whether one page is asked for.
+    :raises InputError: for pages that are cut off, that are no slices of one volume, or that PIL reads wrongly.
+    """
+    tags, count = picture.tag_v2, picture.n_frames
+    if not whole_chain(path):
+        raise InputError(f"{path}: the file is cut short: pages are missing at its end; copy or download it again.")
+    if tags.get(DEPTH, 1) > 1:
+        raise InputError(
+            f"{path}: its pages hold several slices each (ImageDepth), which is not read; write a page for each."
+        )
+    if tags.get(PLANES) == 2 and max(np.atleast_1d(tags.get(BITS, 1))) > 8:
+        raise InputError(
+            f"{path}: its colours of 16 bits lie in planes of their own, which is not read; save it again as PNG."
+        )
+    if tags.get(ORIENTATION, 1) > 4 and tags.get(COMPRESSION, 1) == 1 and picture.mode.startswith(("L", "I;16")):
+        raise InputError(
+            f"{path}: it is stored lying on its side (Orientation {tags[ORIENTATION]}), which is not read; save it upright."
+        )
+    images, channels, times = tiff_axes(str(tags.get(DESCRIPTION, "")), tags.get(SAMPLES, 1))
+    if images > count or '"truncated": true' in str(tags.get(DESCRIPTION, "")):
+        raise InputError(f"{path}: it announces more pages than it has ({count}); save it again as a plain stack.")
+    if count > 1 and channels * times > 1 and not alone:
+        raise InputError(
+            f"{path}: its {count} pages are of {channels} channels and {times} time points; choose a page, --frame 0 to --frame "
+            f"{count - 1}, or save one channel and time as a stack."
+        )
+
+
+def tiff_axes(text: str, samples: int) -> tuple[int, int, int]:
+    """How many pages, channels and time points the description says there are, as ImageJ and OME write it; else 0, 1, 1."""
+    if text.startswith("ImageJ="):
+        said = dict(line.partition("=")[::2] for line in text.splitlines())
+        pages, channels, times = (said.get(name, "") for name in ("images", "channels", "frames"))
+    else:
+        ome = re.search(r"<Pixels[^>]*>", text) if "OME" in text else None
+        sizes = dict(re.findall(r'Size([CT])="(\d+)"', ome[0])) if ome else {}
+        pages, channels, times = "", str(int(sizes.get("C", 1)) // samples), sizes.get("T", "")
+    whole = [int(n) if n.isdigit() else 0 for n in (pages, channels, times)]
+    return whole[0], max(whole[1], 1), max(whole[2], 1)
+
+
+def whole_chain(path: Path) -> bool:
+    """Whether the list of a TIFF's pages comes to its end: PIL takes a page that is cut off for the end."""
+    with path.open("rb") as file:
+        order = "<" if file.read(2) == b"II" else ">"
+        big = struct.unpack(order + "H", file.read(2)) == (43,)
+        form, entry, link = ("Q", 20, "Q") if big else ("H", 12, "I")
+        file.seek(8 if big else 4)
+        seen: set[int] = set()
+        try:
+            (at,) = struct.unpack(order + link, file.read(struct.calcsize(link)))
+            while at and at not in seen:
+                seen.add(at)
+                file.seek(at)
+                (count,) = struct.unpack(order + form, file.read(struct.calcsize(form)))
+                file.seek(count * entry, os.SEEK_CUR)
+                (at,) = struct.unpack(order + link, file.read(struct.calcsize(link)))
+        except (struct.error, OSError, OverflowError):
+            return False
+    return True
 
 
 def as_stored(array: np.ndarray, tags: dict) -> np.ndarray:
@@ -932,10 +1074,27 @@ def read_labels(path: str | Path) -> Labels:
         raise InputError(f"{path}: labels go from 0 to 65535, and this file has {array.min()} to {array.max()}.")
     volume = volume.with_array(smallest(array))
     values = [int(value) for value in np.unique(array) if value]
+    if len(values) > MANY_LABELS and patchiness(array) < 0.5:
+        raise InputError(
+            f"{path}: this looks like an image and not like a label map ({len(values)} values, which change from voxel to voxel); give a "
+            "segmentation."
+        )
     rows = [
         Label(value, f"label {value}", color) for value, color in zip(values, label_colors(len(values)), strict=True)
     ]
     return Labels(volume, tuple(rows))
+
+
+MANY_LABELS = 20
+"""From so many on, a label map is asked whether it is one."""
+
+
+def patchiness(array: np.ndarray) -> float:
+    """How often a voxel has its right neighbour's value, among those that are not 0: nearly always in a label map, seldom in an
+    image."""
+    one, other = array[..., :-1], array[..., 1:]
+    inside = (one != 0) & (other != 0)
+    return float((one == other)[inside].mean()) if inside.any() else 1.0
 
 
 def segment_keys(path: Path) -> dict[str, str]:
@@ -975,6 +1134,7 @@ def read_segments(path: Path, keys: dict[str, str]) -> Labels:
     values = [stored if distinct else n for n, (_, stored, _, _) in enumerate(segments, 1)]
     merged, shared = overlaid((layers[..., layer] == stored for layer, stored, _, _ in segments), values)
     colors = label_colors(len(segments))
+    segments = [(*one[:2], name, one[3]) for one, name in zip(segments, apart([s[2] for s in segments]), strict=True)]
     rows = [
         Label(value, name, color or chosen, also)
         for value, (_, _, name, color), chosen, also in zip(values, segments, colors, shared, strict=True)
@@ -983,6 +1143,15 @@ def read_segments(path: Path, keys: dict[str, str]) -> Labels:
     count = np.count_nonzero(np.isin(merged, both)) if both else 0
     remarks = [f"segments overlap in {count} voxels, which count for each of them"] if count else []
     return Labels(placed(path, smallest(merged), affine, remarks), tuple(rows))
+
+
+def apart(names: Sequence[str]) -> list[str]:
+    """Names of which none occurs twice: the second one gets " (2)"."""
+    found: list[str] = []
+    for name in names:
+        numbers = (f"{name} ({n})" for n in range(2, len(names) + 2))
+        found.append(name if name not in found else next(text for text in numbers if text not in (*found, *names)))
+    return found
 
 
 def segment(keys: dict[str, str], n: int, layers: int) -> tuple[int, int, str, tuple]:
@@ -995,6 +1164,8 @@ def segment(keys: dict[str, str], n: int, layers: int) -> tuple[int, int, str, t
     color = tuple(float(part) for part in keys.get(f"Segment{n}_Color", "").split())
     if not 0 <= layer < layers or not 0 < stored < 65536 or len(color) not in (0, 3):
         raise ValueError
+    if not all(0 <= part <= 1 for part in color):
+        color = ()
     return layer, stored, keys.get(f"Segment{n}_Name") or keys[f"Segment{n}_ID"], color
 
 
@@ -1040,8 +1211,8 @@ def write_volume(
             image.SetMetaData(key, " ".join(str(value).split()))
     temporary = path.with_name(f".{os.getpid()}-{path.name}")
     try:
-        with quiet():
-            sitk.WriteImage(image, str(temporary), useCompression=compress and suffix != ".nii")
+        with quiet(), written_as(temporary) as name:
+            sitk.WriteImage(image, name, useCompression=compress and suffix != ".nii")
         os.replace(temporary, path)
     except (RuntimeError, OSError):
         raise InputError(
@@ -1050,6 +1221,18 @@ def write_volume(
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def written_as(path: Path) -> Iterator[str]:
+    """Where SimpleITK writes what becomes this file: it ends the process over a path that is no UTF-8."""
+    if is_utf8(path.absolute()):
+        yield str(path)
+        return
+    with plain_folder() as folder:
+        plain = folder / f"volume{suffix_of(path)}"
+        yield str(plain)
+        shutil.move(plain, path)
 
 
 def writable(array: np.ndarray) -> np.ndarray:
@@ -1148,7 +1331,10 @@ def hidden(path: Path) -> bool:
 def is_second_half(path: Path) -> bool:
     """Whether a file is the .img of a .hdr."""
     suffix = suffix_of(path)
-    return suffix in (".img", ".img.gz") and path.with_name(path.name[: -len(suffix)] + ".hdr").is_file()
+    stem = path.name[: -len(suffix)]
+    return suffix in (".img", ".img.gz") and any(
+        path.with_name(stem + end).is_file() for end in (".hdr", ".HDR", ".Hdr")
+    )
 
 
 def describe(path: str | Path, series: str | None = None, frame: int | None = None) -> dict:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import InputError, as_values, first_line, legible, of_path
+from .errors import InputError, as_values, first_line, is_utf8, legible, of_path
 from .formats import Case, find_cases, read_labels, read_volume
 from .job import Job, Notes
 from .models.layers import memory_estimate
@@ -309,7 +309,8 @@ def run(
     """Carry out a job over a file or a folder and write its output folder.
 
     :param scene_path, snapshot_path: also write a Slicer scene (.mrb) and a picture (.png); for one case only.
-    :returns: the summary, as in run.json, and in ``failed`` why scene or picture are missing: the maps are there then.
+    :returns: the summary, as in run.json; in ``shown`` the scene and picture, and in ``failed`` why they are missing: the
+        maps are there then.
     :raises InputError: for anything given that cannot be used; nothing is left behind then.
     """
     began, started = time.perf_counter(), datetime.now(UTC)
@@ -361,7 +362,8 @@ def run(
             "remarks": notes.lines,
         }
         whole = out.finish(facts)
-    return whole | {"failed": _show(model, case, result, regions, scene_path, snapshot_path, report)}
+    shown, failed = _show(model, case, result, regions, scene_path, snapshot_path, report)
+    return whole | {"shown": shown, "failed": failed}
 
 
 def model_of(job: Job) -> Model:
@@ -414,6 +416,8 @@ def check_pictures(*paths: str | Path | None) -> list[Path | None]:
         if path and path.suffix.lower() != suffix:
             raise InputError(f"{option} {path}: give a path that ends in {suffix}.")
         place = path and next(p for p in path.parents if p.exists())
+        if option == "--scene" and path and not is_utf8(path):
+            raise InputError(f"{option} {legible(str(path))}: Slicer takes no path that is no UTF-8; give another one.")
         if path and (path.is_dir() or not writable(place)):
             raise InputError(f"{option} {path}: nothing can be written there; give a file in another folder.")
     if any(whole):
@@ -426,6 +430,10 @@ def refuse_overwriting(
 ) -> None:
     """:raises InputError: for a result that would take the place of something that the run reads."""
     there = {Path(os.path.realpath(path)) for path in read if os.path.isfile(path)}
+    folder = Path(os.path.realpath(output)) if output else None
+    for path in (scene, picture):
+        if path and folder and folder.is_relative_to(os.path.realpath(path)):
+            raise InputError(f"{path}: this is where the output folder goes; give another path.")
     for path in (scene, picture):
         if path and Path(os.path.realpath(path)) in there:
             raise InputError(f"{path}: this is what the run reads, and would be overwritten; give another path.")
@@ -556,10 +564,13 @@ def _case_summary(case: Case, result: Result, names: list[str]) -> dict:
     return facts
 
 
-def _show(model, case: Case, result: Result, regions, scene_path, snapshot_path, progress) -> list[str]:
-    """The Slicer scene and the picture of one case; gives what could not be made, which costs no map."""
+def _show(
+    model, case: Case, result: Result, regions, scene_path, snapshot_path, progress
+) -> tuple[list[str], list[str]]:
+    """The Slicer scene and the picture of one case: the paths of what was made, and why the rest could not be, which costs no
+    map."""
     if not (scene_path or snapshot_path):
-        return []
+        return [], []
     progress(0.99, 1, "Drawing")
     prediction, reference = result.prediction, result.prepared.reference
     classes = largest_pieces(prediction.labels) if prediction.labels else None
@@ -579,14 +590,15 @@ def _show(model, case: Case, result: Result, regions, scene_path, snapshot_path,
         caveats = prediction.caveats
         snapshot.snapshot(reference, overlays, snapshot_path, heading=heading, segmentation=classes, caveats=caveats)
 
-    failed = []
+    shown, failed = [], []
     for path, save in ((scene_path, save_scene), (snapshot_path, save_picture)):
         try:
             if path:
                 save()
+                shown.append(str(path))
         except (InputError, OSError, RuntimeError) as error:
             failed.append(f"{path.name} was not written: {first_line(error)}")
-    return failed
+    return shown, failed
 
 
 def outlined(a: Attribution, regions: Labels, taken: Sequence[tuple[float, float, float]]) -> Labels | None:

@@ -64,6 +64,10 @@ class MaskScore:
     mask: Volume
     label: str | int | None = None
 
+    def __post_init__(self):
+        if not isinstance(self.mask, Volume):
+            raise InputError(f"MaskScore takes a Volume, not {type(self.mask).__name__}: give Volume(array, affine).")
+
 
 @dataclass(frozen=True)
 class VoxelScore:
@@ -72,6 +76,10 @@ class VoxelScore:
 
     ras: tuple[float, float, float]
     label: str | int | None = None
+
+    def __post_init__(self):
+        if np.shape(self.ras) != (3,) or not np.isfinite(np.asarray(self.ras, float)).all():
+            raise InputError(f"VoxelScore takes three numbers (R, A, S in mm), not {self.ras!r}.")
 
 
 Target = ClassScore | RegionScore | ComponentScore | MaskScore | VoxelScore

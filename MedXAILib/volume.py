@@ -69,6 +69,8 @@ class Volume:
 
     def __post_init__(self):
         affine = np.array(self.affine, dtype=np.float64)
+        if np.ma.isMaskedArray(self.array):
+            raise ValueError("a volume takes no masked array: fill what is masked first, with array.filled(VALUE)")
         if self.array.ndim not in (3, 4) or 0 in self.array.shape:
             raise ValueError(
                 f"a volume needs an array (k, j, i[, channel]) with voxels, not the shape {self.array.shape}"

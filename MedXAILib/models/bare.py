@@ -7,12 +7,14 @@ import operator
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import InputError, first_line
 from ..preparation import REPEATED, Prepared
+from ..provenance import available_memory
 from ..volume import GEOMETRY, Source, Volume
 from .card import FROM_FILE, ModelCard
 from .layers import examine
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
 AS_VALUE = "The network gives a single number, which is explained as a value; where it is the logit of a class, say so in a model card."
 ARRAY = "array"
+COPIES = 8
+"""How many times as much memory as an input a network takes at least."""
 """Format of a source that is an array without a geometry."""
 
 
@@ -147,6 +151,8 @@ def as_tensor(inputs, dimensions: int) -> tuple[torch.Tensor, Volume, list[str]]
     if isinstance(inputs, Mapping):
         if not inputs:
             raise InputError("The dict of inputs is empty: give name -> array.")
+        if not all(isinstance(name, str) for name in inputs):
+            raise InputError(f"The inputs have the names {list(inputs)}: give text, as {{'t1': array}}.")
         parts = [as_tensor(value, dimensions) for value in inputs.values()]
         shapes = {tuple(tensor.shape) for tensor, _, _ in parts}
         if len(shapes) > 1 or parts[0][0].shape[1] != 1:
@@ -247,8 +253,12 @@ def _size(tensor: torch.Tensor, windows: int | Sequence[int] | None) -> tuple[in
         )
     except TypeError:
         size = ()
-    if len(size) != 3 or min(size) < 1:
+    if len(size) != 3 or min(size) < 1 or isinstance(windows, bool):
         raise InputError(f"windows={windows}: give one number of voxels, or three, as windows=(96, 96, 64).")
+    if (need := COPIES * 4 * tensor.shape[1] * prod(size)) > available_memory():
+        raise InputError(
+            f"windows={windows}: one window takes {need / 2**30:.0f} GiB of memory or more; give a smaller one."
+        )
     return size
 
 

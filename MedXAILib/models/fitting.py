@@ -29,6 +29,8 @@ NEVER = re.compile(
     re.IGNORECASE,
 )
 """In the path of tensors that have a network's names and shapes, and are not its weights."""
+UNREAD = re.compile(r"^_rebuild_(?!(tensor|parameter|from_type))\w*tensor")
+"""Functions by which torch pickles tensors without ordinary values: quantised, sparse, meta."""
 COUNTS = "num_batches_tracked"
 """How many batches a normalisation saw in training: nothing that a prediction uses."""
 
@@ -84,6 +86,11 @@ def fit(given: Weights, expected: Mapping[str, tuple[int, ...]], what: str, key:
             f"what has its names lies below '{kept_beside[0]}', which is no weights but what a training keeps (--weights-key takes it)"
             if kept_beside
             else mismatch(held, wanted, shapes, expected)
+        )
+    if odd := next((name.name for name in given.other if UNREAD.search(name.name)), ""):
+        raise InputError(
+            f"{file}: {what}: {fault}. The file has tensors of a kind that is not read ({odd}: quantised, sparse or without values); save "
+            "them as ordinary ones."
         )
     raise InputError(f"{file}: {what}: {fault}; correct the field 'network', or give the right file.")
 

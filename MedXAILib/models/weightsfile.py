@@ -141,7 +141,7 @@ class Contents:
             )
         if self.kind == UNKNOWN:
             raise InputError(
-                f"{self.path}: this is {self.kind}; give safetensors, or what torch.save(model.state_dict(), PATH) wrote."
+                f"{self.path}: this is {self.kind}, or one that is empty or cut short; give safetensors, or what torch.save(model.state_dict(), PATH) wrote."
             )
         if self.fault:
             raise InputError(

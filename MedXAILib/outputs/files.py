@@ -18,7 +18,7 @@ from ..errors import Caveat, InputError, as_values
 from ..formats import write_labels, write_volume
 from ..regions import anatomy_shares, hot_regions, superpixel_rows
 from ..volume import Labels, Volume, resample
-from .staging import LOCK
+from .staging import LOCK, RECORD
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,14 +64,17 @@ TABLES = {
     ),
 }
 
+RESERVED = {*TABLES, RECORD, LOCK}
+"""Names of a run's own files."""
 LONGEST_NAME = 70
 """In bytes: a file's name has three such parts, perhaps a mark, and must stay below 255."""
 
 
 def safe(name: str) -> str:
-    """A name reduced to letters, digits, ``.``, ``+`` and ``-``; a very long one is cut and gets a mark of its own."""
+    """A name reduced to letters, digits, ``.``, ``+`` and ``-``; a very long one is cut and gets a mark of its own. None is
+    hidden, or leads to another folder."""
     plain = unicodedata.normalize("NFC", name).replace("_", " ")
-    reduced = re.sub(r"[^\w.+-]+", "-", plain).strip("-") or "unnamed"
+    reduced = re.sub(r"[^\w.+-]+", "-", plain).strip("-.") or "unnamed"
     if len(reduced.encode()) <= LONGEST_NAME:
         return reduced
     cut = reduced.encode()[: LONGEST_NAME - 9].decode(errors="ignore")
@@ -91,14 +94,14 @@ def stems(names: Sequence[str]) -> dict[str, str]:
         folder, _, file = name.rpartition("/")
         end = next((e for e in EXTENSIONS if file.lower().endswith(e)), "")
         base = safe(file if whole or not end else file[: -len(end)])
-        return "/".join(
-            [*(safe(part) for part in folder.split("/") if part), f"{base}-{mark(name)}" if marked else base]
-        )
+        folders = (safe(part) for part in folder.split("/") if part)
+        above = [f"{part}-{mark(part)}" if part.casefold() in RESERVED else part for part in folders]
+        return "/".join([*above, f"{base}-{mark(name)}" if marked else base])
 
     found = {name: stem(name) for name in names}
-    for make in (lambda name: stem(name, whole=True), lambda name: stem(name, marked=True)):
+    for how in ({"whole": True}, {"marked": True}, {"marked": True}):  # again: a mark may be another one's name
         taken = Counter(one.casefold() for one in found.values())
-        found = {name: make(name) if taken[one.casefold()] > 1 else one for name, one in found.items()}
+        found = {name: stem(name, **how) if taken[one.casefold()] > 1 else one for name, one in found.items()}
     return found
 
 
@@ -259,8 +262,8 @@ class Folder:
                     writer.writerows([_cell(value) for value in row] for row in rows)
         found = (p.relative_to(self.path).as_posix() for p in self.path.rglob("*") if p.is_file())
         files = sorted(name for name in found if name != LOCK)
-        whole = {"notice": NOTICE, **summary, "files": [*files, "run.json"]}
-        (self.path / "run.json").write_text(json.dumps(whole, indent=1), encoding="utf-8")
+        whole = {"notice": NOTICE, **summary, "files": [*files, RECORD]}
+        (self.path / RECORD).write_text(json.dumps(whole, indent=1), encoding="utf-8")
         return whole
 
 

@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+from .. import NOTICE
 from ..errors import InputError, legible, of_path
 from ..interrupt import undisturbed
 
@@ -55,6 +56,8 @@ def staged(output: Path, overwrite: bool = False, job: str = "") -> Iterator[Pat
         raise InputError(
             f"{legible(output.name)}: this folder already holds a run; give another one with -o, or add --overwrite."
         )
+    if output.is_dir():
+        refuse_foreign(output, listed(output), [RECORD])
     for above in (p for p in (output, *output.parents) if p.is_dir()):
         clear(partial(output, above), output)
     try:
@@ -119,11 +122,13 @@ def clear(folder: Path, output: Path) -> None:
 
     :raises InputError: where that run goes on, or where this is no run's folder.
     """
-    if not folder.is_dir():
+    if not folder.is_dir() or folder.is_symlink():
+        if os.path.lexists(folder):
+            raise InputError(f"{legible(folder.name)}: a run would be made here, and this is of no run; rename it.")
         return
     lock = read(folder / LOCK)
     if alive(folder, lock):
-        since = time.strftime("%H:%M", time.localtime(lock.get("began") or folder.stat().st_mtime))
+        since = time.strftime("%H:%M", time.localtime(moment(lock) or folder.stat().st_mtime))
         who = f"'{lock.get('job') or 'a run'}', process {lock.get('process', '?')} on {lock.get('host', '?')}, since {since}"
         raise InputError(
             f"{legible(output.name)}: another run writes into this folder ({who}); wait for it, or give another folder with -o."
@@ -141,10 +146,10 @@ def clear(folder: Path, output: Path) -> None:
 
 
 def read(path: Path) -> dict:
-    """Who writes; empty where that is not known."""
+    """A JSON object that a run wrote; empty where it is none."""
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return known if isinstance(known, dict) else {}
 
@@ -155,7 +160,7 @@ def alive(folder: Path, lock: dict) -> bool:
     mine = me()
     if lock and mine["began"] and all(lock.get(key) == mine[key] for key in ("host", "space")):
         began = started(lock.get("process"))
-        return began is not None and abs(began - float(lock.get("began") or 0)) < SAME
+        return began is not None and abs(began - moment(lock)) < SAME
     with suppress(OSError):
         sign = folder / LOCK if lock else folder
         return time.time() - sign.stat().st_mtime < (FORGOTTEN if lock else BEAT)
@@ -170,8 +175,16 @@ def me() -> dict:
     return {"host": socket.gethostname(), "space": space, "process": os.getpid(), "began": started(os.getpid())}
 
 
+def moment(lock: dict) -> float:
+    """When the process of a lock began, in seconds since 1970; 0 where it does not tell."""
+    began = lock.get("began")
+    return float(began) if isinstance(began, int | float) and 0 <= began < 1e11 else 0.0
+
+
 def started(process: object) -> float | None:
     """When a process of this computer began, in seconds since 1970; None where it is gone, or nothing tells."""
+    if type(process) is not int or process <= 0:
+        return None
     try:
         import psutil
     except ImportError:  # Slicer's own Python, while another one computes
@@ -179,7 +192,7 @@ def started(process: object) -> float | None:
     try:
         found = psutil.Process(process)
         return None if found.status() == psutil.STATUS_ZOMBIE else found.create_time()
-    except (psutil.Error, ValueError, TypeError):
+    except (psutil.Error, ValueError, OverflowError):
         return None
 
 
@@ -223,13 +236,14 @@ def publish(folder: Path, output: Path) -> None:
 def undo(folder: Path, output: Path) -> None:
     """Put the files of an older run back where a newer one did not come to the end of moving its own."""
     journal = read(folder / JOURNAL)
-    for name in journal.get("new", ()):
+    new, old = (within(output, journal.get(kind)) for kind in ("new", "old"))
+    for name in new:
         if not (folder / name).exists():
             (output / name).unlink(missing_ok=True)
-    for name in journal.get("old", ()):
+    for name in old:
         if os.path.lexists(folder / OLD / name):
             move(folder / OLD / name, output / name)
-    prune(output, journal.get("new", ()))
+    prune(output, new)
     (folder / JOURNAL).unlink(missing_ok=True)
 
 
@@ -286,16 +300,22 @@ def _umask() -> int:
 
 
 def listed(output: Path) -> list[str]:
-    """The files that the run in a folder wrote; only plain relative names of files in it count."""
-    try:
-        names = json.loads((output / RECORD).read_text(encoding="utf-8")).get("files", [])
-    except (OSError, ValueError, AttributeError):
-        return []
-    here = output.resolve()
-    return [
-        name
-        for name in names
-        if isinstance(name, str)
-        and ".." not in Path(name).parts
-        and (here / name).parent.resolve().is_relative_to(here)
-    ]
+    """The files that the run in a folder wrote; none where its record is another program's."""
+    record = read(output / RECORD)
+    return within(output, record.get("files")) if record.get("notice") == NOTICE else []
+
+
+def within(folder: Path, names: object) -> list[str]:
+    """Of what a file says are names, those of files in a folder, by plain relative paths."""
+    here = folder.resolve()
+
+    def inside(name: object) -> bool:
+        if not isinstance(name, str) or not name or "\0" in name or ".." in Path(name).parts:
+            return False
+        try:
+            short = all(len(os.fsencode(part)) < 256 for part in Path(name).parts)
+            return short and (here / name).parent.resolve().is_relative_to(here)
+        except (OSError, ValueError):  # no name of a file
+            return False
+
+    return [name for name in names if inside(name)] if isinstance(names, list) else []

@@ -1,6 +1,6 @@
 """Damaged files: some hundred mutants of each format and of each kind of weights file, read in processes that may die.
 
-    make check-fuzz            # about 10 minutes on two cores; it goes on where it stopped
+    make check-fuzz            # about a minute on two cores; it goes on where it stopped
     .venv/bin/python Testing/Checks/fuzz.py --only nrrd --seed 12 --keep mutant.nrrd     # one mutant, kept
 
 Each mutant must be read or refused in one sentence, within 20 s of CPU time, and the process must live. What is read must

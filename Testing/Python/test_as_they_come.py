@@ -16,6 +16,7 @@ import tifffile
 from PIL import Image
 from test_dicom import series_files, slice_file
 
+from MedXAILib import NOTICE
 from MedXAILib.errors import InputError
 from MedXAILib.formats import find_cases, read_labels, read_volume, write_volume
 from MedXAILib.outputs.files import Folder, stems
@@ -438,7 +439,7 @@ def meta(path, *lines, kind="MET_UCHAR", size="2 2 3", data=b"") -> None:
         (["ElementDataFile = s%d.raw 1 3 0"], "pattern of data files"),
         (["ElementDataFile = s%d.raw 0 2 1"], "s0.raw is not there"),
         (["ElementDataFile = LIST", "s1.raw", "s2.raw", "pipe"], "pipe is not there, or is no file"),
-        (["ElementDataFile = LIST", "s1.raw", "s2.raw", "short.raw"], "short.raw: the file is cut short"),
+        (["ElementDataFile = LIST", "s1.raw", "s2.raw", "short.raw"], "its data file short.raw is cut short"),
         (["HeaderSize = 4", "ElementDataFile = LOCAL", "0123456789ab"], "HeaderSize 4 does not lie"),
         (["BinaryData = False", "ElementDataFile = LOCAL", "0 1 2 3 4 5 6 7 8 9 10 11"], "written as text"),
     ],
@@ -536,7 +537,7 @@ def test_what_an_earlier_run_wrote_is_no_case(tmp_path):
     for out in (tmp_path, tmp_path / "out"):
         out.mkdir(exist_ok=True)
         Image.fromarray(np.zeros((4, 4), np.uint8)).save(out / "map.png")
-        (out / "run.json").write_text(json.dumps({"files": ["map.png", "run.json"]}))
+        (out / "run.json").write_text(json.dumps({"notice": NOTICE, "files": ["map.png", "run.json"]}))
     said = []
     assert [case.name for case in find_cases(tmp_path, said.append)] == ["a.png"]
     assert said == ["4 files that an earlier run wrote into this folder: left out."]

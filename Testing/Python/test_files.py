@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 
+from MedXAILib import NOTICE
 from MedXAILib.errors import InputError
 from MedXAILib.explanation import Attribution
 from MedXAILib.formats import read_labels, read_volume
@@ -30,6 +31,24 @@ def test_names_are_reduced_mirrored_and_kept_apart():
         "b/scan_2.png": "b/scan-2",
         "c d/x.tar.nrrd": "c-d/x.tar",
     }
+
+
+def test_no_name_leads_out_of_the_output_folder_or_hides_there():
+    names = [
+        "_../b.png",
+        "-./c.png",
+        "c.png",
+        " .hid.png",
+        "(..)/b.png",
+        ".../b.png",
+        "run.json/b.png",
+        "predictions.csv/b.png",
+    ]
+    names += ["a_b.nii", "a-b.nii", "a-b-17da1293.nii"]
+    found = stems(names)
+    assert len(set(found.values())) == len(names)
+    parts = [part for stem in found.values() for part in stem.split("/")]
+    assert not [part for part in parts if part.startswith(".") or part in ("run.json", "predictions.csv")]
 
 
 def everything(folder):
@@ -294,8 +313,80 @@ def test_a_record_names_files_of_its_own_folder_only(tmp_path):
     earlier(out)
     victim.write_text("not yours")
     (out / "up").symlink_to(tmp_path)
-    (out / "run.json").write_text(json.dumps({"files": ["up/victim", "../victim", str(victim), "three", "run.json"]}))
+    (out / "run.json").write_text(
+        json.dumps({"notice": NOTICE, "files": ["up/victim", "../victim", str(victim), "three", "run.json"]})
+    )
     assert staging.listed(out) == ["three", "run.json"]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"tool": "another", "files": ["data.csv", "run.json"]},
+        {"notice": NOTICE, "files": None},
+        {"notice": NOTICE, "files": [["a"], "a\0b", "\ud800", "x" * 5000, 7]},
+        [1],
+        "[" * 100_000,
+    ],
+    ids=["another program's", "null", "no names", "a list", "deep"],
+)
+def test_a_record_that_is_none_names_nothing(tmp_path, record):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "data.csv").write_text("precious")
+    (out / "run.json").write_text(record if isinstance(record, str) else json.dumps(record))
+    assert staging.listed(out) == []
+    with pytest.raises(InputError, match="'run.json', which no run wrote"), staged(out, overwrite=True):
+        pass
+    assert everything(tmp_path) == ["out", "out/data.csv", "out/run.json"]
+
+
+@pytest.mark.parametrize(
+    "who",
+    [{"began": "x"}, {"began": [1]}, {"process": None}, {"process": "7"}, {"process": -5}, {"process": 10**30}],
+    ids=str,
+)
+@pytest.mark.parametrize("host", [None, "elsewhere"])
+def test_a_lock_that_makes_no_sense_holds_nobody_up_for_ever(tmp_path, who, host):
+    partial = tmp_path / ".out.partial"
+    lock(partial, **who, **({"host": host} if host else {}))
+    if host:  # its owner may live: it is told as well as it can be
+        with pytest.raises(InputError, match="another run writes"), staged(tmp_path / "out"):
+            pass
+        os.utime(partial / staging.LOCK, (1, 1))
+    with staged(tmp_path / "out") as folder:
+        (folder / "x").write_text("x")
+    assert everything(tmp_path) == ["out", "out/x"]
+
+
+@pytest.mark.parametrize(
+    "journal",
+    [{"new": ["../victim"]}, {"old": ["../evil"]}, {"new": 5, "old": None}, {"new": [{}], "old": [["a"]]}, "x"],
+    ids=str,
+)
+def test_a_journal_moves_nothing_out_of_its_folder(tmp_path, journal):
+    out, partial = tmp_path / "box" / "out", tmp_path / "box" / "out" / ".out.partial"
+    (tmp_path / "box").mkdir()
+    (tmp_path / "box" / "victim").write_text("precious")
+    lock(partial, process=2**22 - 1)
+    (partial / staging.OLD).mkdir()
+    (partial / "evil").write_text("evil")
+    (partial / staging.JOURNAL).write_text(json.dumps(journal))
+    with staged(out) as folder:
+        (folder / "x").write_text("x")
+    assert everything(tmp_path) == ["box", "box/out", "box/out/x", "box/victim"]
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_what_lies_where_a_run_would_be_made_is_named(tmp_path, link):
+    (tmp_path / "elsewhere").mkdir()
+    place = tmp_path / ".out.partial"
+    place.symlink_to(tmp_path / "elsewhere") if link else place.write_text("x")
+    with (
+        pytest.raises(InputError, match=r"\.out\.partial: a run would be made here, .* rename it"),
+        staged(tmp_path / "out"),
+    ):
+        pass
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from MedXAILib import cli, explain, load_model, models, read_volume
+from MedXAILib import NOTICE, cli, explain, load_model, models, read_volume
 from MedXAILib.attribution.methods import METHODS, method
 from MedXAILib.errors import InputError
 from MedXAILib.formats import write_volume
@@ -162,7 +162,7 @@ def test_what_a_run_reads_is_never_overwritten(stack, capsys):
     ):
         assert cli.run(command) == 2
         assert "would be overwritten" in capsys.readouterr().err
-    (stack / "run.json").write_text(json.dumps({"files": ["stack.nrrd", "run.json"]}))
+    (stack / "run.json").write_text(json.dumps({"notice": NOTICE, "files": ["stack.nrrd", "run.json"]}))
     assert cli.run(["predict", "stack.nrrd", "-m", TUMOUR, "-o", ".", "--overwrite"]) == 2
     assert "was written by the run in ., which would be replaced" in capsys.readouterr().err
     (stack / "run.json").unlink()
