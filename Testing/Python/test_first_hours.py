@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from MedXAILib import NOTICE, cli, explain, load_model, models, read_volume
+from MedXAILib import NOTICE, MaskScore, VoxelScore, cli, explain, load_model, models, read_volume
 from MedXAILib.attribution.methods import METHODS, method
 from MedXAILib.errors import InputError
 from MedXAILib.formats import write_volume
@@ -116,6 +116,10 @@ def test_pictures_that_cannot_be_written_are_told_before_computing(option, stack
     for path in (f"stack.nrrd/x.{end}", f"/proc/x.{end}", "x.jpg"):
         assert cli.run(["explain", "stack.nrrd", "-m", TUMOUR, "-o", "out", option, path]) == 2
         assert capsys.readouterr().err.startswith(f"{option} ")
+    for path in (f"x.{end}", "."):
+        command = ["explain", "stack.nrrd", "-m", TUMOUR, "-o", f"x.{end}/out" if path != "." else f"x.{end}"]
+        assert cli.run([*command, option, f"x.{end}"]) == 2
+        assert "this is where the output folder goes" in capsys.readouterr().err
     assert sorted(p.name for p in stack.iterdir()) == ["stack.nrrd"]
 
 
@@ -215,6 +219,23 @@ def test_what_cannot_be_asked_in_python_is_a_sentence(asked):
     image = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
     with pytest.raises(InputError, match=r"\.$"):
         explain(network, image, **({"methods": ["saliency"]} | asked))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda net, image: explain(net, image, methods="saliency", windows=2000), "windows=2000: one window takes"),
+        (lambda net, image: explain(net, image, methods="saliency", windows=True), "windows=True: give one number"),
+        (lambda net, image: explain(net, {0: image, 1: image}, methods="saliency"), "give text"),
+        (lambda net, image: VoxelScore((1, 2), 1), "three numbers"),
+        (lambda net, image: MaskScore(image, 1), "takes a Volume, not ndarray"),
+        (lambda net, image: Volume(np.ma.masked_array(image[0, 0], image[0, 0] > 0), np.eye(4)), "masked array"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_given_in_python_is_a_sentence(make, said):
+    network = torch.nn.Conv3d(1, 2, 3, padding=1).eval()
+    with pytest.raises(ValueError, match=said):
+        make(network, np.ones((1, 1, 4, 4, 4), np.float32))
 
 
 @pytest.mark.parametrize("given", ["head.nrrd", np.zeros((2, 2, 2), np.float32), None])

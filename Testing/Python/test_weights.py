@@ -301,6 +301,12 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path):
         (state | {"model.0.extra": torch.ones(1)}, "the network has no model.0.extra"),
         (state | {"head.weight": torch.ones(3, 4)}, r"wrong shape of head.weight \(\(3, 4\) instead of \(2, 4\)\)"),
         ({"x": torch.ones(1)}, "the file lacks model.0.weight"),
+        (
+            state | {"head.weight": torch.quantize_per_tensor(state["head.weight"], 0.1, 0, torch.qint8)},
+            "lacks head.weight. The file has tensors of a kind that is not read .*quantised",
+        ),
+        (state | {"head.weight": state["head.weight"].to_sparse()}, "of a kind that is not read .*sparse"),
+        (state | {"head.weight": state["head.weight"].to("meta")}, "of a kind that is not read .*without values"),
     ]:
         with pytest.raises(InputError, match=said):
             fitted(tmp_path, content)
