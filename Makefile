@@ -13,6 +13,8 @@ PEER_NEEDS := numpy scipy tqdm matplotlib opencv-python-headless scikit-learn sc
 FOREIGN_NEEDS := monai==1.6.1 einops huggingface_hub safetensors tokenizers regex pyyaml
 NETWORKS := torchvision==0.29.1 timm==1.0.31 transformers==5.24.0
 WITHOUT_TORCH := test_volume test_formats test_odd_files test_dicom test_as_they_come test_card test_trust test_pickles test_weightsfile test_regions test_files test_job test_scene test_methods test_light
+# Of all that is installed a small part is ever imported: it is compiled then.
+QUICK := -q --no-compile
 # One process of tests for each of up to four cores, and one thread in each: small networks gain nothing from more.
 IN_PARALLEL := OMP_NUM_THREADS=1
 SPREAD := -n auto --maxprocesses 4 --dist worksteal
@@ -24,7 +26,9 @@ LIGHT_NEEDS := "numpy>=1.26" "scikit-image>=0.22" "SimpleITK>=2.3" "pydantic>=2.
 demo: $(VENV)/.demo
 	$(BIN)/medxai demo -o demo
 
-test: $(VENV)/.test lint
+test:
+	@$(MAKE) --no-print-directory -j2 $(VENV)/.test $(LIGHT)/.ready
+	@$(MAKE) --no-print-directory lint
 	$(IN_PARALLEL) $(BIN)/python -m pytest $(SPREAD)
 	@$(MAKE) --no-print-directory light
 
@@ -32,17 +36,21 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check MedXAI MedXAILib Testing Docs
 	$(BIN)/ruff format --check MedXAI MedXAILib Testing Docs
 
-# Python 3.12 is Slicer's own: where it is at hand (on the path or in pyenv), whatever needs no torch runs on it too.
+# Python 3.12 is Slicer's own: where it is at hand (on the path or in pyenv), whatever needs no torch runs on it too. MedXAI
+# itself is installed by one process at a time: both write beside its sources.
 .PHONY: light
-light:
-	@for p in python3.12 $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3.12*/bin/python; do \
-	  if "$$p" -c 'import ensurepip' 2>/dev/null; then found=$$p; break; fi; done; \
-	if [ -z "$$found" ]; then echo "Python 3.12 is not at hand: the tests ran on $$($(BIN)/python --version) only."; exit 0; fi; \
-	set -e; test -d $(LIGHT) || "$$found" -m venv $(LIGHT); \
-	$(LIGHT)/bin/python -m pip install -q $(LIGHT_NEEDS); \
-	$(LIGHT)/bin/python -m pip install -q --no-deps -e .; \
+light: $(VENV)/.test $(LIGHT)/.ready
+	@if [ ! -x $(LIGHT)/bin/python ]; then echo "Python 3.12 is not at hand: the tests ran on $$($(BIN)/python --version) only."; exit 0; fi; \
+	set -e; $(LIGHT)/bin/python -m pip install $(QUICK) --no-deps -e .; \
 	echo "$$($(LIGHT)/bin/python --version), without torch:"; \
 	$(IN_PARALLEL) $(LIGHT)/bin/python -m pytest $(SPREAD) $(WITHOUT_TORCH:%=Testing/Python/%.py)
+
+$(LIGHT)/.ready: pyproject.toml Makefile
+	@for p in python3.12 $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3.12*/bin/python; do \
+	  if "$$p" -c 'import ensurepip' 2>/dev/null; then found=$$p; break; fi; done; \
+	if [ -z "$$found" ]; then exit 0; fi; \
+	set -e; test -d $(LIGHT) || "$$found" -m venv $(LIGHT); \
+	$(LIGHT)/bin/python -m pip install $(QUICK) $(LIGHT_NEEDS); touch $@
 
 # The attribution engine beside its peers; they come without their needs, which would bring torchvision and CUDA.
 .PHONY: bench
@@ -91,13 +99,18 @@ check-fuzz: $(VENV)/.test
 check-runs: $(VENV)/.test
 	$(BIN)/python Testing/Checks/runs.py
 
+# The figures on the cards of the zoo, measured again. Goes on where it stopped.
+.PHONY: check-zoo
+check-zoo: $(VENV)/.test
+	$(BIN)/python Testing/Checks/zoo.py
+
 # PyTorch's CPU builds: an extra index, used only where it answers within 3 s, so that nothing stalls without it.
 $(VENV)/.torch $(BENCH)/.torch $(FOREIGN)/.torch: Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "MedXAI needs Python 3.11 or newer: make PYTHON=python3.11 ..."; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is missing: install it (Debian, Ubuntu: apt-get install python3-venv)."; exit 1; }
 	test -d $(@D) || $(PYTHON) -m venv $(@D)
 	extra=$$($(PYTHON) -c 'import urllib.request as u; u.urlopen("$(CPU_INDEX)/torch/", timeout=3); print("--extra-index-url $(CPU_INDEX)")' 2>/dev/null); \
-	  $(@D)/bin/python -m pip install -q $$extra "$(TORCH)"
+	  $(@D)/bin/python -m pip install $(QUICK) $$extra "$(TORCH)"
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml
@@ -105,7 +118,7 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.torch pyproject.toml
-	$(BIN)/python -m pip install -q -e ".[test]"
+	$(BIN)/python -m pip install $(QUICK) -e ".[test]"
 	@touch $@
 
 clean:
