@@ -169,6 +169,7 @@ def dicom(path, **attributes):
 
 PLACED = {"ImagePositionPatient": [0, 0, 0], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
 AXES = ("space directions: (1,0,0) (0,1,0) (0,0,1)", "space origin: (0,0,0)")
+ANATOMICAL = "AnatomicalOrientation = RAI"
 NOTHING, SPACING_ONLY = ("", False, ""), ("", False, "mm")
 FILES = {
     # file -> (how it is made, (letters, placed, unit of lengths), unit of sizes)
@@ -183,7 +184,8 @@ FILES = {
     "short name.nrrd": (lambda p: nrrd(p, "space: RAS", *AXES), ("RAS", True, "mm"), "mL"),
     "spacings.nrrd": (lambda p: nrrd(p, "spacings: 1 1 2"), SPACING_ONLY, "mL"),
     "bare.nrrd": (nrrd, NOTHING, "voxels"),
-    "anatomical.mha": (lambda p: meta(p, "AnatomicalOrientation = RAI", "ElementSpacing = 1 1 1"), ("LPS", True, "mm"), "mL"),
+    "anatomical.mha": (lambda p: meta(p, ANATOMICAL, "Offset = 0 0 0", "ElementSpacing = 1 1 1"), ("LPS", True, "mm"), "mL"),
+    "no offset.mha": (lambda p: meta(p, ANATOMICAL, "ElementSpacing = 1 1 1"), ("LPS", False, "mm"), "mL"),
     "unknown.mha": (lambda p: meta(p, "AnatomicalOrientation = ???", "ElementSpacing = 1 1 1"), SPACING_ONLY, "mL"),
     "none.mha": (lambda p: meta(p, "ElementSpacing = 1 1 1"), SPACING_ONLY, "mL"),
     "nothing.mha": (meta, NOTHING, "voxels"),
