@@ -13,10 +13,9 @@ PEER_NEEDS := numpy scipy tqdm matplotlib opencv-python-headless scikit-learn sc
 FOREIGN_NEEDS := monai==1.6.1 einops huggingface_hub safetensors tokenizers regex pyyaml
 NETWORKS := torchvision==0.29.1 timm==1.0.31 transformers==5.24.0
 WITHOUT_TORCH := test_volume test_formats test_odd_files test_dicom test_as_they_come test_card test_trust test_pickles test_weightsfile test_regions test_files test_job test_scene test_methods test_light
-# Of all that is installed a small part is ever imported: it is compiled then.
-QUICK := -q --no-compile
-# One process of tests for each of up to four cores, and one thread in each: small networks gain nothing from more.
-IN_PARALLEL := OMP_NUM_THREADS=1
+# One process of tests for each of up to four cores, and one thread in each: small networks gain nothing from more. Many
+# tests start processes of their own, which would compile MedXAI anew where Python may not write what it compiled.
+IN_PARALLEL := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 SPREAD := -n auto --maxprocesses 4 --dist worksteal
 LIGHT_NEEDS := "numpy>=1.26" "scikit-image>=0.22" "SimpleITK>=2.3" "pydantic>=2.7" "typer>=0.12" "rich>=13" "pydicom>=3.0" \
   "psutil>=5.9" "slicer-core>=5.12" "pytest>=8" "pytest-timeout>=2.3" "pytest-xdist>=3.5" "hypothesis>=6.100" "nibabel>=5" "setuptools>=77"
@@ -41,7 +40,7 @@ lint: $(VENV)/.test
 .PHONY: light
 light: $(VENV)/.test $(LIGHT)/.ready
 	@if [ ! -x $(LIGHT)/bin/python ]; then echo "Python 3.12 is not at hand: the tests ran on $$($(BIN)/python --version) only."; exit 0; fi; \
-	set -e; $(LIGHT)/bin/python -m pip install $(QUICK) --no-deps -e .; \
+	set -e; $(LIGHT)/bin/python -m pip install -q --no-deps -e .; \
 	echo "$$($(LIGHT)/bin/python --version), without torch:"; \
 	$(IN_PARALLEL) $(LIGHT)/bin/python -m pytest $(SPREAD) $(WITHOUT_TORCH:%=Testing/Python/%.py)
 
@@ -50,7 +49,7 @@ $(LIGHT)/.ready: pyproject.toml Makefile
 	  if "$$p" -c 'import ensurepip' 2>/dev/null; then found=$$p; break; fi; done; \
 	if [ -z "$$found" ]; then exit 0; fi; \
 	set -e; test -d $(LIGHT) || "$$found" -m venv $(LIGHT); \
-	$(LIGHT)/bin/python -m pip install $(QUICK) $(LIGHT_NEEDS); touch $@
+	$(LIGHT)/bin/python -m pip install -q $(LIGHT_NEEDS); touch $@
 
 # The attribution engine beside its peers; they come without their needs, which would bring torchvision and CUDA.
 .PHONY: bench
@@ -110,7 +109,7 @@ $(VENV)/.torch $(BENCH)/.torch $(FOREIGN)/.torch: Makefile
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is missing: install it (Debian, Ubuntu: apt-get install python3-venv)."; exit 1; }
 	test -d $(@D) || $(PYTHON) -m venv $(@D)
 	extra=$$($(PYTHON) -c 'import urllib.request as u; u.urlopen("$(CPU_INDEX)/torch/", timeout=3); print("--extra-index-url $(CPU_INDEX)")' 2>/dev/null); \
-	  $(@D)/bin/python -m pip install $(QUICK) $$extra "$(TORCH)"
+	  $(@D)/bin/python -m pip install -q $$extra "$(TORCH)"
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml
@@ -118,7 +117,7 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.torch pyproject.toml
-	$(BIN)/python -m pip install $(QUICK) -e ".[test]"
+	$(BIN)/python -m pip install -q -e ".[test]"
 	@touch $@
 
 clean:

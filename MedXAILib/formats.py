@@ -952,8 +952,8 @@ def page_of(picture) -> tuple[np.ndarray, list[str]]:
 
 BITS, COMPRESSION, PHOTOMETRIC, DESCRIPTION, ORIENTATION, SAMPLES = 258, 259, 262, 270, 274, 277
 PLANES, FORMAT, DEPTH = 284, 339, 32997
-"""Tags of TIFF: bits of a value, whether packed (not 1), whether white is 0, text, how the picture is turned, values of a pixel, whether they lie in planes
-of their own (2), whether they are unsigned (1) or signed (2), and slices of a page."""
+"""Tags of TIFF: bits of a value, whether packed (not 1), whether white is 0, text, how the picture is turned, values of a
+pixel, whether they lie in planes of their own (2), whether they are unsigned (1) or signed (2), and slices of a page."""
 
 
 def refuse_tiff(path: Path, picture, alone: bool) -> None:
