@@ -582,8 +582,10 @@ def stack(path: Path, planes: list[Plane]) -> np.ndarray:
         return affine
     worst = int(np.abs(gaps - usual).argmax())
     if abs(gaps[worst] - usual) > tolerance:
+        one, other = planes[worst], planes[worst + 1]
+        names = (f"frame {p.frame + 1}" if one.path == other.path else p.path.name for p in (one, other))
         raise InputError(
-            f"{path}: the slices are not equally spaced: {planes[worst].path.name} and {planes[worst + 1].path.name} are "
+            f"{path}: the slices are not equally spaced: {' and '.join(names)} are "
             f"{gaps[worst]:.2f} mm apart, others {usual:.2f} mm; add the missing slices, or resample the series with "
             "Slicer (DICOM module, 'Acquisition geometry regularization')."
         )

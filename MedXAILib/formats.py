@@ -45,6 +45,8 @@ from .volume import (
 )
 
 NIFTI = (".nii", ".nii.gz", ".hdr", ".img", ".img.gz")
+HEADERS = (".hdr", ".mhd", ".nhdr")
+"""Suffixes of files that may have their voxels in another file."""
 NRRD = (".nrrd", ".nhdr")
 META = (".mha", ".mhd")
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -816,10 +818,6 @@ def plain_folder() -> Iterator[Path]:
         yield Path(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-HEADERS = (".nhdr", ".mhd")
-"""Suffixes of files that have their voxels elsewhere."""
 
 
 def itk_affine(image) -> np.ndarray:

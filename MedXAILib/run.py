@@ -322,7 +322,8 @@ def run(
         raise InputError(f"--scene and --snapshot show one case and the folder holds {len(cases)}: give one file.")
     refuse_overwriting([*job.paths(), *(case.path for case in cases)], scene_path, snapshot_path, output)
     anatomy = read_labels(job.anatomy) if job.anatomy else None
-    with staged(output, overwrite, f"{job.task} {cases[0].name} with {legible(Path(job.model).name)}") as folder:
+    what = f"{job.task} {cases[0].name} with {legible(Path(job.model).name)}"
+    with staged(output, overwrite, what, files.RESERVED) as folder:
         model = model_of(job)
         if job.task == "explain":
             for label in job.classes:

@@ -11,12 +11,17 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
-def data() -> Path:
-    """The folder of real volumes, images and weights: MEDXAI_TEST_DATA, by default ../shared/data."""
-    folder = Path(os.environ.get("MEDXAI_TEST_DATA", ROOT.parent / "shared" / "data"))
-    if not (folder / "MANIFEST.md").is_file():
-        pytest.skip(f"no test data at {folder} (set MEDXAI_TEST_DATA)")
-    return folder.resolve()
+def data_folder() -> Path:
+    """Where real volumes, images and weights would be: MEDXAI_TEST_DATA, by default ../shared/data."""
+    return Path(os.environ.get("MEDXAI_TEST_DATA", ROOT.parent / "shared" / "data")).resolve()
+
+
+@pytest.fixture(scope="session")
+def data(data_folder) -> Path:
+    """The folder of real volumes, images and weights, where it is."""
+    if not (data_folder / "MANIFEST.md").is_file():
+        pytest.skip(f"no test data at {data_folder} (set MEDXAI_TEST_DATA)")
+    return data_folder
 
 
 @pytest.fixture(scope="session", params=["cpu", "cuda"])

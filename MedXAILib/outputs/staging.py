@@ -39,10 +39,11 @@ unfinished: set[Path] = set()
 
 
 @contextmanager
-def staged(output: Path, overwrite: bool = False, job: str = "") -> Iterator[Path]:
+def staged(output: Path, overwrite: bool = False, job: str = "", names: Iterable[str] = (RECORD,)) -> Iterator[Path]:
     """A folder to write a run into, which becomes ``output`` when the block ends without an error.
 
     :param job: what the run is, told to another one that wants the same place.
+    :param names: files that it may write; where ``output`` holds one that no run wrote, this is told before the work.
     :raises InputError: where ``output`` cannot be a folder, holds a run and ``overwrite`` is not given, or another run
         writes there; where the disk is full or not writable.
     """
@@ -57,7 +58,7 @@ def staged(output: Path, overwrite: bool = False, job: str = "") -> Iterator[Pat
             f"{legible(output.name)}: this folder already holds a run; give another one with -o, or add --overwrite."
         )
     if output.is_dir():
-        refuse_foreign(output, listed(output), [RECORD])
+        refuse_foreign(output, listed(output), list(names))
     for above in (p for p in (output, *output.parents) if p.is_dir()):
         clear(partial(output, above), output)
     try:

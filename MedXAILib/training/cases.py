@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError
-from ..formats import find_cases, read_labels, read_volume
+from ..formats import HEADERS, find_cases, read_labels, read_volume
 from ..models.card import Expected, ModelCard
 from ..models.loading import sha256
 from ..preparation import Prepared, ijk_affine, prepare
@@ -29,7 +29,6 @@ THUMBNAIL = 32
 SAME_NAMES = {"Airspace Opacity": "Lung Opacity"}
 """Columns of a table that mean another label (MIMIC-CXR's name of CheXpert's)."""
 NOT_MENTIONED = float("nan")
-HEADERS = (".hdr", ".mhd", ".nhdr")
 
 
 @dataclass(frozen=True)

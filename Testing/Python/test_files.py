@@ -84,6 +84,8 @@ def test_overwriting_removes_the_older_runs_files_and_no_others(tmp_path):
     with pytest.raises(InputError, match=r"mine\.txt"), staged(out, overwrite=True) as folder:
         (folder / "mine.txt").write_text("not mine")
     assert (out / "mine.txt").read_text() == "kept" and (out / "two").exists()
+    with pytest.raises(InputError, match=r"mine\.txt"), staged(out, overwrite=True, names=["mine.txt"]):
+        raise AssertionError("told after the work")
 
 
 def test_a_file_on_the_way_is_named(tmp_path):

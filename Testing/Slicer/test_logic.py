@@ -14,10 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def logic(slicer):
-    import standin
-
-    logic = standin.load_module(ROOT / "MedXAI" / "MedXAI.py").code.MedXAILogic()
+def logic(module):
+    logic = module.code.MedXAILogic()
     yield logic
     logic.client.stop()
 
@@ -85,13 +83,15 @@ def test_results_are_nodes_and_errors_are_sentences(logic, slicer):
     assert len(scenarios.nodeIDs() - before) == 1, "only the empty volume that this test made"
 
 
-def test_a_volume_travels_once_with_its_uids(logic, slicer):
+def test_a_volume_travels_once_with_its_uids(logic, slicer, monkeypatch):
     from MedXAIPanel import scenarios
 
     volume = scenarios.ball()
     volume.SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
     sent, request = [], logic.client._request
-    logic.client._request = lambda do, **fields: (sent.append((do, fields)), request(do, **fields))[1]
+    monkeypatch.setattr(
+        logic.client, "_request", lambda do, **fields: (sent.append((do, fields)), request(do, **fields))[1]
+    )
     for target in ("lesion", "no lesion"):
         logic.explain(volume, "planted-lesion", target)
     slicer.util.arrayFromVolume(volume)[:] = 0

@@ -59,14 +59,6 @@ def ball():
 
 
 @pytest.fixture
-def panel(slicer, monkeypatch, tmp_path):
-    import standin
-
-    monkeypatch.setenv("MEDXAI_CONFIG", str(tmp_path / "config"))
-    return standin.load_module(ROOT / "MedXAI" / "MedXAI.py").widget
-
-
-@pytest.fixture
 def explained(panel, computed, slicer):
     """The run's nodes in the scene, its volume chosen and moved by a transform; Look has not been asked yet."""
     import vtk

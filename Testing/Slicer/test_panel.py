@@ -21,20 +21,6 @@ SCENARIOS = (
 )
 
 
-@pytest.fixture
-def panel(slicer, monkeypatch, tmp_path):
-    import standin
-
-    monkeypatch.setenv("MEDXAI_CONFIG", str(tmp_path / "config"))
-    return standin.load_module(ROOT / "MedXAI" / "MedXAI.py").widget
-
-
-@pytest.fixture
-def shared(data, monkeypatch) -> Path:
-    monkeypatch.setenv("MEDXAI_MODEL_PATH", str(data / "models"))
-    return data
-
-
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_what_the_application_tests_holds_on_the_stand_in(panel, name):
     from MedXAIPanel import scenarios
@@ -43,13 +29,13 @@ def test_what_the_application_tests_holds_on_the_stand_in(panel, name):
     scenarios.ALL[name](panel)
 
 
-def test_a_glioma_from_choosing_to_an_overlaid_map(panel, shared, slicer):
+def test_a_glioma_from_choosing_to_an_overlaid_map(panel, data, slicer):
     from MedXAIPanel import keep, results, scenarios
 
     from MedXAILib.formats import read_volume
     from MedXAILib.outputs.nodes import volume_of
 
-    volume = slicer.util.loadVolume(str(shared / "volumes" / "pyradiomics_brain1_image.nrrd"))
+    volume = slicer.util.loadVolume(str(data / "volumes" / "pyradiomics_brain1_image.nrrd"))
     scenarios.chosen(panel, volume, model=str(CARDS / "sania_brain_tumor.json"), slices="top", topSlices=2)
     scenarios.run(panel, panel.ui.predictButton)
     assert panel.ui.probabilities.rowCount == 4, panel.ui.predictMessage.text
@@ -75,20 +61,20 @@ def test_a_glioma_from_choosing_to_an_overlaid_map(panel, shared, slicer):
 
     words = keep.asCommand(panel.lastJob, panel.lastVolumes).split()
     number = int(next(word for word in words if word.startswith("--slices=")).split("=")[1].split(":")[0])
-    file = read_volume(shared / "volumes" / "pyradiomics_brain1_image.nrrd")
+    file = read_volume(data / "volumes" / "pyradiomics_brain1_image.nrrd")
     assert number != strongest, "the file is left-handed, and Slicer has turned it around"
     assert file.ras((0, 0, number))[2] == pytest.approx(volume_of(volume).ras((0, 0, strongest))[2], abs=0.01)
     pieces = keep.piecesInFile(facts, volume)
     assert pieces[number] == facts["slices"][strongest]
 
 
-def inner_head(shared, folder) -> tuple[Path, Path]:
+def inner_head(data, folder) -> tuple[Path, Path]:
     """The middle 120^3 of the head that the reference segmentation is of, and a card with the whole head's intensities: where
     the network sees no border it must say the same."""
     from MedXAILib.formats import read_volume, write_volume
     from MedXAILib.volume import Volume
 
-    whole = read_volume(shared / "volumes" / "brainchop_t1_crop.nii.gz")
+    whole = read_volume(data / "volumes" / "brainchop_t1_crop.nii.gz")
     low, high = np.percentile(whole.array, (2, 98))
     affine = whole.affine.copy()
     affine[:3, 3] = whole.ras((68, 68, 68))
@@ -99,14 +85,14 @@ def inner_head(shared, folder) -> tuple[Path, Path]:
     return folder / "inner.nrrd", folder / "inner.json"
 
 
-def test_a_segmentation_with_its_names_regions_and_one_voxel(panel, shared, slicer, tmp_path):
+def test_a_segmentation_with_its_names_regions_and_one_voxel(panel, data, slicer, tmp_path):
     from MedXAIPanel import results, scenarios
 
     from MedXAILib.formats import read_volume
     from MedXAILib.outputs import nodes
     from MedXAILib.volume import resample
 
-    head, card = inner_head(shared, tmp_path)
+    head, card = inner_head(data, tmp_path)
     volume = slicer.util.loadVolume(str(head))
     scenarios.chosen(panel, volume, model=str(card))
     assert panel.ui.what.visible and panel.ui.labelVolume.visible and not panel.ui.slices.visible
@@ -115,7 +101,7 @@ def test_a_segmentation_with_its_names_regions_and_one_voxel(panel, shared, slic
     names = [segmentation.GetSegmentation().GetNthSegment(n).GetName() for n in range(2)]
     assert names == ["white matter", "grey matter"]
     grid = nodes.labels_of(segmentation, volume).volume
-    reference = read_volume(shared / "models" / "ref_model5_t1crop.nii.gz")
+    reference = read_volume(data / "models" / "ref_model5_t1crop.nii.gz")
     # the file is left-handed, and Slicer reorders such arrays: only places in the patient can be compared
     found, truth = grid.array, resample(reference, grid.affine, grid.shape, order=0).array
     inner = (slice(46, -46),) * 3  # half the network's receptive field
@@ -149,14 +135,14 @@ def test_a_segmentation_with_its_names_regions_and_one_voxel(panel, shared, slic
     assert composite.GetLabelVolumeID() is None
 
 
-def test_a_regression_shows_values_with_their_unit(panel, slicer, tmp_path, monkeypatch):
+def test_a_regression_shows_values_with_their_unit(panel, slicer, tmp_path):
     import json
 
     from MedXAIPanel import keep, results, scenarios
 
     from MedXAILib.models.listing import ZOO
 
-    monkeypatch.setenv("MEDXAI_MODEL_PATH", str(ZOO))
+    (tmp_path / "planted-lesion.safetensors").write_bytes((ZOO / "planted-lesion.safetensors").read_bytes())
     card = json.loads((ZOO / "planted-lesion.json").read_text())
     card["output"] |= {"kind": "value", "unit": "points"}
     (tmp_path / "card.json").write_text(json.dumps(card))
@@ -330,12 +316,12 @@ def test_a_run_under_way_leaves_the_window_alive(panel, slicer):
     scenarios.until(lambda: not panel.logic.client.busy, 120, "cancelled")
 
 
-def test_at_400_pixels_nothing_is_cut_off(panel, shared, slicer):
+def test_at_400_pixels_nothing_is_cut_off(panel, data, slicer):
     """Its pictures are written into build/, to be looked at."""
     import standin
     from MedXAIPanel import scenarios
 
-    volume = slicer.util.loadVolume(str(shared / "volumes" / "pyradiomics_brain1_image.nrrd"))
+    volume = slicer.util.loadVolume(str(data / "volumes" / "pyradiomics_brain1_image.nrrd"))
     pictures = ROOT / "build"
     pictures.mkdir(exist_ok=True)
     for model in ("planted-lesion", str(CARDS / "sania_brain_tumor.json"), str(CARDS / "brainchop_model5.json")):

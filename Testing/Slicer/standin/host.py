@@ -53,13 +53,14 @@ def note_box(level, text, answer=None, **_):
 
 
 def new_scene():
-    """A fresh scene; modules that are still open are closed first."""
+    """A fresh scene and no settings; modules that are still open are closed first."""
     while _open:
         close(_open.pop())
     for record in (boxes, exits, samples):
         record.clear()
     for path in Path(slicer.app.cachePath).glob("*.nrrd"):
         path.unlink()
+    slicer.app.userSettings().clear()
     application.new_scene()
     return slicer.mrmlScene
 
