@@ -246,6 +246,8 @@ def watching(keep: int | None = None):
             kwargs = kwargs or {}
             # exported programs call torch.ops.aten.softmax.int
             name = getattr(function, "__name__", "").strip("_").split(".")[0]
+            if name == "get" and not isinstance(output := function(*args, **kwargs), torch.Tensor):
+                return output  # an attribute: most of what is asked is a shape or a kind
             sources = [t for t in tensors([args, kwargs]) if t.is_floating_point()]
             sources = sources[:1] if name in LIKE else sources
             received = None
