@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -13,22 +14,24 @@ from ..prediction import best_class, predict
 from ..progress import Progress
 from .cases import Case, truth_of
 
-RESAMPLES = 10_000
+RESAMPLES, BLOCK = 10_000, 100
+"""Of the bootstrap, and how many of them are in memory at once."""
 CONFUSION = "confusion (rows: true; columns: said)"
 """The figure that has, for each true class, how often each class was said."""
 
 
-def interval(rows: np.ndarray, statistic: Callable[[np.ndarray], float] = np.mean, seed: int = 0) -> list[float]:
+def interval(rows: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray] = partial(np.mean, axis=1)) -> list[float]:
     """A statistic over cases and its 95 % interval: [value, lower, upper].
 
     The percentile bootstrap over cases (Efron 1979): 10,000 resamples.
 
     :param rows: one row for each case.
+    :param statistic: of each sample in an array (sample, case, ...).
     """
-    rng = np.random.default_rng(seed)
-    picks = rng.integers(len(rows), size=(RESAMPLES, len(rows)))
-    values = [statistic(rows[pick]) for pick in picks]
-    return [float(f"{v:.4g}") for v in (statistic(rows), *np.nanpercentile(values, [2.5, 97.5]))]
+    rng = np.random.default_rng(0)
+    picks = (rng.integers(len(rows), size=(BLOCK, len(rows))) for _ in range(RESAMPLES // BLOCK))
+    values = np.concatenate([statistic(rows[pick]) for pick in picks])
+    return [float(f"{v:.4g}") for v in (*statistic(rows[None]), *np.nanpercentile(values, [2.5, 97.5]))]
 
 
 def dice(found: np.ndarray, truth: np.ndarray) -> float:
@@ -37,16 +40,19 @@ def dice(found: np.ndarray, truth: np.ndarray) -> float:
     return 2 * int((found & truth).sum()) / total if total else float("nan")
 
 
-def auroc(scores: np.ndarray, truth: np.ndarray) -> float:
+def auroc(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Area under the ROC curve: the share of pairs in the right order, ties half (Mann and Whitney 1947); nan without
-    both kinds."""
+    both kinds.
+
+    :param scores, truth: (..., case).
+    """
     from scipy.stats import rankdata
 
     yes = truth == 1
-    pairs = int(yes.sum()) * int((~yes).sum())
-    if not pairs:
-        return float("nan")
-    return float((rankdata(scores)[yes].sum() - yes.sum() * (yes.sum() + 1) / 2) / pairs)
+    count, others = yes.sum(-1), (~yes).sum(-1)
+    ahead = np.where(yes, rankdata(scores, axis=-1), 0).sum(-1) - count * (count + 1) / 2
+    with np.errstate(invalid="ignore"):
+        return ahead / (count * others)
 
 
 def parts(card: ModelCard) -> list[tuple[int, str]]:
@@ -80,7 +86,7 @@ def aurocs(card: ModelCard, scores: np.ndarray, truth: np.ndarray) -> dict[str, 
     """Of each label, over the cases where it is known; both (cases, classes)."""
     names = [label.name for label in card.output.labels]
     sure = known(truth)
-    return {name: auroc(scores[sure[:, n], n], truth[sure[:, n], n]) for n, name in enumerate(names)}
+    return {name: float(auroc(scores[sure[:, n], n], truth[sure[:, n], n])) for n, name in enumerate(names)}
 
 
 def measure(model: Model, cases: Sequence[Case], progress: Progress, text: str) -> dict:
@@ -122,7 +128,7 @@ def classification_figures(card: ModelCard, scores: np.ndarray, truth: np.ndarra
     if not card.output.exclusive:
         rows, sure = np.stack([scores, truth], 2), known(truth)
         areas = {
-            f"AUROC of {name}": interval(rows[sure[:, n], n], lambda pairs: auroc(*pairs.T))
+            f"AUROC of {name}": interval(rows[sure[:, n], n], lambda pairs: auroc(pairs[..., 0], pairs[..., 1]))
             for n, name in enumerate(names)
             if len(set(truth[sure[:, n], n])) == 2
         }
