@@ -26,23 +26,21 @@ demo: $(VENV)/.demo
 	$(BIN)/medxai demo -o demo
 
 test:
-	@$(MAKE) --no-print-directory -j2 $(VENV)/.test $(LIGHT)/.ready
+	@$(MAKE) --no-print-directory -j2 $(VENV)/.test light
 	@$(MAKE) --no-print-directory lint
 	$(IN_PARALLEL) $(BIN)/python -m pytest $(SPREAD)
-	@$(MAKE) --no-print-directory light
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check MedXAI MedXAILib Testing Docs
 	$(BIN)/ruff format --check MedXAI MedXAILib Testing Docs
 
-# Python 3.12 is Slicer's own: where it is at hand (on the path or in pyenv), whatever needs no torch runs on it too. MedXAI
-# itself is installed by one process at a time: both write beside its sources.
+# Python 3.12 is Slicer's own: where it is at hand (on the path or in pyenv), whatever needs no torch runs on it too, from the
+# sources as they are.
 .PHONY: light
-light: $(VENV)/.test $(LIGHT)/.ready
-	@if [ ! -x $(LIGHT)/bin/python ]; then echo "Python 3.12 is not at hand: the tests ran on $$($(BIN)/python --version) only."; exit 0; fi; \
-	set -e; $(LIGHT)/bin/python -m pip install -q --no-deps -e .; \
+light: $(LIGHT)/.ready
+	@if [ ! -x $(LIGHT)/bin/python ]; then echo "Python 3.12 is not at hand: the tests run on $$($(PYTHON) --version) only."; exit 0; fi; \
 	echo "$$($(LIGHT)/bin/python --version), without torch:"; \
-	$(IN_PARALLEL) $(LIGHT)/bin/python -m pytest $(SPREAD) $(WITHOUT_TORCH:%=Testing/Python/%.py)
+	PYTHONPATH="$(CURDIR)" $(IN_PARALLEL) $(LIGHT)/bin/python -m pytest $(SPREAD) $(WITHOUT_TORCH:%=Testing/Python/%.py)
 
 $(LIGHT)/.ready: pyproject.toml Makefile
 	@for p in python3.12 $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3.12*/bin/python; do \

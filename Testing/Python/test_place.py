@@ -23,7 +23,7 @@ from MedXAILib import InputError  # noqa: E402
 oracle = cache(oracle)
 GRIDS = [n + n // 2 for n in range(len(TRACEABLE))]
 """Of each operator that can be traced, the first network that was drawn for it: every third seed has tokens."""
-TOKENS = range(2, 92, 3)
+TOKENS = range(2, 92, 9)
 OTHERS = range(FIRST_OF_REST, FIRST_OF_REST + len(REST))
 
 

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Checks"))
 
 import runs  # noqa: E402
 
-SAMPLE = [("tables", "SIGTERM"), ("publish", "SIGKILL"), ("scene", "disk full")]
+SAMPLE = [("publish", "SIGKILL"), ("tables", "SIGTERM")]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="signals and namespaces of Linux")

@@ -69,7 +69,7 @@ def test_a_glioma_from_choosing_to_an_overlaid_map(panel, data, slicer):
 
 
 def inner_head(data, folder) -> tuple[Path, Path]:
-    """The middle 120^3 of the head that the reference segmentation is of, and a card with the whole head's intensities: where
+    """The middle 104^3 of the head that the reference segmentation is of, and a card with the whole head's intensities: where
     the network sees no border it must say the same."""
     from MedXAILib.formats import read_volume, write_volume
     from MedXAILib.volume import Volume
@@ -77,8 +77,8 @@ def inner_head(data, folder) -> tuple[Path, Path]:
     whole = read_volume(data / "volumes" / "brainchop_t1_crop.nii.gz")
     low, high = np.percentile(whole.array, (2, 98))
     affine = whole.affine.copy()
-    affine[:3, 3] = whole.ras((68, 68, 68))
-    write_volume(Volume(whole.array[68:188, 68:188, 68:188], affine), folder / "inner.nrrd")
+    affine[:3, 3] = whole.ras((76, 76, 76))
+    write_volume(Volume(whole.array[76:180, 76:180, 76:180], affine), folder / "inner.nrrd")
     card = json.loads((CARDS / "brainchop_model5.json").read_text())
     card["input"]["intensity"] = {"rule": "range", "lower": float(low), "upper": float(high)}
     (folder / "inner.json").write_text(json.dumps(card))
@@ -129,7 +129,7 @@ def test_a_segmentation_with_its_names_regions_and_one_voxel(panel, data, slicer
     panel.ui.probabilities.cellClicked.emit(0, 0)
     matrix = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode().GetSliceToRAS()
     depth = matrix.GetElement(2, 3)
-    low, high = (nodes.volume_of(volume).ras(at)[2] for at in ((0, 0, 0), (119, 119, 119)))
+    low, high = (nodes.volume_of(volume).ras(at)[2] for at in ((0, 0, 0), (103, 103, 103)))
     assert min(low, high) < depth < max(low, high)
     scenarios.press(panel.ui.putBack)
     assert composite.GetLabelVolumeID() is None
