@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import numpy as np
 
@@ -20,7 +19,12 @@ CONFUSION = "confusion (rows: true; columns: said)"
 """The figure that has, for each true class, how often each class was said."""
 
 
-def interval(rows: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray] = partial(np.mean, axis=1)) -> list[float]:
+def means(samples: np.ndarray) -> np.ndarray:
+    """Of samples (sample, case), the mean of each."""
+    return samples.mean(1)
+
+
+def interval(rows: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray] = means) -> list[float]:
     """A statistic over cases and its 95 % interval: [value, lower, upper].
 
     The percentile bootstrap over cases (Efron 1979): 10,000 resamples.
@@ -113,13 +117,13 @@ def segmentation_figures(card: ModelCard, rows: np.ndarray) -> dict:
     some = rows[np.isfinite(rows).any(1)]
     if not len(some):
         return figures
-    means = np.nanmean(some, 1)
-    figures["mean Dice"] = interval(means)
+    of_cases = np.nanmean(some, 1)
+    figures["mean Dice"] = interval(of_cases)
     for column, (_, name) in enumerate(parts(card)):
         one = rows[np.isfinite(rows[:, column]), column]
         if len(one):
             figures[f"Dice of {name}"] = interval(one)
-    return figures | {"lowest mean Dice of a case": float(f"{means.min():.4g}")}
+    return figures | {"lowest mean Dice of a case": float(f"{of_cases.min():.4g}")}
 
 
 def classification_figures(card: ModelCard, scores: np.ndarray, truth: np.ndarray) -> dict:
