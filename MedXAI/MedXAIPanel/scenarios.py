@@ -144,7 +144,7 @@ def predictExplainLook(panel) -> None:
 
 
 def cancelInTheMiddle(panel) -> None:
-    chosen(panel, ball(), model="planted-lesion", methods="lime", samples=20_000)
+    chosen(panel, ball(), model="planted-lesion", methods="lime", samples=10_000)
     before, button = nodeIDs(), panel.ui.explainButton
     press(button)
     assert button.text == "Cancel" and not panel.ui.predictButton.enabled and panel.ui.predictButton.toolTip
@@ -160,7 +160,7 @@ def cancelInTheMiddle(panel) -> None:
 
 
 def killedInTheMiddle(panel) -> None:
-    chosen(panel, ball(), model="planted-lesion", methods="lime", samples=20_000)
+    chosen(panel, ball(), model="planted-lesion", methods="lime", samples=10_000)
     run(panel, panel.ui.predictButton)
     before = nodeIDs()
     press(panel.ui.explainButton)

@@ -282,8 +282,9 @@ PROGRAMS = {
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
-@pytest.mark.parametrize("dimensions", [2, 3])
-@pytest.mark.parametrize("kind", PROGRAMS)
+@pytest.mark.parametrize(
+    ("kind", "dimensions"), [*((kind, 2) for kind in PROGRAMS), ("exported, any batch", 3), ("traced, saved", 3)]
+)
 def test_every_method_on_a_program_ends_in_the_networks_own_map_or_in_one_sentence(kind, dimensions):
     net = Small(dimensions).eval()
     program = PROGRAMS[kind](net, dimensions)

@@ -20,8 +20,7 @@ from MedXAILib.volume import Volume, resample
 CARDS = Path(__file__).parents[1] / "cards"
 
 
-@pytest.mark.parametrize("turn", [(0, 1, 2), (2, 0, 1), (1, 0, 2)])
-def test_a_turned_and_flipped_file_gives_the_same_segmentation(turn, data, device):
+def test_a_turned_and_flipped_file_gives_the_same_segmentation(data, device):
     whole = read_volume(data / "volumes" / "brainchop_t1_crop.nii.gz")
     box = (slice(80, 144), slice(90, 154), slice(70, 134))
     shift = np.eye(4)
@@ -29,18 +28,19 @@ def test_a_turned_and_flipped_file_gives_the_same_segmentation(turn, data, devic
     crop = Volume(whole.array[box], whole.affine @ shift)
     net = load_model(CARDS / "brainchop_model5.json", weights=data / "models", device=device)
     expected = predict(net, crop).labels.volume
-    flipped = np.ascontiguousarray(crop.array.transpose(turn)[::-1, :, ::-1])
-    axes = [2 - t for t in turn[::-1]]  # k, j, i of the array to i, j, k of the affine
-    matrix = np.zeros((4, 4))
-    matrix[3, 3] = 1
-    for n, axis in enumerate(axes):
-        sign = -1 if n in (0, 2) else 1
-        matrix[axis, n] = sign
-        matrix[axis, 3] = 63 if sign < 0 else 0
-    turned = Volume(flipped, crop.affine @ matrix)
-    found = resample(predict(net, turned).labels.volume, crop.affine, crop.shape, order=0)
     assert len(np.unique(expected.array)) == 3
-    assert np.mean(found.array == expected.array) > 0.9999
+    for turn in ((0, 1, 2), (2, 0, 1), (1, 0, 2)):
+        flipped = np.ascontiguousarray(crop.array.transpose(turn)[::-1, :, ::-1])
+        axes = [2 - t for t in turn[::-1]]  # k, j, i of the array to i, j, k of the affine
+        matrix = np.zeros((4, 4))
+        matrix[3, 3] = 1
+        for n, axis in enumerate(axes):
+            sign = -1 if n in (0, 2) else 1
+            matrix[axis, n] = sign
+            matrix[axis, 3] = 63 if sign < 0 else 0
+        turned = Volume(flipped, crop.affine @ matrix)
+        found = resample(predict(net, turned).labels.volume, crop.affine, crop.shape, order=0)
+        assert np.mean(found.array == expected.array) > 0.9999, turn
 
 
 @pytest.mark.parametrize("length", [5, 24, 25, 40, 97])

@@ -301,7 +301,7 @@ def test_a_run_under_way_leaves_the_window_alive(panel, slicer):
     import qt
     from MedXAIPanel import scenarios
 
-    scenarios.chosen(panel, scenarios.ball(), methods="lime", samples=20_000)
+    scenarios.chosen(panel, scenarios.ball(), methods="lime", samples=10_000)
     scenarios.press(panel.ui.explainButton)
     scenarios.until(lambda: "left" in panel.ui.explainMessage.text, 300, "progress")
     ticks, timer = [], qt.QTimer()
