@@ -641,9 +641,13 @@ def check_card(job: Job, picture: Path, progress: Progress = silent) -> list[str
         f"input: {' x '.join(map(str, x.shape))} (channel, then the network's axes), values {x.min():.3g} to {x.max():.3g}, mean {x.mean():.3g}{told}",
     ]
     if model.card.task == "classification":
-        output = model.card.output
+        output, where = model.card.output, prediction.facts.get("highest_in_slice", {})
         words = output.text if output.kind == "value" else "{:.4f}".format
-        lines += [f"{name}: {words(p)}" for name, p in prediction.probabilities.items()]
+        lines += [f"highest in any of {prediction.facts['slices']} slices:"] if where else []
+        lines += [
+            f"{name}: {words(p)}" + (f" (slice {where[name]})" if where else "")
+            for name, p in prediction.probabilities.items()
+        ]
     else:
         labels = prediction.labels
         lines += [f"{name}: {size_words(n, labels.volume)}" for name, n in labels.counts().items()]

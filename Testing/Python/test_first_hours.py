@@ -90,6 +90,10 @@ def test_a_run_with_relative_paths_names_classes_and_slices_as_people_do(stack, 
     assert f"highest in any of {SLICES} slices, no diagnosis: " in printed
     best = max(said["probabilities"], key=said["probabilities"].get)
     assert f"{best} {said['probabilities'][best]:.3f} (slice {said['highest_in_slice'][best]})" in printed
+    assert cli.run(["card", "check", TUMOUR, "stack.nrrd", "-o", "seen.png"]) == 0
+    checked = capsys.readouterr().out
+    assert f"highest in any of {SLICES} slices:" in checked
+    assert f"{best}: {said['probabilities'][best]:.4f} (slice {said['highest_in_slice'][best]})" in checked
     assert [a["class"] for a in said["maps"]] == ["glioma"]
     assert "Only slice 2 was computed; zero elsewhere means not computed." in said["maps"][0]["limits"]
 
