@@ -101,6 +101,11 @@ check-runs: $(VENV)/.test
 check-zoo: $(VENV)/.test
 	$(BIN)/python Testing/Checks/zoo.py
 
+# Whether an earlier state of the sources (BASE=<commit>) writes the same files.
+.PHONY: check-same
+check-same: $(VENV)/.test
+	$(BIN)/python Testing/Checks/same.py $(BASE)
+
 # PyTorch's CPU builds: an extra index, used only where it answers within 3 s, so that nothing stalls without it.
 $(VENV)/.torch $(BENCH)/.torch $(FOREIGN)/.torch: Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "MedXAI needs Python 3.11 or newer: make PYTHON=python3.11 ..."; exit 1; }
