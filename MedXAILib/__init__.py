@@ -15,9 +15,11 @@ NOTICE = "Research use only, not for clinical use"
 
 _PUBLIC = {
     "InputError": "errors",
-    "Volume": "volume",
-    "Label": "volume",
-    "Labels": "volume",
+    "Grid": "geometry.grid",
+    "Volume": "geometry.volume",
+    "Label": "geometry.labels",
+    "Labels": "geometry.labels",
+    "resample": "geometry.resample",
     "read_volume": "formats",
     "read_labels": "formats",
     "write_volume": "formats",

@@ -16,8 +16,12 @@ import numpy as np
 from . import NOTICE
 from .errors import InputError
 from .formats import read_volume, write_labels, write_volume
+from .geometry.affine import apply
+from .geometry.grid import Grid
+from .geometry.labels import Label, Labels
+from .geometry.resample import resample
+from .geometry.volume import Volume
 from .progress import Progress, portion, silent
-from .volume import Label, Labels, Volume, apply, resample
 
 SURVEY_MM = 3.0
 """Spacing of the grid on which a head is surveyed before a lesion is planted."""
@@ -85,9 +89,9 @@ def survey(volume: Volume, brain: np.ndarray | None = None) -> Survey:
         raise InputError(f"{volume.source.name}: a lesion needs a head of one channel, this has {volume.channels}.")
     array = volume.array.reshape(volume.array.shape[:3])
     mask = array > 0 if brain is None else np.asarray(brain) > 0
-    affine, shape = grid_around(volume, SURVEY_MM)
-    head = resample(volume.with_array(array), affine, shape)
-    inside = resample(volume.with_array(mask.astype(np.float32)), affine, shape).array > 0.5
+    grid = grid_around(volume, SURVEY_MM)
+    head = resample(volume.with_array(array), grid)
+    inside = resample(volume.with_array(mask.astype(np.float32)), grid).array > 0.5
     inside = binary_fill_holes(inside)
     depth = distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1, 1:-1] * SURVEY_MM
     if not inside.any():
@@ -96,14 +100,14 @@ def survey(volume: Volume, brain: np.ndarray | None = None) -> Survey:
     return Survey(head, depth, csf, float(np.median(head.array[inside])))
 
 
-def grid_around(volume: Volume, spacing: float) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """Affine and shape (i, j, k) of a grid along R, A, S that covers a volume, with centres at multiples of ``spacing``."""
+def grid_around(volume: Volume, spacing: float) -> Grid:
+    """A grid along R, A, S that covers a volume, with centres at multiples of ``spacing``."""
     faces = volume.ras(list(product(*((-0.5, n - 0.5) for n in volume.shape))))
     first = np.ceil(faces.min(axis=0) / spacing - 1e-6)
     last = np.maximum(first, np.floor(faces.max(axis=0) / spacing + 1e-6))
     affine = np.diag([spacing, spacing, spacing, 1.0])
     affine[:3, 3] = first * spacing
-    return affine, tuple(int(n) for n in last - first + 1)
+    return Grid(last - first + 1, affine)
 
 
 def plant_in(volume: Volume, seen: Survey, seed: int) -> tuple[Volume, Labels, dict]:

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from .errors import InputError, legible
-from .volume import LPS_RAS, MAGNIFICATION, SHEAR_TOLERANCE, Source, Volume, apply, implausible, shear
+from .geometry.affine import LPS_RAS, SHEAR_TOLERANCE, apply, implausible, shear
+from .geometry.volume import MAGNIFICATION, Source, Volume
 
 POSITION_TOLERANCE_MM = 0.05
 POSITION_TOLERANCE = 0.02

@@ -24,25 +24,20 @@ import numpy as np
 from . import NOTICE, dicom
 from .dicom import quiet, require_memory
 from .errors import InputError, is_utf8, legible
-from .outputs.staging import RECORD, listed
-from .volume import (
-    GEOMETRY,
+from .geometry.affine import (
     LPS_RAS,
     SHEAR_TOLERANCE,
-    Label,
-    Labels,
-    Source,
-    Volume,
     directions,
     implausible,
-    label_colors,
     left_handed,
     oblique_degrees,
-    overlaid,
     same_affine,
     shear,
     shear_degrees,
 )
+from .geometry.labels import Label, Labels, label_colors, overlaid
+from .geometry.volume import GEOMETRY, Source, Volume
+from .outputs.staging import RECORD, listed
 
 NIFTI = (".nii", ".nii.gz", ".hdr", ".img", ".img.gz")
 HEADERS = (".hdr", ".mhd", ".nhdr")

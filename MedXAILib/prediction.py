@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import Caveat, InputError, first_line
+from .geometry.labels import Label, Labels, label_colors
+from .geometry.resample import resample
+from .geometry.volume import Volume
 from .models.card import FROM_FILE, ModelCard
 from .models.guest import guest
 from .models.layers import Layer, coarsest_stride, inspect
@@ -18,7 +21,6 @@ from .preparation import Prepared, prepare
 from .progress import Progress, portion, silent
 from .suitability import check, is_constant
 from .tiling import AT_ONCE, Stitcher, Tiling, tile
-from .volume import Label, Labels, Volume, label_colors, resample
 
 if TYPE_CHECKING:
     import torch
@@ -313,7 +315,7 @@ def _resampled_winner(prepared: Prepared, logits: np.ndarray, exclusive: bool, p
     for index, channel in enumerate(logits):
         progress(0, 1, "Back to the volume's grid")
         outside = np.inf if exclusive and index == 0 else -np.inf
-        values = resample(prepared.volume(channel), reference.affine, reference.shape, outside=outside).array
+        values = resample(prepared.volume(channel), reference.grid, outside=outside).array
         better = values > best
         best[better] = values[better]
         winner[better] = index if exclusive else index + 1

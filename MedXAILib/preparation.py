@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import InputError
+from .geometry.affine import OPPOSITE, apply, axis_codes, nearest_axes
+from .geometry.grid import Grid
+from .geometry.resample import resample
+from .geometry.volume import Volume
 from .models.card import Intensity, ModelCard
-from .volume import OPPOSITE, Volume, apply, axis_codes, nearest_axes, resample, same_affine
 
 if TYPE_CHECKING:
     import torch
@@ -44,19 +47,24 @@ class Prepared:
     """What the network sees.
 
     :ivar tensor: float32 (channel, d0, d1, d2) on the CPU; for slices d0 counts the slices of the file's own axis.
-    :ivar affine: 4x4, maps the index (d0, d1, d2) of a voxel to RAS mm.
+    :ivar grid: where its voxels lie; (d0, d1, d2) is the order of the grid's array.
     :ivar reference: the first input volume, on whose grid results are returned.
     :ivar remarks: what was done to the data that its owner may not expect.
     """
 
     tensor: torch.Tensor
-    affine: np.ndarray
+    grid: Grid
     reference: Volume
     remarks: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
         return tuple(self.tensor.shape[1:])
+
+    @property
+    def affine(self) -> np.ndarray:
+        """4x4, maps the index (d0, d1, d2) of a voxel to RAS mm."""
+        return self.grid.array_affine
 
     def nearest(self, ras: tuple[float, float, float]) -> np.ndarray:
         """Index (d0, d1, d2) of the voxel nearest to a RAS point in mm; it may lie outside the grid."""
@@ -71,19 +79,14 @@ class Prepared:
 
     def volume(self, array: np.ndarray, affine: np.ndarray | None = None) -> Volume:
         """An array (d0, d1, d2[, channel]) on this grid (or on ``affine``, in d0, d1, d2 order) as a Volume."""
-        affine = self.affine if affine is None else affine
-        return Volume(array, ijk_affine(affine), self.reference.source)
+        grid = Grid.of_array(array.shape[:3], self.affine if affine is None else affine)
+        own = self.reference
+        return Volume(array, grid.affine, own.source if grid.same_as(own.grid) else own.source.elsewhere())
 
     @property
     def aligned(self) -> bool:
         """Whether this grid, in d0, d1, d2 order, is the reference volume's own array."""
-        own = self.reference
-        return self.shape == own.shape[::-1] and same_affine(ijk_affine(self.affine), own.affine, own.shape, 1e-3)
-
-
-def ijk_affine(affine: np.ndarray) -> np.ndarray:
-    """The affine of indices (d2, d1, d0), which a Volume has, from that of (d0, d1, d2)."""
-    return affine[:, [2, 1, 0, 3]]
+        return self.grid.same_as(self.reference.grid)
 
 
 def named_inputs(card: ModelCard, inputs: Volume | dict[str, Volume]) -> dict[str, Volume]:
@@ -121,9 +124,9 @@ def prepare(card: ModelCard, inputs: Volume | dict[str, Volume]) -> Prepared:
     reference = next(iter(volumes.values()))
     channels, remarks = [], []
     for name, volume in volumes.items():
-        if not volume.same_grid(reference):
+        if not volume.grid.same_as(reference.grid):
             remarks.append(onto(volume, reference, name))
-            volume = resample(volume, reference.affine, reference.shape, outside=float(np.nanmin(volume.array)))
+            volume = resample(volume, reference.grid, outside=float(np.nanmin(volume.array)))
         array = color(card, volume)
         remarks += [REPEATED] if array.shape[3] > volume.channels else []
         array, remark = intensity(card.input.intensity, array)
@@ -144,7 +147,8 @@ def prepare(card: ModelCard, inputs: Volume | dict[str, Volume]) -> Prepared:
         order = [codes_axis] + [axis for axis in order if axis != codes_axis]
     affine = image.affine.double().numpy()[:, [*order, 3]]
     tensor = image.as_tensor().permute(0, *(axis + 1 for axis in order)).contiguous()
-    return Prepared(tensor, affine, reference, tuple(remarks))
+    grid = Grid.of_array(tensor.shape[1:], affine, reference.grid.frame_of_reference)
+    return Prepared(tensor, grid, reference, tuple(remarks))
 
 
 def onto(volume: Volume, reference: Volume, name: str) -> str:

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .volume import Label, Labels, Volume, label_colors, resample
+from .geometry.labels import Label, Labels, label_colors
+from .geometry.resample import resample
+from .geometry.volume import Volume
 
 ELSEWHERE = "elsewhere"
 """Row of :func:`anatomy_shares` for what lies in no structure."""
@@ -192,8 +194,8 @@ def anatomy_shares(heat: Volume, anatomy: Labels, seen: np.ndarray) -> list[Stru
     :param seen: bool (k, j, i) on the map's grid: the voxels that the network saw and that are not air.
     """
     volume = anatomy.volume
-    if not volume.same_grid(heat):
-        volume = resample(volume, heat.affine, heat.shape, order=0)
+    if not volume.grid.same_as(heat.grid):
+        volume = resample(volume, heat.grid, order=0)
     own = [np.isin(np.arange(int(volume.array.max()) + 1), row.values) for row in anatomy.rows]
     belongs = np.stack([*own, ~np.logical_or.reduce(own)]) if own else np.ones((1, int(volume.array.max()) + 1), bool)
 

@@ -16,6 +16,10 @@ import numpy as np
 
 from .errors import InputError, as_values, first_line, is_utf8, legible, of_path
 from .formats import Case, find_cases, read_labels, read_volume
+from .geometry.affine import spacing
+from .geometry.labels import Labels
+from .geometry.resample import resample
+from .geometry.volume import Volume, size_words
 from .job import Job, Notes
 from .models.layers import memory_estimate
 from .outputs import files, nodes, scene, snapshot
@@ -27,7 +31,6 @@ from .provenance import available_memory, peak_memory, versions
 from .regions import foreground, largest_pieces
 from .suitability import refuse_constant
 from .targets import ClassScore, ComponentScore, MaskScore, RegionScore, Target, VoxelScore
-from .volume import Labels, Volume, resample, size_words, spacing
 
 if TYPE_CHECKING:
     from .attribution.tape import TapeCache
@@ -499,7 +502,7 @@ def _one(job, model, case: Case, stem: str, out: files.Folder, anatomy: Labels |
 
 def refuse_apart(anatomy: Labels, seen: np.ndarray, reference: Volume, path: str) -> None:
     """:raises InputError: for an anatomy that lies nowhere in what the network saw."""
-    there = resample(anatomy.volume, reference.affine, reference.shape, order=0).array > 0
+    there = resample(anatomy.volume, reference.grid, order=0).array > 0
     if not (there & seen).any():
         raise InputError(
             f"{path}: none of its structures lies in what the network sees of {reference.source.name}: is it of this patient? Leave out "
@@ -535,7 +538,7 @@ def seen_by(prepared: Prepared) -> np.ndarray:
     """Bool (k, j, i) on the reference grid: inside what the network saw, and not air."""
     reference = prepared.reference
     whole = prepared.volume(np.ones(prepared.shape, np.uint8))
-    return foreground(reference.array) & (resample(whole, reference.affine, reference.shape, order=0).array > 0)
+    return foreground(reference.array) & (resample(whole, reference.grid, order=0).array > 0)
 
 
 def _case_summary(case: Case, result: Result, names: list[str]) -> dict:

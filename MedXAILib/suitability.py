@@ -23,11 +23,12 @@ import numpy as np
 
 from .errors import Caveat, InputError
 from .formats import PICTURES
+from .geometry.affine import axis_codes, nearest_axes
+from .geometry.volume import Volume
 from .models.bare import ARRAY
 from .models.card import Expected, ModelCard, Range
 from .preparation import Prepared
 from .regions import foreground
-from .volume import Volume, axis_codes, nearest_axes
 
 LEAST = 10
 """Fewer examples than these do not show how much their kind varies."""

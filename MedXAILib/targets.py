@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import InputError
+from .geometry.resample import resample
+from .geometry.volume import Volume
 from .models.bare import ARRAY
 from .prediction import Prediction
-from .preparation import ijk_affine
 from .tiling import Stitcher, Tile
-from .volume import Volume, resample
 
 if TYPE_CHECKING:
     import torch
@@ -201,7 +201,7 @@ def _region(target: Target, prediction: Prediction, index: int, label: str) -> t
     if isinstance(target, MaskScore):
         prepared = prediction.prepared
         given = Volume((target.mask.array != 0).astype(np.uint8), target.mask.affine)
-        mask = resample(given, ijk_affine(prepared.affine), prepared.shape[::-1], order=0).array > 0
+        mask = resample(given, prepared.grid, order=0).array > 0
         if not mask.any():
             raise InputError(
                 f"The mask {target.mask.source.name} marks no voxel of what the network sees: is it of this patient, and not empty?"

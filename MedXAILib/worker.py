@@ -92,7 +92,7 @@ class Worker:
 
     def load(self, request: dict) -> dict:
         from .formats import read_volume
-        from .volume import Source
+        from .geometry.volume import Source
 
         volume = read_volume(self.folder / request["path"])
         self.volumes[request["handle"]] = replace(volume, source=Source(**request["source"]))
@@ -204,14 +204,14 @@ class Worker:
 
 def prediction_facts(prediction, folder: Path) -> dict:
     """A prediction in plain values; a segmentation as label map beside its rows."""
-    from .volume import apply
+    from .geometry.affine import apply
 
     card = prediction.card
     facts = {"model": card.name, "task": card.task, "mode": prediction.tiling.mode, "top": prediction.top}
     facts["caveats"] = as_values(prediction.caveats)
     facts["grid"] = {
-        "shape": prediction.prepared.shape[::-1],
-        "affine": prediction.prepared.affine[:, [2, 1, 0, 3]].tolist(),
+        "shape": prediction.prepared.grid.shape,
+        "affine": prediction.prepared.grid.affine.tolist(),
     }
     if card.task == "segmentation":
         return facts | {
@@ -230,13 +230,14 @@ def prediction_facts(prediction, folder: Path) -> dict:
 def map_facts(result, a, folder: Path, name: str, share: float) -> dict:
     """A map on its own grid, its hot regions and superpixels, and what limits belief in it."""
     from .formats import write_volume
+    from .geometry.resample import resample
+    from .geometry.volume import extended
     from .regions import hot_regions, inner_points, superpixel_rows
     from .run import title
-    from .volume import extended, resample
 
     reference = result.prepared.reference
     write_volume(extended(a.volume), folder / f"{name}.nrrd", compress=False)
-    mass = resample(a.mass, reference.affine, reference.shape)
+    mass = resample(a.mass, reference.grid)
     labels, rows = hot_regions(a.on(reference), mass=mass.array, share=share)
     facts = {
         "file": f"{name}.nrrd",

@@ -14,10 +14,10 @@ import vtk
 from MedXAILib import NOTICE
 from MedXAILib.attribution.methods import METHODS
 from MedXAILib.errors import InputError
+from MedXAILib.geometry.resample import resample
 from MedXAILib.outputs import display
 from MedXAILib.outputs.nodes import labels_of
 from MedXAILib.regions import anatomy_shares
-from MedXAILib.volume import resample
 
 from . import results
 from .maps import StoredMap, seenBy, storedMap
@@ -596,7 +596,7 @@ def anatomyShares(node, anatomy, stored: StoredMap | None = None) -> list:
     if source is None:
         raise InputError("The volume of this map was removed from the scene.")
     labels = labels_of(anatomy, source)
-    mass = resample((stored or storedMap(node)).mass, labels.volume.affine, labels.volume.shape)
+    mass = resample((stored or storedMap(node)).mass, labels.volume.grid)
     return anatomy_shares(mass, labels, seenBy(source, results.facts(node)["grid"]))
 
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from MedXAILib.geometry.labels import Label, Labels
+from MedXAILib.geometry.resample import resample
+from MedXAILib.geometry.volume import Volume
 from MedXAILib.outputs.nodes import labels_of, volume_of
 from MedXAILib.regions import foreground, spread
-from MedXAILib.volume import Label, Labels, Volume, resample
 
 from . import results
 
@@ -29,7 +31,7 @@ class StoredMap:
     limits: tuple[str, ...]
 
     def on(self, volume: Volume) -> Volume:
-        return resample(self.volume, volume.affine, volume.shape)
+        return resample(self.volume, volume.grid)
 
     @property
     def mass(self) -> Volume:
@@ -96,6 +98,6 @@ def seenBy(volumeNode, grid: dict) -> np.ndarray:
     if _seen.get("last", (None, None))[0] != key:
         reference = volume_of(volumeNode)
         whole = Volume(np.ones(grid["shape"][::-1], np.uint8), np.array(grid["affine"]))
-        inside = resample(whole, reference.affine, reference.shape, order=0).array > 0
+        inside = resample(whole, reference.grid, order=0).array > 0
         _seen["last"] = key, foreground(reference.array) & inside
     return _seen["last"][1]

@@ -16,8 +16,8 @@ import vtk
 from MedXAILib import NOTICE
 from MedXAILib.attribution.methods import METHODS
 from MedXAILib.formats import read_volume
+from MedXAILib.geometry.labels import Label, Labels, label_colors
 from MedXAILib.outputs import nodes
-from MedXAILib.volume import Label, Labels, label_colors
 
 KIND, FACTS = "MedXAI.Kind", "MedXAI.Facts"
 SOURCE, SEGMENTATION, REGIONS, SUPERPIXELS = (

@@ -9,7 +9,7 @@ import slicer
 
 from MedXAILib.errors import InputError
 from MedXAILib.formats import write_volume
-from MedXAILib.volume import Volume
+from MedXAILib.geometry.volume import Volume
 
 NAME = "HeadWithPlantedLesion"
 SEED = 0

@@ -16,8 +16,8 @@ import qt
 import slicer
 import vtk
 
+from MedXAILib.geometry.volume import Source, Volume
 from MedXAILib.outputs import nodes
-from MedXAILib.volume import Source, Volume
 
 from . import results
 

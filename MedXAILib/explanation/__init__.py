@@ -17,6 +17,7 @@ from ..attribution.methods import ALL, Facts, InputMethod, LayerMethod, Method, 
 from ..attribution.methods import methods as methods_of
 from ..attribution.tape import TapeCache
 from ..errors import InputError
+from ..geometry.volume import Volume
 from ..models.guest import guest, moved_by_hooks, written_name
 from ..models.layers import Layer, default_layer, find, side_by_side, stages
 from ..models.output import Misread
@@ -25,7 +26,6 @@ from ..preparation import Prepared, prepare
 from ..progress import Progress, shares, silent
 from ..suitability import refuse_constant
 from ..targets import ClassScore, Score, Target, resolve
-from ..volume import Volume
 from .case import Attribution, Case, case_facts, check_slices, choose_slices, range_of, said_there, with_caveats
 from .inputs import input_maps
 from .layers import check_layers, layer_maps

@@ -13,13 +13,16 @@ import numpy as np
 from .. import NOTICE, __version__
 from ..attribution.methods import FAILS, Facts, Method
 from ..errors import Caveat, InputError, as_values
+from ..geometry.affine import spacing
+from ..geometry.labels import Labels
+from ..geometry.resample import resample
+from ..geometry.volume import Volume, size_words
 from ..models.bare import ARRAY
 from ..models.layers import last_decoder
 from ..regions import spread
 from ..suitability import refuse_constant
 from ..targets import ClassScore
 from ..tiling import Tiling, ranges
-from ..volume import Labels, Volume, resample, size_words, spacing
 
 if TYPE_CHECKING:
     from ..attribution.tape import TapeCache
@@ -58,7 +61,7 @@ class Attribution:
 
     def on(self, volume: Volume) -> Volume:
         """The map on the grid of ``volume`` (linear, 0 outside what the network saw), float32."""
-        return resample(self.volume, volume.affine, volume.shape)
+        return resample(self.volume, volume.grid)
 
     @property
     def mass(self) -> Volume:

@@ -14,14 +14,14 @@ from ..attribution.gradient import BASELINES, Setting, baseline
 from ..attribution.methods import InputMethod
 from ..attribution.tape import INPUT, record, wide
 from ..errors import InputError, NetworkError
+from ..geometry.affine import spacing
+from ..geometry.resample import resample
 from ..models.bare import ARRAY
 from ..models.card import FROM_FILE
 from ..prediction import feed, voxel_stitcher
-from ..preparation import ijk_affine
 from ..progress import Progress, portion
 from ..regions import foreground
 from ..targets import Score
-from ..volume import resample, spacing
 from .case import Attribution, Case, common_limits, provenance
 
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ def input_maps(
             part = found.values[n, channels].float()
             values = (part.abs().amax(0) if m.strongest else part.sum(0)).numpy()
             if m.times_cam:
-                grid = case.prepared
-                values = values * resample(cams[n].volume, ijk_affine(grid.affine), grid.shape[::-1]).array
+                values = values * resample(cams[n].volume, case.prepared.grid).array
             if kept is not None and len(kept) < len(values):
                 values[[i for i in range(len(values)) if i not in kept]] = 0
             limits = (*found.limits[n], *silent, *common_limits(case, m, score, values, kept))

@@ -15,12 +15,13 @@ from ..attribution.methods import SUPERPIXELS, QueryMethod
 from ..attribution.superpixels import superpixels as cut
 from ..attribution.tape import record, wide
 from ..errors import Caveat
+from ..geometry.affine import spacing
+from ..geometry.labels import Label, Labels, label_colors
 from ..prediction import feed
 from ..progress import Progress, portion
 from ..regions import foreground
 from ..targets import Score
 from ..tiling import tile
-from ..volume import Label, Labels, label_colors, spacing
 from .case import Attribution, Case, common_limits, provenance
 
 if TYPE_CHECKING:

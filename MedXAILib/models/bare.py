@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError, first_line
+from ..geometry.volume import GEOMETRY, Source, Volume
 from ..preparation import REPEATED, Prepared
 from ..provenance import available_memory
-from ..volume import GEOMETRY, Source, Volume
 from .card import FROM_FILE, ModelCard
 from .layers import examine
 from .loading import Model, onnx_refusal
@@ -73,13 +73,13 @@ def bare(
         network, tensor, reference = taken
     tensor, remarks = as_colour(network, tensor, _size(tensor, windows))
     card, said = draft(network, tensor, names, windows, output, known)
-    prepared = Prepared(_planes(tensor), _affine(reference), reference, remarks)
+    prepared = _prepared(tensor, reference, remarks)
     others = [as_tensor(other, dimensions) for other in references]
     parameter = next(network.parameters(), tensor)
     return (
         Model(card, read_as(network, card, said), parameter.device.type, "", ""),
         prepared,
-        [Prepared(_planes(_repeated(t) if remarks else t), _affine(r), r) for t, r, _ in others],
+        [_prepared(_repeated(t) if remarks else t, r) for t, r, _ in others],
     )
 
 
@@ -159,10 +159,10 @@ def as_tensor(inputs, dimensions: int) -> tuple[torch.Tensor, Volume, list[str]]
             raise InputError("Named inputs must have the same shape and one channel each.")
         volumes = {name: volume for name, volume in inputs.items() if isinstance(volume, Volume)}
         first, *others = volumes or [""]
-        if apart := next((name for name in others if not volumes[name].same_grid(volumes[first])), None):
+        if apart := next((name for name in others if not volumes[name].grid.same_as(volumes[first].grid)), None):
             raise InputError(
                 f"The inputs '{first}' and '{apart}' lie on different grids, and a network without a card takes voxel by voxel what "
-                "lies at the same index: resample one onto the other first (MedXAILib.volume.resample)."
+                "lies at the same index: resample one onto the other first (MedXAILib.resample)."
             )
         return torch.cat([tensor for tensor, _, _ in parts], 1), parts[0][1], list(inputs)
     if isinstance(inputs, Volume):
@@ -262,13 +262,10 @@ def _size(tensor: torch.Tensor, windows: int | Sequence[int] | None) -> tuple[in
     return size
 
 
-def _planes(tensor: torch.Tensor) -> torch.Tensor:
-    """(channel, d0, d1, d2)."""
-    return tensor.transpose(0, 1) if tensor.ndim == 4 else tensor[0]
-
-
-def _affine(reference: Volume) -> np.ndarray:
-    return reference.affine[:, [2, 1, 0, 3]]
+def _prepared(tensor: torch.Tensor, reference: Volume, remarks: tuple[str, ...] = ()) -> Prepared:
+    """As (channel, d0, d1, d2), each voxel where the reference has it."""
+    planes = tensor.transpose(0, 1) if tensor.ndim == 4 else tensor[0]
+    return Prepared(planes, reference.grid, reference, remarks)
 
 
 def draft(

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 from .. import NOTICE
 from ..errors import Caveat, InputError, as_values
 from ..formats import write_labels, write_volume
+from ..geometry.labels import Labels
+from ..geometry.resample import resample
+from ..geometry.volume import Volume
 from ..regions import anatomy_shares, hot_regions, superpixel_rows
-from ..volume import Labels, Volume, resample
 from .staging import LOCK, RECORD
 
 if TYPE_CHECKING:
@@ -213,7 +215,7 @@ class Folder:
             order = sum(row[:3] == key[:3] for row in self.rows["layers.csv"])
             cell = " x ".join(f"{mm:.3g}" for mm in a.provenance.get("cell_mm", ()))
             self.rows["layers.csv"].append((*key, order, cell, a.provenance["linear_score"]))
-        mass = resample(a.mass, on.affine, on.shape)
+        mass = resample(a.mass, on.grid)
         labels, regions = hot_regions(map_, mass=mass.array, share=share)
         nowhere = (None,) * 3  # where the file does not say how the image lies in the patient
         rows = [

@@ -12,7 +12,8 @@ import numpy as np
 from .. import NOTICE
 from ..errors import InputError
 from ..formats import PICTURES
-from ..volume import GEOMETRY, Label, Labels, Source, Volume, extended, overlaid
+from ..geometry.labels import Label, Labels, overlaid
+from ..geometry.volume import GEOMETRY, Source, Volume, extended
 from .colors import THRESHOLD, display_limit, heat_table
 
 

@@ -14,7 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..volume import Label, Labels, Volume, resample
+from ..geometry.grid import Grid
+from ..geometry.labels import Label, Labels
+from ..geometry.resample import resample
+from ..geometry.volume import Volume
 from .nodes import Overlay, add_labels, add_map, add_volume, centre, grey
 from .scene import front_view, private_scene, render_glow, render_skin
 
@@ -98,7 +101,7 @@ def coarse(volume: Volume, order: int = 1) -> Volume:
         return volume
     affine = volume.affine @ np.diag([*step, 1.0])
     affine[:3, 3] = volume.ras((step - 1) / 2)
-    return resample(volume, affine, tuple(int(n) for n in shape), order=order)
+    return resample(volume, Grid(shape, affine), order=order)
 
 
 def draw(folder: Path, count: int, size: int) -> None:

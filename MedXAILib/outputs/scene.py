@@ -17,7 +17,9 @@ import numpy as np
 
 from .. import NOTICE
 from ..errors import InputError
-from ..volume import Labels, Volume, apply, directions, nearest_axes
+from ..geometry.affine import apply, directions, nearest_axes
+from ..geometry.labels import Labels
+from ..geometry.volume import Volume
 from .colors import THRESHOLD, heat_table
 from .nodes import Overlay, add_labels, add_map, add_volume, centre, grey, window
 from .staging import claimed, partial

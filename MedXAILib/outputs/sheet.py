@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..geometry.labels import Labels
+from ..geometry.volume import Volume
 from ..tiling import ranges
-from ..volume import Labels, Volume
 from .colors import THRESHOLD, heat_table
 from .nodes import Overlay, centre
 from .snapshot import (
@@ -110,7 +111,7 @@ def _notes(notes: Sequence[str], width: int) -> list:
 
 
 def _plane(volume: Volume) -> str:
-    from ..volume import nearest_axes
+    from ..geometry.affine import nearest_axes
 
     axis = nearest_axes(volume.affine)[int(np.argmin(volume.shape))]
     return next(name for name, normal in PLANES.items() if normal == axis)

@@ -14,7 +14,9 @@ import numpy as np
 
 from .. import NOTICE
 from ..errors import InputError
-from ..volume import OPPOSITE, Labels, Volume, directions, nearest_axes, oblique_degrees
+from ..geometry.affine import OPPOSITE, directions, nearest_axes, oblique_degrees
+from ..geometry.labels import Labels
+from ..geometry.volume import Volume
 from .colors import THRESHOLD, heat_table
 from .nodes import Overlay, add_label_map, add_map, add_volume, centre
 from .rendering import Rendering, seen_from

@@ -14,12 +14,13 @@ import numpy as np
 
 from ..errors import InputError
 from ..formats import HEADERS, find_cases, read_labels, read_volume
+from ..geometry.resample import resample
+from ..geometry.volume import Volume
 from ..models.card import Expected, ModelCard
 from ..models.loading import sha256
-from ..preparation import Prepared, ijk_affine, prepare
+from ..preparation import Prepared, prepare
 from ..progress import Progress
 from ..suitability import LEAST, measure
-from ..volume import Volume, resample
 from .recipe import Recipe
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ def load(card: ModelCard, case: Case) -> Example:
     if case.labels is None:
         return Example(image, torch.tensor(case.truth))
     mask = truth_of(case)
-    if not mask.same_grid(volume, 1e-2):
+    if not mask.grid.same_as(volume.grid, 1e-2):
         raise InputError(
             f"{case.labels}: the mask lies on another grid than {case.image} (shape {mask.shape} instead of {volume.shape}, or "
             "another place); resample it onto the image."
@@ -232,7 +233,7 @@ def load(card: ModelCard, case: Case) -> Example:
             f"{case.labels}: the value {mask.array.max()} is in the mask, and the card's labels go to {values - 1}; add the "
             "label to the card, or mend the mask."
         )
-    moved = resample(mask, ijk_affine(prepared.affine), prepared.shape[::-1], order=0).array
+    moved = resample(mask, prepared.grid, order=0).array
     return Example(image, torch.from_numpy(moved.astype(np.int64))[None])
 
 

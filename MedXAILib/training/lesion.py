@@ -22,12 +22,14 @@ import numpy as np
 from ..demo import SAMPLES, SURVEY_MM, demo_head, grid_around, miss_mm, plant_in, survey
 from ..errors import InputError
 from ..formats import read_volume
+from ..geometry.labels import Labels
+from ..geometry.resample import resample
+from ..geometry.volume import Source, Volume
 from ..models.card import Expected, ModelCard
 from ..models.loading import Model
 from ..preparation import prepare
 from ..progress import Progress
 from ..suitability import measure as measure_inputs
-from ..volume import Labels, Source, Volume, resample
 from .checkpoint import write
 from .results import refuse_finished
 
@@ -92,13 +94,13 @@ def read_head(path: Path, mask_path: Path | None) -> Head:
     from scipy.ndimage import binary_closing, binary_fill_holes, gaussian_filter
 
     volume = read_volume(path)
-    affine, shape = grid_around(volume, 1.0)
-    head = resample(volume, affine, shape)
+    grid = grid_around(volume, 1.0)
+    head = resample(volume, grid)
     labels = None
     if mask_path is None:
         mask = strip(head.array)
     else:
-        given = resample(read_volume(mask_path), affine, shape, order=0).array
+        given = resample(read_volume(mask_path), grid, order=0).array
         labels = given if given.max() > 2 else None
         mask = binary_fill_holes(binary_closing(np.pad(given > 0, 6), ball(5)))[6:-6, 6:-6, 6:-6]
     box = tuple(
@@ -106,7 +108,7 @@ def read_head(path: Path, mask_path: Path | None) -> Head:
         for axis in range(3)
         for hits in [np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))]
     )
-    moved = affine.copy()
+    moved = grid.affine.copy()
     moved[:3, 3] += [part.start for part in box[::-1]]
     return Head(
         Volume(np.ascontiguousarray(head.array[box]), moved, volume.source),
@@ -393,7 +395,7 @@ def measure(model: Model, head: Volume, seeds: range, lime_seeds: range, progres
         methods = ["gradcam", "lime"] if seed in lime_seeds else ["gradcam"]
         x = prepared.volume(prepared.tensor[0].numpy())
         found = explain(model, prepared, [ClassScore("lesion")], methods, prediction=prediction, samples=SAMPLES)
-        masses = {a.method: resample(a.mass, x.affine, x.shape) for a in found}
+        masses = {a.method: resample(a.mass, x.grid) for a in found}
         masses["naive"] = x.with_array(np.abs(x.array - gaussian_filter(x.array, 6 / SURVEY_MM)))
         for name, mass in masses.items():
             hits[name] += hit(mass, lesion)

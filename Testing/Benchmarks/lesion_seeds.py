@@ -21,10 +21,12 @@ import numpy as np
 
 from MedXAILib.demo import MODEL, SAMPLES, demo_head, miss_mm, plant_lesion
 from MedXAILib.formats import read_volume
+from MedXAILib.geometry.affine import spacing
+from MedXAILib.geometry.resample import resample
+from MedXAILib.geometry.volume import Volume
 from MedXAILib.job import Job
 from MedXAILib.regions import hot_regions
 from MedXAILib.run import carry_out
-from MedXAILib.volume import Volume, resample, spacing
 
 HIT_MM = 5.0
 BLUR_MM = 6.0
@@ -88,7 +90,7 @@ def one(task: tuple[str | None, int]) -> tuple:
         seed,
         without.prediction.probabilities["lesion"],
         found.prediction.probabilities["lesion"],
-        *(miss(a.on(volume), lesion, resample(a.mass, volume.affine, volume.shape)) for a in (cam, lime)),
+        *(miss(a.on(volume), lesion, resample(a.mass, volume.grid)) for a in (cam, lime)),
         miss(naive(found.prepared), lesion),
         cam.provenance["seconds"],
         lime.provenance["seconds"],

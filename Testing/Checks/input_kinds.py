@@ -21,6 +21,7 @@ from results import ROOT, Results
 from MedXAILib.demo import demo_head, plant_in, survey
 from MedXAILib.errors import InputError
 from MedXAILib.formats import read_volume
+from MedXAILib.geometry.volume import Volume
 from MedXAILib.models.card import ModelCard
 from MedXAILib.models.listing import zoo_cards
 from MedXAILib.models.loading import find_card
@@ -29,7 +30,6 @@ from MedXAILib.progress import silent
 from MedXAILib.suitability import check
 from MedXAILib.training import cases, lesion
 from MedXAILib.training.recipe import known_recipes, read_recipe
-from MedXAILib.volume import Volume
 
 ALLOWED = 0.05
 SEEDS = 25

@@ -19,8 +19,8 @@ from test_dicom import series_files, slice_file
 from MedXAILib import NOTICE
 from MedXAILib.errors import InputError
 from MedXAILib.formats import find_cases, read_labels, read_volume, write_volume
+from MedXAILib.geometry.volume import Volume
 from MedXAILib.outputs.files import Folder, stems
-from MedXAILib.volume import Volume
 
 nibabel = pytest.importorskip("nibabel")
 AXES = "space directions: (1,0,0) (0,1,0) (0,0,1)\nspace origin: (1,2,3)"

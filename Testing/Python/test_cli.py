@@ -18,7 +18,7 @@ import pytest
 
 from MedXAILib.cli import run
 from MedXAILib.formats import read_volume, write_volume
-from MedXAILib.volume import Volume
+from MedXAILib.geometry.volume import Volume
 
 CARDS = Path(__file__).parents[1] / "cards"
 TUMOUR, MODEL5 = str(CARDS / "sania_brain_tumor.json"), str(CARDS / "brainchop_model5.json")
@@ -71,7 +71,7 @@ def test_explaining_an_oblique_volume_slice_by_slice(data, models, tmp_path, cap
     source = read_volume(volume)
     for name in ("gradcam_conv-layers.4", "lime"):
         heat = read_volume(tmp_path / "out" / f"niivue-FLAIR_glioma_{name}.nrrd")
-        assert heat.same_grid(source) and heat.array.dtype == np.float32
+        assert heat.grid.same_as(source.grid) and heat.array.dtype == np.float32
         used = np.flatnonzero(np.abs(heat.array).sum((1, 2)))
         assert set(used) <= set(range(60, 64)) and len(used)
         facts = json.loads((tmp_path / "out" / f"niivue-FLAIR_glioma_{name}.json").read_text())

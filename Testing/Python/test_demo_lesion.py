@@ -7,9 +7,11 @@ import pytest
 
 from MedXAILib.demo import MARGIN_MM, demo_head, plant_lesion
 from MedXAILib.errors import InputError
+from MedXAILib.geometry.grid import Grid
+from MedXAILib.geometry.resample import resample
+from MedXAILib.geometry.volume import Volume
 from MedXAILib.models.loading import ZOO, load_model
 from MedXAILib.preparation import prepare
-from MedXAILib.volume import Volume, resample
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,7 @@ def turned(volume: Volume, degrees: float, spacing: tuple[float, float, float]) 
     affine[:3, :3] = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.diag(spacing)
     shape = tuple(int(260 / mm) for mm in spacing)
     affine[:3, 3] = volume.ras((np.array(volume.shape) - 1) / 2) - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
-    return resample(volume, affine, shape)
+    return resample(volume, Grid(shape, affine))
 
 
 def centre_of(labels) -> np.ndarray:
@@ -37,7 +39,7 @@ def test_the_head_is_the_shared_one(head, data):
 
     shared = read_volume(data / "volumes" / "nilearn_mni_t1.nii.gz")
     np.testing.assert_array_equal(head.array, shared.array)
-    assert head.same_grid(shared)
+    assert head.grid.same_as(shared.grid)
 
 
 @pytest.mark.parametrize("seed", range(8))

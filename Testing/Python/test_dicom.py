@@ -92,12 +92,14 @@ def test_series_agree_with_simpleitk(data, name):
 
 def test_series_agrees_with_its_nifti(data):
     series, nifti = read_volume(data / "dicom/STS_002_CT"), read_volume(data / "volumes/STS_002_CT_image.nii.gz")
-    assert series.same_grid(nifti)
+    assert series.grid.same_as(nifti.grid)
     assert np.array_equal(series.array, nifti.array)
 
 
 def test_series_agrees_with_the_grid_of_its_segmentation(data):
-    assert read_volume(data / "dicom/dcmqi_ct-3slice").same_grid(read_volume(data / "dicom/dcmqi_liver_seg.nrrd"))
+    assert read_volume(data / "dicom/dcmqi_ct-3slice").grid.same_as(
+        read_volume(data / "dicom/dcmqi_liver_seg.nrrd").grid
+    )
 
 
 def test_enhanced_frames_lie_where_their_groups_say(data):

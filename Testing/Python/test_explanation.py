@@ -13,10 +13,10 @@ from torch import nn
 from MedXAILib.attribution.methods import METHODS, LayerMethod, QueryMethod
 from MedXAILib.errors import InputError
 from MedXAILib.explanation import explain
+from MedXAILib.geometry.volume import Volume
 from MedXAILib.models.loading import load_model
 from MedXAILib.prediction import predict
 from MedXAILib.targets import ClassScore, RegionScore, VoxelScore
-from MedXAILib.volume import Volume
 
 AFFINE = np.diag([-1.5, -1.0, 2.0, 1.0])
 

@@ -16,10 +16,11 @@ from MedXAILib import NOTICE
 from MedXAILib.errors import InputError
 from MedXAILib.explanation import Attribution
 from MedXAILib.formats import read_labels, read_volume
+from MedXAILib.geometry.labels import Label, Labels
+from MedXAILib.geometry.volume import Volume
 from MedXAILib.outputs import staging
 from MedXAILib.outputs.files import Folder, safe, stems
 from MedXAILib.outputs.staging import staged
-from MedXAILib.volume import Label, Labels, Volume
 
 
 def test_names_are_reduced_mirrored_and_kept_apart():
@@ -117,7 +118,7 @@ def test_tables_agree_with_the_maps_by_brute_force(tmp_path, extension):
     out.finish({})
 
     written = read_volume(tmp_path / "d" / f"e_b-c_lime.{extension}")
-    assert written.same_grid(volume) and np.array_equal(written.array, heat)
+    assert written.grid.same_as(volume.grid) and np.array_equal(written.array, heat)
     assert json.loads((tmp_path / "d" / "e_b-c_lime.json").read_text())["limits"] == ["x"]
     regions = read_labels(tmp_path / "d" / f"e_b-c_lime_regions.{extension}")
     assert np.array_equal(regions.volume.array, found.volume.array)

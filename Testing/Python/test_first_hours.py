@@ -15,13 +15,13 @@ from MedXAILib import NOTICE, MaskScore, VoxelScore, cli, explain, load_model, m
 from MedXAILib.attribution.methods import METHODS, method
 from MedXAILib.errors import InputError
 from MedXAILib.formats import write_volume
+from MedXAILib.geometry.volume import Volume
 from MedXAILib.models.listing import zoo_cards
 from MedXAILib.names import matching
 from MedXAILib.progress import shares, silent
 from MedXAILib.training import results
 from MedXAILib.training.measuring import CONFUSION
 from MedXAILib.training.recipe import read_recipe
-from MedXAILib.volume import Volume
 
 TUMOUR = "brain-tumor-slices"
 SLICES = 4

@@ -14,7 +14,8 @@ import pytest
 from MedXAILib import formats
 from MedXAILib.errors import InputError
 from MedXAILib.formats import describe, find_cases, read_labels, read_volume, write_labels, write_volume
-from MedXAILib.volume import Label, Labels, Volume
+from MedXAILib.geometry.labels import Label, Labels
+from MedXAILib.geometry.volume import Volume
 
 nibabel = pytest.importorskip("nibabel")
 sitk = pytest.importorskip("SimpleITK")
@@ -64,7 +65,7 @@ def test_nifti_agrees_with_nibabel(data):
 
 def test_one_scan_in_two_formats(data):
     one, other = (read_volume(data / "volumes" / f"niivue_FLAIR{suffix}") for suffix in (".nrrd", ".nii.gz"))
-    assert one.same_grid(other)
+    assert one.grid.same_as(other.grid)
     assert np.array_equal(one.array, other.array)
     assert one.array.dtype == np.uint8
 
@@ -378,7 +379,7 @@ def test_labels_round_trip_with_names_and_colours(tmp_path):
     back = read_labels(tmp_path / "x.seg.nrrd")
     assert back.rows == rows
     assert np.array_equal(back.volume.array, array)
-    assert back.volume.same_grid(labels.volume)
+    assert back.volume.grid.same_as(labels.volume.grid)
     write_labels(labels, tmp_path / "x.nii.gz")
     plain = read_labels(tmp_path / "x.nii.gz")
     assert [(row.value, row.name) for row in plain.rows] == [(7, "label 7"), (300, "label 300")]

@@ -9,9 +9,12 @@ import pytest
 from fixture_nets import Blob, model
 
 from MedXAILib.explanation import explain
+from MedXAILib.formats import read_volume
+from MedXAILib.geometry.affine import directions
+from MedXAILib.geometry.volume import Volume
+from MedXAILib.models.loading import load_model
 from MedXAILib.targets import ClassScore
 from MedXAILib.tiling import Stitcher
-from MedXAILib.volume import Volume, directions
 
 NETS = {
     "stride 1": {"stride": 1, "kernel": 1},
@@ -85,3 +88,12 @@ def test_leaving_out_the_shift_of_the_feature_grid_is_seen(monkeypatch):
 
     monkeypatch.setattr(Stitcher, "affine", without_offset)
     assert all(check(seed, "whole", net) > 0.1 for seed in range(4) for net in ("stride 4", "asymmetric padding"))
+
+
+def test_a_map_keeps_the_frame_of_reference_and_not_the_uids_of_slices(data):
+    volume = read_volume(data / "dicom" / "PGBM-003_T1post")
+    (found,) = explain(load_model("planted-lesion"), volume)
+    for heat in (found.volume, found.on(volume)):
+        assert not {"sop", "frame"} & set(heat.source.series)
+        assert heat.grid.frame_of_reference == volume.grid.frame_of_reference != ""
+    assert len(volume.source.series["sop"]) == volume.shape[2]

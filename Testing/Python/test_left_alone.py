@@ -18,9 +18,9 @@ from torch.nn.utils import parametrizations
 from MedXAILib.attribution.tape import record
 from MedXAILib.errors import InputError
 from MedXAILib.explanation import explain
+from MedXAILib.geometry.volume import Volume
 from MedXAILib.prediction import predict
 from MedXAILib.progress import Cancelled
-from MedXAILib.volume import Volume
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 

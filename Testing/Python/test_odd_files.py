@@ -14,7 +14,7 @@ from test_dicom import series_files, slice_file
 
 from MedXAILib.errors import InputError
 from MedXAILib.formats import find_cases, read_labels, read_volume, write_volume
-from MedXAILib.volume import Volume
+from MedXAILib.geometry.volume import Volume
 
 RNG = np.random.default_rng(0)
 STACK = RNG.integers(0, 65535, (6, 5, 7)).astype(np.uint16)

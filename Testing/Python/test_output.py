@@ -17,6 +17,7 @@ from torch import nn
 
 from MedXAILib.errors import InputError
 from MedXAILib.explanation import explain
+from MedXAILib.geometry.volume import Volume
 from MedXAILib.job import Job
 from MedXAILib.models import drafting
 from MedXAILib.models.card import ModelCard
@@ -26,7 +27,6 @@ from MedXAILib.prediction import predict
 from MedXAILib.preparation import REPEATED
 from MedXAILib.run import check_card, run
 from MedXAILib.training.trainer import run as trained_outputs
-from MedXAILib.volume import Volume
 
 X = torch.rand(1, 1, 12, 14, 16, generator=torch.Generator().manual_seed(0))
 LOGIT = nn.Identity()

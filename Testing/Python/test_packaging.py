@@ -18,7 +18,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from MedXAILib.formats import write_volume
-from MedXAILib.volume import Volume
+from MedXAILib.geometry.volume import Volume
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

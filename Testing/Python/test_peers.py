@@ -24,9 +24,9 @@ from MedXAILib.attribution.methods import METHODS, LayerMethod, QueryMethod
 from MedXAILib.attribution.tape import record
 from MedXAILib.errors import InputError
 from MedXAILib.explanation import explain
+from MedXAILib.geometry.volume import Volume
 from MedXAILib.outputs.colors import display_limit
 from MedXAILib.regions import hot_regions
-from MedXAILib.volume import Volume
 
 # of a peer, and of torch's own export
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing", "ignore::FutureWarning")

@@ -29,9 +29,9 @@ from MedXAILib.attribution.probe import (
 from MedXAILib.attribution.probe import places as believable
 from MedXAILib.attribution.tape import glimpse
 from MedXAILib.errors import InputError
+from MedXAILib.geometry.volume import Volume
 from MedXAILib.models.layers import find, inspect
 from MedXAILib.progress import silent
-from MedXAILib.volume import Volume
 
 BLOB = np.array((26, 10, 20))
 

@@ -11,11 +11,12 @@ from fixture_nets import model
 from torch import nn
 
 from MedXAILib.formats import read_volume
+from MedXAILib.geometry.resample import resample
+from MedXAILib.geometry.volume import Volume
 from MedXAILib.models.loading import load_model
 from MedXAILib.prediction import predict
 from MedXAILib.preparation import prepare
 from MedXAILib.tiling import importance, tile, window_starts
-from MedXAILib.volume import Volume, resample
 
 CARDS = Path(__file__).parents[1] / "cards"
 
@@ -39,7 +40,7 @@ def test_a_turned_and_flipped_file_gives_the_same_segmentation(data, device):
             matrix[axis, n] = sign
             matrix[axis, 3] = 63 if sign < 0 else 0
         turned = Volume(flipped, crop.affine @ matrix)
-        found = resample(predict(net, turned).labels.volume, crop.affine, crop.shape, order=0)
+        found = resample(predict(net, turned).labels.volume, crop.grid, order=0)
         assert np.mean(found.array == expected.array) > 0.9999, turn
 
 

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from MedXAILib.errors import InputError
+from MedXAILib.geometry.labels import Label, Labels
+from MedXAILib.geometry.volume import GEOMETRY, Source, Volume
 from MedXAILib.outputs import colors, nodes, rendering, scene, snapshot
 from MedXAILib.outputs.nodes import Overlay
 from MedXAILib.outputs.scene import Scene, build_scene, save_scene
 from MedXAILib.outputs.snapshot import blended, pixel_of, set_stage, slice_image
-from MedXAILib.volume import GEOMETRY, Label, Labels, Source, Volume
 
 pytest.importorskip("slicer")
 from PIL import Image  # noqa: E402

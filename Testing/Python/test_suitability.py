@@ -16,13 +16,13 @@ from MedXAILib.cli import run
 from MedXAILib.demo import demo_head, plant_lesion
 from MedXAILib.errors import InputError
 from MedXAILib.formats import write_volume
+from MedXAILib.geometry.volume import Source, Volume
 from MedXAILib.models.card import ModelCard
 from MedXAILib.models.listing import ZOO, zoo_cards
 from MedXAILib.models.loading import find_card
 from MedXAILib.preparation import prepare
 from MedXAILib.regions import foreground
 from MedXAILib.suitability import check, measure
-from MedXAILib.volume import Source, Volume
 
 
 def card_of(**fields) -> ModelCard:

@@ -24,6 +24,7 @@ from MedXAILib import explain, load_model, predict, read_volume
 from MedXAILib.cli import run
 from MedXAILib.errors import InputError
 from MedXAILib.formats import write_volume
+from MedXAILib.geometry.volume import Volume
 from MedXAILib.progress import Cancelled
 from MedXAILib.targets import ClassScore
 from MedXAILib.training import cases, checkpoint, measuring, train
@@ -33,7 +34,6 @@ from MedXAILib.training.checkpoint import State
 from MedXAILib.training.losses import independent, make, masked_bce
 from MedXAILib.training.measuring import auroc, dice, interval
 from MedXAILib.training.recipe import Augmentation, read_recipe
-from MedXAILib.volume import Volume
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 

@@ -5,18 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from MedXAILib.volume import (
-    Label,
-    Labels,
-    Source,
-    Volume,
-    axis_codes,
-    label_colors,
-    left_handed,
-    oblique_degrees,
-    resample,
-    shear_degrees,
-)
+from MedXAILib.geometry.affine import apply, axis_codes, left_handed, oblique_degrees, shear_degrees
+from MedXAILib.geometry.grid import Grid
+from MedXAILib.geometry.labels import Label, Labels, label_colors
+from MedXAILib.geometry.resample import resample
+from MedXAILib.geometry.volume import Source, Volume
 
 
 def random_affine(rng: np.random.Generator, sheared: float = 0.0) -> np.ndarray:
@@ -98,9 +91,28 @@ def test_same_grid_measures_in_voxels():
     volume = Volume(np.zeros((50, 60, 70)), np.diag([0.5, 0.5, 5, 1]))
     near, far = np.eye(4), np.eye(4)
     near[0, 3], far[0, 3] = 4e-4, 1e-3
-    assert volume.same_grid(Volume(volume.array, near @ volume.affine))
-    assert not volume.same_grid(Volume(volume.array, far @ volume.affine))
-    assert not volume.same_grid(Volume(np.zeros((50, 60, 71)), volume.affine))
+    assert volume.grid.same_as(Volume(volume.array, near @ volume.affine).grid)
+    assert not volume.grid.same_as(Volume(volume.array, far @ volume.affine).grid)
+    assert not volume.grid.same_as(Volume(np.zeros((50, 60, 71)), volume.affine).grid)
+
+
+def test_the_two_orders_of_indices_are_views_of_one_grid():
+    rng = np.random.default_rng(3)
+    grid = Grid((5, 6, 7), random_affine(rng), "1.2.3")
+    again = Grid.of_array(grid.array_shape, grid.array_affine, "1.2.3")
+    assert grid.array_shape == (7, 6, 5) and np.array_equal(again.affine, grid.affine) and again.frame_of_reference == "1.2.3"
+    ijk = rng.uniform(0, 5, (20, 3))
+    assert np.allclose(apply(grid.array_affine, ijk[:, ::-1]), grid.ras(ijk))
+    assert np.allclose(grid.ijk(grid.ras(ijk)), ijk)
+
+
+def test_what_belongs_to_slices_stays_with_them():
+    series = {"study": "1.1", "frame_of_reference": "1.2", "sop": ["1.3.1", "1.3.2"], "frame": [1, 1]}
+    volume = Volume(np.zeros((2, 3, 4), np.float32), np.diag([1, 1, 5, 1]), Source("x", "dicom", series))
+    assert resample(volume, volume.grid).source == volume.source
+    other = resample(volume, Grid((4, 3, 3), np.diag([1, 1, 2.5, 1])))
+    assert other.source.series == {"study": "1.1", "frame_of_reference": "1.2"}
+    assert other.grid.frame_of_reference == volume.grid.frame_of_reference == "1.2"
 
 
 def test_resampling_a_linear_function_is_exact():
@@ -113,7 +125,7 @@ def test_resampling_a_linear_function_is_exact():
         centre = source.ras((np.array(source.shape) - 1) / 2)
         target = random_affine(rng)
         target[:3, 3] = centre - target[:3, :3] @ [4, 3, 2]
-        out = resample(source.with_array(values), target, (9, 7, 5), outside=-1e9)
+        out = resample(source.with_array(values), Grid((9, 7, 5), target), outside=-1e9)
         points = out.ras(np.stack(np.meshgrid(*[np.arange(n) for n in out.shape], indexing="ij"), -1))
         index = source.ijk(points)
         inner = ((index >= 0) & (index <= np.array(source.shape) - 1)).all(-1)
@@ -132,7 +144,7 @@ def test_resampling_onto_reordered_axes_moves_voxels_only(order):
     flip = np.array(
         [[0, 0, -1, 6], [1, 0, 0, 0], [0, -1, 0, 4], [0, 0, 0, 1]], float
     )  # (i, j, k) = (6 - k', i', 4 - j')
-    out = resample(volume, volume.affine @ flip, (6, 5, 7), order=order)
+    out = resample(volume, Grid((6, 5, 7), volume.affine @ flip), order=order)
     assert out.array == pytest.approx(array[::-1, :, ::-1].transpose(2, 0, 1, 3), abs=0 if order == 0 else 1e-3)
     assert out.array.dtype == (np.uint8 if order == 0 else np.float32)
     assert out.source == volume.source
@@ -142,7 +154,7 @@ def test_half_a_voxel_around_belongs_to_the_volume():
     volume = Volume(np.full((1, 1, 3), 7.0), np.eye(4))
     shifted = np.eye(4)
     shifted[0, 3] = -0.9
-    out = resample(volume, shifted @ np.diag([0.5, 1, 1, 1]), (8, 1, 1), outside=-1)
+    out = resample(volume, Grid((8, 1, 1), shifted @ np.diag([0.5, 1, 1, 1])), outside=-1)
     assert out.array.ravel().tolist() == [-1, 7, 7, 7, 7, 7, 7, -1]  # at -0.9, -0.4, ... 2.1, 2.6
 
 

@@ -16,13 +16,13 @@ from MedXAILib import explain
 from MedXAILib.attribution.methods import METHODS
 from MedXAILib.explanation import Attribution
 from MedXAILib.formats import describe, read_volume, write_volume
+from MedXAILib.geometry.volume import Source, Volume
 from MedXAILib.models.card import ModelCard
 from MedXAILib.models.loading import Model
 from MedXAILib.outputs.files import Folder
 from MedXAILib.outputs.nodes import Overlay
 from MedXAILib.prediction import predict
 from MedXAILib.preparation import prepare
-from MedXAILib.volume import Source, Volume
 
 ROOT = Path(__file__).parents[2]
 

@@ -16,9 +16,9 @@ import torch
 from fixture_nets import Blob, model
 
 from MedXAILib.formats import read_volume, write_volume
+from MedXAILib.geometry.volume import Source, Volume
 from MedXAILib.job import Job
 from MedXAILib.run import run
-from MedXAILib.volume import Source, Volume
 from MedXAILib.worker import Worker
 
 SERIES = {"series": "1.2.3", "sop": ["1.2.3.1", "1.2.3.2"]}
@@ -94,9 +94,9 @@ def test_a_map_is_the_command_lines_map(process, head, tmp_path):
 
 
 def resampled(volume: Volume, onto: Volume) -> np.ndarray:
-    from MedXAILib.volume import resample
+    from MedXAILib.geometry.resample import resample
 
-    return resample(volume, onto.affine, onto.shape).array
+    return resample(volume, onto.grid).array
 
 
 class Rectified(Blob):

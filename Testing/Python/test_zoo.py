@@ -18,10 +18,10 @@ from MedXAILib import explain, load_model, predict, read_volume
 from MedXAILib.attribution.methods import METHODS
 from MedXAILib.cli import run
 from MedXAILib.formats import write_volume
+from MedXAILib.geometry.volume import Volume
 from MedXAILib.models.listing import ZOO, brief, needs_consent, thumbnail, zoo_cards
 from MedXAILib.targets import RegionScore
 from MedXAILib.training.recipe import known_recipes, read_recipe
-from MedXAILib.volume import Volume
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Checks"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from MedXAILib.volume import Volume
+from MedXAILib.geometry.volume import Volume
 
 slicer_core = pytest.importorskip("slicer")
 from MedXAILib.outputs import colors, display, nodes, scene  # noqa: E402

@@ -21,8 +21,9 @@ def computed(tmp_path_factory):
     """A run over the ball of the panel's tests, as the worker's event, and its files."""
     pytest.importorskip("slicer")
     from MedXAILib.formats import read_labels, write_labels, write_volume
+    from MedXAILib.geometry.labels import Label, Labels
+    from MedXAILib.geometry.volume import Volume
     from MedXAILib.job import Job
-    from MedXAILib.volume import Label, Labels, Volume
     from MedXAILib.worker import Worker
 
     folder = tmp_path_factory.mktemp("worker")
@@ -46,7 +47,7 @@ def computed(tmp_path_factory):
 
 def ball():
     """48 voxels of 3 mm, oblique, a dark blob in it."""
-    from MedXAILib.volume import Source, Volume
+    from MedXAILib.geometry.volume import Source, Volume
 
     grid = np.indices((48,) * 3) - 23.5
     array = np.where((grid**2).sum(0) < 400, 100 + 10 * np.random.default_rng(0).random((48,) * 3), 0)
@@ -363,8 +364,8 @@ def test_the_slider_spans_the_map_and_moving_one_end_keeps_the_other(explained):
 
 @pytest.mark.parametrize("order", [(7.3e-7, 7.46), (7.46, 7.3e-7), (2.2e5, 7.3e-7)])
 def test_the_slider_goes_from_any_map_to_any_other(explained, slicer, order):
+    from MedXAILib.geometry.volume import Volume
     from MedXAILib.outputs import display, nodes
-    from MedXAILib.volume import Volume
 
     widget = explained.ui.range
     for largest in order:
@@ -488,7 +489,7 @@ def test_an_export_is_what_the_command_line_writes(explained, computed, commande
             assert approximately(rows(out / name), rows(commanded / name)), name
         elif name.endswith(".nrrd"):
             one, other = read_volume(out / name), read_volume(commanded / name)
-            assert one.same_grid(other) and np.allclose(one.array, other.array, rtol=1e-4, atol=1e-7), name
+            assert one.grid.same_as(other.grid) and np.allclose(one.array, other.array, rtol=1e-4, atol=1e-7), name
         elif name != "run.json":
             one, other = (json.loads((folder / name).read_text()) for folder in (out, commanded))
             assert one.keys() == other.keys() and one["notice"] == other["notice"] and one["limits"] == other["limits"]

@@ -72,7 +72,7 @@ def inner_head(data, folder) -> tuple[Path, Path]:
     """The middle 104^3 of the head that the reference segmentation is of, and a card with the whole head's intensities: where
     the network sees no border it must say the same."""
     from MedXAILib.formats import read_volume, write_volume
-    from MedXAILib.volume import Volume
+    from MedXAILib.geometry.volume import Volume
 
     whole = read_volume(data / "volumes" / "brainchop_t1_crop.nii.gz")
     low, high = np.percentile(whole.array, (2, 98))
@@ -89,8 +89,8 @@ def test_a_segmentation_with_its_names_regions_and_one_voxel(panel, data, slicer
     from MedXAIPanel import results, scenarios
 
     from MedXAILib.formats import read_volume
+    from MedXAILib.geometry.resample import resample
     from MedXAILib.outputs import nodes
-    from MedXAILib.volume import resample
 
     head, card = inner_head(data, tmp_path)
     volume = slicer.util.loadVolume(str(head))
@@ -103,7 +103,7 @@ def test_a_segmentation_with_its_names_regions_and_one_voxel(panel, data, slicer
     grid = nodes.labels_of(segmentation, volume).volume
     reference = read_volume(data / "models" / "ref_model5_t1crop.nii.gz")
     # the file is left-handed, and Slicer reorders such arrays: only places in the patient can be compared
-    found, truth = grid.array, resample(reference, grid.affine, grid.shape, order=0).array
+    found, truth = grid.array, resample(reference, grid.grid, order=0).array
     inner = (slice(46, -46),) * 3  # half the network's receptive field
     for value in (1, 2):
         one, other = found[inner] == value, truth[inner] == value
@@ -368,7 +368,7 @@ def test_a_volume_that_is_loaded_becomes_the_input(panel, slicer, tmp_path):
     from MedXAIPanel import scenarios
 
     from MedXAILib.formats import write_volume
-    from MedXAILib.volume import Volume
+    from MedXAILib.geometry.volume import Volume
 
     scenarios.chosen(panel, scenarios.ball("first"))
     write_volume(Volume(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.eye(4)), tmp_path / "second.nrrd")

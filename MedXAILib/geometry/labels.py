@@ -1,0 +1,88 @@
+"""Labels: an integer volume and what its values mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .volume import Volume
+
+
+@dataclass(frozen=True)
+class Label:
+    """One row of a :class:`Labels`: the value in the array, its name, its colour (r, g, b in 0..1).
+
+    :ivar shared: values of the voxels where it overlaps others, each of which has the value among its own.
+    """
+
+    value: int
+    name: str
+    color: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    shared: tuple[int, ...] = ()
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """Every value in the array that belongs to it."""
+        return self.value, *self.shared
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """An integer volume and what its values mean. Zero is the background and has no row."""
+
+    volume: Volume
+    rows: tuple[Label, ...]
+
+    def counts(self) -> dict[str, int]:
+        """Number of voxels of each row."""
+        highest = max((max(row.values) for row in self.rows), default=0)
+        counts = np.bincount(self.volume.array.ravel(), minlength=highest + 1)
+        return {row.name: int(counts[list(row.values)].sum()) for row in self.rows}
+
+    def count(self, name: str) -> int:
+        """Number of voxels of the row of this name."""
+        row = next(row for row in self.rows if row.name == name)
+        return int(np.count_nonzero(np.isin(self.volume.array, row.values)))
+
+    def ml(self) -> dict[str, float | None]:
+        """Volume of each row in mL; None where the file does not give the size of a voxel."""
+        return {name: self.volume.ml(count) for name, count in self.counts().items()}
+
+    def sizes(self) -> dict[str, float]:
+        """Size of each row in the volume's :attr:`~Volume.size_unit`."""
+        return self.counts() if self.volume.size_unit != "mL" else self.ml()
+
+
+def overlaid(masks: Iterable[np.ndarray], values: Sequence[int]) -> tuple[np.ndarray, list[tuple[int, ...]]]:
+    """Regions that may overlap as one array: where some do, those voxels get a value of their own.
+
+    :param masks: bool (k, j, i), at least one. :param values: of each region where it is alone.
+    :returns: the array, and for each region the further values that belong to it.
+    :raises ValueError: for more than 65535 values.
+    """
+    merged: np.ndarray | None = None
+    holders: dict[int, tuple[int, ...]] = {0: ()}
+    codes = {(): 0} | {(n,): value for n, value in enumerate(values)}
+    for n, mask in enumerate(masks):
+        merged = np.zeros(mask.shape, np.uint16) if merged is None else merged
+        for before in np.unique(merged[mask]):
+            together = (*holders[int(before)], n)
+            code = codes.setdefault(together, max(codes.values()) + 1)
+            if code > np.iinfo(np.uint16).max:
+                raise ValueError("too many overlaps")
+            holders[code] = together
+            merged[mask & (merged == before)] = code
+    shared = [tuple(c for c, held in holders.items() if len(held) > 1 and n in held) for n in range(len(values))]
+    return merged, shared
+
+
+def label_colors(count: int, first: float = 0.08) -> list[tuple[float, float, float]]:
+    """``count`` distinct colours (evenly spaced hues, golden-ratio order), for labels that bring none.
+
+    :param first: the hue (0..1) of the first one.
+    """
+    from colorsys import hsv_to_rgb
+
+    return [hsv_to_rgb((0.61803398875 * n + first) % 1, 0.65, 0.95) for n in range(count)]
