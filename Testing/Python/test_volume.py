@@ -100,7 +100,11 @@ def test_the_two_orders_of_indices_are_views_of_one_grid():
     rng = np.random.default_rng(3)
     grid = Grid((5, 6, 7), random_affine(rng), "1.2.3")
     again = Grid.of_array(grid.array_shape, grid.array_affine, "1.2.3")
-    assert grid.array_shape == (7, 6, 5) and np.array_equal(again.affine, grid.affine) and again.frame_of_reference == "1.2.3"
+    assert (
+        grid.array_shape == (7, 6, 5)
+        and np.array_equal(again.affine, grid.affine)
+        and again.frame_of_reference == "1.2.3"
+    )
     ijk = rng.uniform(0, 5, (20, 3))
     assert np.allclose(apply(grid.array_affine, ijk[:, ::-1]), grid.ras(ijk))
     assert np.allclose(grid.ijk(grid.ras(ijk)), ijk)
