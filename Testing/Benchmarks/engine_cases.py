@@ -259,8 +259,8 @@ def medcam(network, x, layers, classes):
 LIBRARIES = {
     "floor": (floor, "torch"),
     "reference": (reference, "torch"),
-    "tape": (tape, "medxai"),
-    "explain": (explain, "medxai"),
+    "tape": (tape, "MedXAILib"),
+    "explain": (explain, "MedXAILib"),
     "torchcam": (torchcam, "torchcam"),
     "captum": (captum, "captum"),
     "captum_frozen": (captum_frozen, "captum"),
