@@ -15,12 +15,13 @@ import numpy as np
 
 from . import NOTICE
 from .errors import InputError
-from .formats import read_volume, write_labels, write_volume
 from .geometry.affine import apply
 from .geometry.grid import Grid
 from .geometry.labels import Label, Labels
 from .geometry.resample import resample
 from .geometry.volume import Volume
+from .io.read import read_volume
+from .io.write import write_labels, write_volume
 from .progress import Progress, portion, silent
 
 SURVEY_MM = 3.0

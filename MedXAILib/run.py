@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import InputError, as_values, first_line, is_utf8, legible, of_path
-from .formats import Case, find_cases, read_labels, read_volume
 from .geometry.affine import spacing
 from .geometry.labels import Labels
 from .geometry.resample import resample
 from .geometry.volume import Volume, size_words
+from .io.cohort import Case, find_cases
+from .io.read import read_volume
+from .io.segmentation import read_labels
 from .job import Job, Notes
 from .models.layers import memory_estimate
 from .outputs import files, nodes, scene, snapshot

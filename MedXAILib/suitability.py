@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from .errors import Caveat, InputError
-from .formats import PICTURES
 from .geometry.affine import axis_codes, nearest_axes
 from .geometry.volume import Volume
+from .io.suffixes import PICTURES
 from .models.bare import ARRAY
 from .models.card import Expected, ModelCard, Range
 from .preparation import Prepared

@@ -91,8 +91,8 @@ class Worker:
         self.send({"event": "error", "id": number, "kind": kind, "message": message, "details": details})
 
     def load(self, request: dict) -> dict:
-        from .formats import read_volume
         from .geometry.volume import Source
+        from .io.read import read_volume
 
         volume = read_volume(self.folder / request["path"])
         self.volumes[request["handle"]] = replace(volume, source=Source(**request["source"]))
@@ -168,7 +168,7 @@ class Worker:
         return self.opened
 
     def inputs(self, job: Job) -> dict:
-        from .formats import read_volume
+        from .io.read import read_volume
 
         return {
             name: self.volumes[value] if value in self.volumes else read_volume(value, frame=job.frame, series=job.series)
@@ -229,9 +229,9 @@ def prediction_facts(prediction, folder: Path) -> dict:
 
 def map_facts(result, a, folder: Path, name: str, share: float) -> dict:
     """A map on its own grid, its hot regions and superpixels, and what limits belief in it."""
-    from .formats import write_volume
     from .geometry.resample import resample
     from .geometry.volume import extended
+    from .io.write import write_volume
     from .regions import hot_regions, inner_points, superpixel_rows
     from .run import title
 
@@ -260,7 +260,7 @@ def map_facts(result, a, folder: Path, name: str, share: float) -> dict:
 
 def labels_facts(labels, folder: Path, name: str) -> dict:
     """Labels as an uncompressed file, and their rows."""
-    from .formats import write_volume
+    from .io.write import write_volume
 
     write_volume(labels.volume, folder / f"{name}.nrrd", compress=False)
     return {"file": f"{name}.nrrd", "rows": [(row.value, row.name, row.color) for row in labels.rows]}

@@ -21,7 +21,7 @@ import slicer
 
 from MedXAILib import worker
 from MedXAILib.errors import InputError
-from MedXAILib.formats import write_volume
+from MedXAILib.io.write import write_volume
 from MedXAILib.job import Job
 from MedXAILib.outputs.nodes import volume_of
 

@@ -14,7 +14,7 @@ import slicer
 
 from MedXAILib import NOTICE, __version__
 from MedXAILib.errors import Caveat, InputError, as_values
-from MedXAILib.formats import read_volume
+from MedXAILib.io.read import read_volume
 from MedXAILib.job import Job
 from MedXAILib.models import listing, trust
 from MedXAILib.outputs import files, staging

@@ -15,8 +15,8 @@ import vtk
 
 from MedXAILib import NOTICE
 from MedXAILib.attribution.methods import METHODS
-from MedXAILib.formats import read_volume
 from MedXAILib.geometry.labels import Label, Labels, label_colors
+from MedXAILib.io.read import read_volume
 from MedXAILib.outputs import nodes
 
 KIND, FACTS = "MedXAI.Kind", "MedXAI.Facts"

@@ -8,8 +8,8 @@ from pathlib import Path
 import slicer
 
 from MedXAILib.errors import InputError
-from MedXAILib.formats import write_volume
 from MedXAILib.geometry.volume import Volume
+from MedXAILib.io.write import write_volume
 
 NAME = "HeadWithPlantedLesion"
 SEED = 0

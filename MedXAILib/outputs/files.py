@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from .. import NOTICE
 from ..errors import Caveat, InputError, as_values
-from ..formats import write_labels, write_volume
 from ..geometry.labels import Labels
 from ..geometry.resample import resample
 from ..geometry.volume import Volume
+from ..io.write import write_labels, write_volume
 from ..regions import anatomy_shares, hot_regions, superpixel_rows
 from .staging import LOCK, RECORD
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from .. import NOTICE
 from ..errors import InputError
-from ..formats import PICTURES
 from ..geometry.labels import Label, Labels, overlaid
 from ..geometry.volume import GEOMETRY, Source, Volume, extended
+from ..io.suffixes import PICTURES
 from .colors import THRESHOLD, display_limit, heat_table
 
 

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError
-from ..formats import HEADERS, find_cases, read_labels, read_volume
 from ..geometry.resample import resample
 from ..geometry.volume import Volume
+from ..io.cohort import find_cases
+from ..io.read import read_volume
+from ..io.segmentation import read_labels
+from ..io.suffixes import HEADERS
 from ..models.card import Expected, ModelCard
 from ..models.loading import sha256
 from ..preparation import Prepared, prepare
@@ -240,7 +243,7 @@ def load(card: ModelCard, case: Case) -> Example:
 def truth_of(case: Case) -> Volume:
     """The label map of a case.
 
-    :raises InputError: where labels overlap, or as :func:`MedXAILib.formats.read_labels`.
+    :raises InputError: where labels overlap, or as :func:`MedXAILib.io.segmentation.read_labels`.
     """
     labels = read_labels(case.labels)
     if any(row.shared for row in labels.rows):

@@ -21,10 +21,10 @@ import numpy as np
 
 from ..demo import SAMPLES, SURVEY_MM, demo_head, grid_around, miss_mm, plant_in, survey
 from ..errors import InputError
-from ..formats import read_volume
 from ..geometry.labels import Labels
 from ..geometry.resample import resample
 from ..geometry.volume import Source, Volume
+from ..io.read import read_volume
 from ..models.card import Expected, ModelCard
 from ..models.loading import Model
 from ..preparation import prepare

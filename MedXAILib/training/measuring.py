@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..formats import read_volume
+from ..io.read import read_volume
 from ..models.card import ModelCard
 from ..models.loading import Model
 from ..prediction import best_class, predict

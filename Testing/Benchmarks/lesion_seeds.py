@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from MedXAILib.demo import MODEL, SAMPLES, demo_head, miss_mm, plant_lesion
-from MedXAILib.formats import read_volume
 from MedXAILib.geometry.affine import spacing
 from MedXAILib.geometry.resample import resample
 from MedXAILib.geometry.volume import Volume
+from MedXAILib.io.read import read_volume
 from MedXAILib.job import Job
 from MedXAILib.regions import hot_regions
 from MedXAILib.run import carry_out

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from MedXAILib import load_model, predict, read_volume
-from MedXAILib.formats import find_cases
+from MedXAILib.io.cohort import find_cases
 from MedXAILib.models.networks import architecture
 from MedXAILib.training.recipe import read_recipe
 

@@ -20,8 +20,8 @@ from results import ROOT, Results
 
 from MedXAILib.demo import demo_head, plant_in, survey
 from MedXAILib.errors import InputError
-from MedXAILib.formats import read_volume
 from MedXAILib.geometry.volume import Volume
+from MedXAILib.io.read import read_volume
 from MedXAILib.models.card import ModelCard
 from MedXAILib.models.listing import zoo_cards
 from MedXAILib.models.loading import find_card

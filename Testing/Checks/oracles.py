@@ -49,7 +49,8 @@ def judged(kind: str, path: Path) -> dict:
 
 
 def image(path: Path):
-    from MedXAILib.formats import read_labels, read_volume
+    from MedXAILib.io.read import read_volume
+    from MedXAILib.io.segmentation import read_labels
 
     if path.name.endswith(".seg.nrrd"):
         return read_labels(path).volume

@@ -18,8 +18,11 @@ from test_dicom import series_files, slice_file
 
 from MedXAILib import NOTICE
 from MedXAILib.errors import InputError
-from MedXAILib.formats import find_cases, read_labels, read_volume, write_volume
 from MedXAILib.geometry.volume import Volume
+from MedXAILib.io.cohort import find_cases
+from MedXAILib.io.read import read_volume
+from MedXAILib.io.segmentation import read_labels
+from MedXAILib.io.write import write_volume
 from MedXAILib.outputs.files import Folder, stems
 
 nibabel = pytest.importorskip("nibabel")

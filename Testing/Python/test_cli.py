@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 from MedXAILib.cli import run
-from MedXAILib.formats import read_volume, write_volume
 from MedXAILib.geometry.volume import Volume
+from MedXAILib.io.read import read_volume
+from MedXAILib.io.write import write_volume
 
 CARDS = Path(__file__).parents[1] / "cards"
 TUMOUR, MODEL5 = str(CARDS / "sania_brain_tumor.json"), str(CARDS / "brainchop_model5.json")

@@ -35,7 +35,7 @@ def centre_of(labels) -> np.ndarray:
 
 
 def test_the_head_is_the_shared_one(head, data):
-    from MedXAILib.formats import read_volume
+    from MedXAILib.io.read import read_volume
 
     shared = read_volume(data / "volumes" / "nilearn_mni_t1.nii.gz")
     np.testing.assert_array_equal(head.array, shared.array)

@@ -7,9 +7,12 @@ import json
 import numpy as np
 import pytest
 
-from MedXAILib.dicom import is_dicom, list_series
 from MedXAILib.errors import InputError
-from MedXAILib.formats import describe, find_cases, read_volume, write_volume
+from MedXAILib.io.cohort import find_cases
+from MedXAILib.io.describe import describe
+from MedXAILib.io.dicom.scan import is_dicom, list_series
+from MedXAILib.io.read import read_volume
+from MedXAILib.io.write import write_volume
 
 pydicom = pytest.importorskip("pydicom")
 sitk = pytest.importorskip("SimpleITK")

@@ -15,9 +15,10 @@ import pytest
 from MedXAILib import NOTICE
 from MedXAILib.errors import InputError
 from MedXAILib.explanation import Attribution
-from MedXAILib.formats import read_labels, read_volume
 from MedXAILib.geometry.labels import Label, Labels
 from MedXAILib.geometry.volume import Volume
+from MedXAILib.io.read import read_volume
+from MedXAILib.io.segmentation import read_labels
 from MedXAILib.outputs import staging
 from MedXAILib.outputs.files import Folder, safe, stems
 from MedXAILib.outputs.staging import staged

@@ -14,8 +14,8 @@ from PIL import Image
 from MedXAILib import NOTICE, MaskScore, VoxelScore, cli, explain, load_model, models, read_volume
 from MedXAILib.attribution.methods import METHODS, method
 from MedXAILib.errors import InputError
-from MedXAILib.formats import write_volume
 from MedXAILib.geometry.volume import Volume
+from MedXAILib.io.write import write_volume
 from MedXAILib.models.listing import zoo_cards
 from MedXAILib.names import matching
 from MedXAILib.progress import shares, silent

@@ -11,11 +11,15 @@ import zlib
 import numpy as np
 import pytest
 
-from MedXAILib import formats
+from MedXAILib import NOTICE
 from MedXAILib.errors import InputError
-from MedXAILib.formats import describe, find_cases, read_labels, read_volume, write_labels, write_volume
 from MedXAILib.geometry.labels import Label, Labels
 from MedXAILib.geometry.volume import Volume
+from MedXAILib.io.cohort import find_cases
+from MedXAILib.io.describe import describe
+from MedXAILib.io.read import read_volume
+from MedXAILib.io.segmentation import read_labels
+from MedXAILib.io.write import write_labels, write_volume
 
 nibabel = pytest.importorskip("nibabel")
 sitk = pytest.importorskip("SimpleITK")
@@ -314,7 +318,7 @@ def test_headers_carry_the_notice_and_the_provenance(tmp_path):
     for suffix in (".nrrd", ".mha", ".nii"):
         write_volume(volume, tmp_path / f"x{suffix}", {"MedXAI_layer": "conv\nlast", "MedXAI_model": "net"})
         head = (tmp_path / f"x{suffix}").read_bytes()
-        assert formats.NOTICE.encode() in head
+        assert NOTICE.encode() in head
         assert b"tmp" not in head
         if suffix != ".nii":
             image = sitk.ReadImage(str(tmp_path / f"x{suffix}"))

@@ -9,9 +9,9 @@ import pytest
 from fixture_nets import Blob, model
 
 from MedXAILib.explanation import explain
-from MedXAILib.formats import read_volume
 from MedXAILib.geometry.affine import directions
 from MedXAILib.geometry.volume import Volume
+from MedXAILib.io.read import read_volume
 from MedXAILib.models.loading import load_model
 from MedXAILib.targets import ClassScore
 from MedXAILib.tiling import Stitcher

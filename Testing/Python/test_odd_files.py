@@ -13,8 +13,11 @@ from test_as_they_come import AXES, meta, nifti, nrrd
 from test_dicom import series_files, slice_file
 
 from MedXAILib.errors import InputError
-from MedXAILib.formats import find_cases, read_labels, read_volume, write_volume
 from MedXAILib.geometry.volume import Volume
+from MedXAILib.io.cohort import find_cases
+from MedXAILib.io.read import read_volume
+from MedXAILib.io.segmentation import read_labels
+from MedXAILib.io.write import write_volume
 
 RNG = np.random.default_rng(0)
 STACK = RNG.integers(0, 65535, (6, 5, 7)).astype(np.uint16)

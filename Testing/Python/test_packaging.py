@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from packaging.requirements import Requirement
 
-from MedXAILib.formats import write_volume
 from MedXAILib.geometry.volume import Volume
+from MedXAILib.io.write import write_volume
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

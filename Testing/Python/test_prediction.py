@@ -10,9 +10,9 @@ import torch
 from fixture_nets import model
 from torch import nn
 
-from MedXAILib.formats import read_volume
 from MedXAILib.geometry.resample import resample
 from MedXAILib.geometry.volume import Volume
+from MedXAILib.io.read import read_volume
 from MedXAILib.models.loading import load_model
 from MedXAILib.prediction import predict
 from MedXAILib.preparation import prepare

@@ -471,7 +471,7 @@ def test_a_drawing_that_hangs_is_given_up(monkeypatch, example):
 
 
 def test_a_real_oblique_volume(data, tmp_path):
-    from MedXAILib.formats import read_volume
+    from MedXAILib.io.read import read_volume
 
     volume = read_volume(data / "volumes" / "niivue_FLAIR.nrrd")
     place = volume.ras(np.array([85.0, 90.0, 80.0]))

@@ -15,8 +15,8 @@ from MedXAILib import explain, load_model, predict, read_volume
 from MedXAILib.cli import run
 from MedXAILib.demo import demo_head, plant_lesion
 from MedXAILib.errors import InputError
-from MedXAILib.formats import write_volume
 from MedXAILib.geometry.volume import Source, Volume
+from MedXAILib.io.write import write_volume
 from MedXAILib.models.card import ModelCard
 from MedXAILib.models.listing import ZOO, zoo_cards
 from MedXAILib.models.loading import find_card

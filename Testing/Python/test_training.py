@@ -23,8 +23,8 @@ from PIL import Image
 from MedXAILib import explain, load_model, predict, read_volume
 from MedXAILib.cli import run
 from MedXAILib.errors import InputError
-from MedXAILib.formats import write_volume
 from MedXAILib.geometry.volume import Volume
+from MedXAILib.io.write import write_volume
 from MedXAILib.progress import Cancelled
 from MedXAILib.targets import ClassScore
 from MedXAILib.training import cases, checkpoint, measuring, train

@@ -15,8 +15,10 @@ from torch import nn
 from MedXAILib import explain
 from MedXAILib.attribution.methods import METHODS
 from MedXAILib.explanation import Attribution
-from MedXAILib.formats import describe, read_volume, write_volume
 from MedXAILib.geometry.volume import Source, Volume
+from MedXAILib.io.describe import describe
+from MedXAILib.io.read import read_volume
+from MedXAILib.io.write import write_volume
 from MedXAILib.models.card import ModelCard
 from MedXAILib.models.loading import Model
 from MedXAILib.outputs.files import Folder

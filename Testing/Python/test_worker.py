@@ -15,8 +15,9 @@ import pytest
 import torch
 from fixture_nets import Blob, model
 
-from MedXAILib.formats import read_volume, write_volume
 from MedXAILib.geometry.volume import Source, Volume
+from MedXAILib.io.read import read_volume
+from MedXAILib.io.write import write_volume
 from MedXAILib.job import Job
 from MedXAILib.run import run
 from MedXAILib.worker import Worker

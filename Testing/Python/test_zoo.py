@@ -17,8 +17,8 @@ from PIL import Image
 from MedXAILib import explain, load_model, predict, read_volume
 from MedXAILib.attribution.methods import METHODS
 from MedXAILib.cli import run
-from MedXAILib.formats import write_volume
 from MedXAILib.geometry.volume import Volume
+from MedXAILib.io.write import write_volume
 from MedXAILib.models.listing import ZOO, brief, needs_consent, thumbnail, zoo_cards
 from MedXAILib.targets import RegionScore
 from MedXAILib.training.recipe import known_recipes, read_recipe

@@ -128,7 +128,7 @@ def batch(slicer):
 def test_the_batch_writes_a_folder_for_each_volume(logic, slicer, tmp_path, capsys):
     from MedXAIPanel import scenarios
 
-    from MedXAILib.formats import write_volume
+    from MedXAILib.io.write import write_volume
     from MedXAILib.outputs.nodes import volume_of
 
     write_volume(volume_of(scenarios.ball()), tmp_path / "ball.nrrd")

@@ -20,9 +20,10 @@ SAMPLES = 60
 def computed(tmp_path_factory):
     """A run over the ball of the panel's tests, as the worker's event, and its files."""
     pytest.importorskip("slicer")
-    from MedXAILib.formats import read_labels, write_labels, write_volume
     from MedXAILib.geometry.labels import Label, Labels
     from MedXAILib.geometry.volume import Volume
+    from MedXAILib.io.segmentation import read_labels
+    from MedXAILib.io.write import write_labels, write_volume
     from MedXAILib.job import Job
     from MedXAILib.worker import Worker
 
@@ -410,7 +411,7 @@ def test_superpixels_are_sorted_and_a_click_lands_in_one(explained, slicer, comp
     """With the places that the worker tells nothing is computed; older maps do without."""
     from MedXAIPanel import results
 
-    from MedXAILib.formats import read_volume
+    from MedXAILib.io.read import read_volume
 
     ui, node = explained.ui, explained.maps[1]
     facts = results.facts(node)
@@ -475,7 +476,7 @@ def test_an_export_is_what_the_command_line_writes(explained, computed, commande
     from PIL import Image
 
     from MedXAILib.errors import InputError
-    from MedXAILib.formats import read_volume
+    from MedXAILib.io.read import read_volume
     from MedXAILib.outputs import nodes
 
     anatomy = nodes.add_labels(package.mrmlScene, computed.anatomy, "anatomy", explained.volume, fill=0.0)

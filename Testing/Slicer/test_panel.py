@@ -32,7 +32,7 @@ def test_what_the_application_tests_holds_on_the_stand_in(panel, name):
 def test_a_glioma_from_choosing_to_an_overlaid_map(panel, data, slicer):
     from MedXAIPanel import keep, results, scenarios
 
-    from MedXAILib.formats import read_volume
+    from MedXAILib.io.read import read_volume
     from MedXAILib.outputs.nodes import volume_of
 
     volume = slicer.util.loadVolume(str(data / "volumes" / "pyradiomics_brain1_image.nrrd"))
@@ -71,8 +71,9 @@ def test_a_glioma_from_choosing_to_an_overlaid_map(panel, data, slicer):
 def inner_head(data, folder) -> tuple[Path, Path]:
     """The middle 104^3 of the head that the reference segmentation is of, and a card with the whole head's intensities: where
     the network sees no border it must say the same."""
-    from MedXAILib.formats import read_volume, write_volume
     from MedXAILib.geometry.volume import Volume
+    from MedXAILib.io.read import read_volume
+    from MedXAILib.io.write import write_volume
 
     whole = read_volume(data / "volumes" / "brainchop_t1_crop.nii.gz")
     low, high = np.percentile(whole.array, (2, 98))
@@ -88,8 +89,8 @@ def inner_head(data, folder) -> tuple[Path, Path]:
 def test_a_segmentation_with_its_names_regions_and_one_voxel(panel, data, slicer, tmp_path):
     from MedXAIPanel import results, scenarios
 
-    from MedXAILib.formats import read_volume
     from MedXAILib.geometry.resample import resample
+    from MedXAILib.io.read import read_volume
     from MedXAILib.outputs import nodes
 
     head, card = inner_head(data, tmp_path)
@@ -367,8 +368,8 @@ def test_pressing_explain_again_computes_what_is_missing_and_shows_it(panel, sli
 def test_a_volume_that_is_loaded_becomes_the_input(panel, slicer, tmp_path):
     from MedXAIPanel import scenarios
 
-    from MedXAILib.formats import write_volume
     from MedXAILib.geometry.volume import Volume
+    from MedXAILib.io.write import write_volume
 
     scenarios.chosen(panel, scenarios.ball("first"))
     write_volume(Volume(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.eye(4)), tmp_path / "second.nrrd")

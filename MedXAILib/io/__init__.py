@@ -1,0 +1,1 @@
+"""Files to Volumes and back, each format in a file of its own."""
