@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Affine = NDArray[np.float64]
+"""4x4, index to RAS mm."""
+Points = NDArray[np.float64]
+"""(..., 3)."""
 
 LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 OPPOSITE = dict(zip("RLAPSI", "LRPAIS", strict=True))
@@ -15,7 +23,7 @@ SMALLEST_MM, LARGEST_MM, FARTHEST_MM = 1e-4, 1e4, 1e6
 """Spacing and origin beyond these are a damaged header or a wrong unit."""
 
 
-def implausible(affine: np.ndarray) -> str:
+def implausible(affine: Affine) -> str:
     """What cannot be of an affine in mm, in words; empty where nothing is."""
     sizes, far = spacing(affine), np.abs(affine[:3, 3]).max()
     if sizes.min() >= SMALLEST_MM and sizes.max() <= LARGEST_MM and far <= FARTHEST_MM:
@@ -23,56 +31,70 @@ def implausible(affine: np.ndarray) -> str:
     return f"a spacing of {sizes.min():.3g} to {sizes.max():.3g} mm and an origin {far:.3g} mm away"
 
 
-def apply(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
+def apply(affine: Affine, points: ArrayLike) -> Points:
     """Apply a 4x4 matrix to points of shape (..., 3)."""
-    return np.asarray(points, float) @ affine[:3, :3].T + affine[:3, 3]
+    moved: Points = np.asarray(points, float) @ affine[:3, :3].T + affine[:3, 3]
+    return moved
 
 
-def spacing(affine: np.ndarray) -> np.ndarray:
+def inverse(affine: Affine) -> Affine:
+    """RAS mm to index."""
+    back: Affine = np.linalg.inv(affine).astype(np.float64)
+    return back
+
+
+def spacing(affine: Affine) -> NDArray[np.float64]:
     """Lengths of the columns of an affine, mm."""
-    return np.linalg.norm(affine[:3, :3], axis=0)
+    lengths: NDArray[np.float64] = np.linalg.norm(affine[:3, :3], axis=0)
+    return lengths
 
 
-def directions(affine: np.ndarray) -> np.ndarray:
+def directions(affine: Affine) -> NDArray[np.float64]:
     """3x3, the unit vectors of the i, j, k axes as columns."""
-    return affine[:3, :3] / spacing(affine)
+    unit: NDArray[np.float64] = affine[:3, :3] / spacing(affine)
+    return unit
 
 
-def shear(affine: np.ndarray) -> float:
+def shear(affine: Affine) -> float:
     """Largest absolute cosine between two different index axes: 0 where they are square."""
     unit = directions(np.asarray(affine, float))
     return float(np.abs(unit.T @ unit - np.eye(3)).max())
 
 
-def shear_degrees(affine: np.ndarray) -> float:
+def shear_degrees(affine: Affine) -> float:
+    """How far off square the index axes are."""
     return float(np.degrees(np.arcsin(min(1.0, shear(affine)))))
 
 
-def oblique_degrees(affine: np.ndarray) -> float:
+def oblique_degrees(affine: Affine) -> float:
     """Largest angle between an index axis and its nearest anatomical axis."""
     return float(np.degrees(np.arccos(np.clip(np.abs(directions(affine)).max(axis=0), 0, 1)).max()))
 
 
-def nearest_axes(affine: np.ndarray) -> list[int]:
+def nearest_axes(affine: Affine) -> list[int]:
     """For i, j, k: the number of the anatomical axis (0 R-L, 1 A-P, 2 S-I) that it follows best, each used once."""
-    from itertools import permutations
-
     strength = np.abs(directions(affine))
-    return list(max(permutations(range(3)), key=lambda p: sum(strength[p[n], n] for n in range(3))))
+
+    def followed(order: tuple[int, int, int]) -> float:
+        return float(sum(strength[order[n], n] for n in range(3)))
+
+    best = max(permutations(range(3), 3), key=followed)
+    return list(best)
 
 
-def axis_codes(affine: np.ndarray) -> str:
+def axis_codes(affine: Affine) -> str:
     """The direction toward which i, j, k increase, as ``RAS`` or ``LPI``."""
     unit = directions(affine)
     return "".join(("RL", "AP", "SI")[axis][int(unit[axis, n] < 0)] for n, axis in enumerate(nearest_axes(affine)))
 
 
-def left_handed(affine: np.ndarray) -> bool:
+def left_handed(affine: Affine) -> bool:
+    """Whether i, j, k are a left-handed system in the patient."""
     return bool(np.linalg.det(affine[:3, :3]) < 0)
 
 
-def same_affine(one: np.ndarray, other: np.ndarray, shape: tuple[int, ...], tolerance: float) -> bool:
+def same_affine(one: Affine, other: Affine, shape: tuple[int, ...], tolerance: float) -> bool:
     """Whether two affines put every corner of a grid at the same place, to ``tolerance`` voxels."""
     corners = np.stack(np.meshgrid(*[(0, n - 1) for n in shape[:3]]), -1).reshape(-1, 3)
-    offsets = np.abs(apply(np.linalg.inv(other), apply(one, corners)) - corners)
+    offsets = np.abs(apply(inverse(other), apply(one, corners)) - corners)
     return bool(offsets.max() <= tolerance)

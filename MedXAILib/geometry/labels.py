@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .volume import Volume
 
@@ -52,21 +54,22 @@ class Labels:
 
     def sizes(self) -> dict[str, float]:
         """Size of each row in the volume's :attr:`~Volume.size_unit`."""
-        return self.counts() if self.volume.size_unit != "mL" else self.ml()
+        each = self.volume.voxel_ml if self.volume.size_unit == "mL" else 1
+        return {name: count * each for name, count in self.counts().items()}
 
 
-def overlaid(masks: Iterable[np.ndarray], values: Sequence[int]) -> tuple[np.ndarray, list[tuple[int, ...]]]:
+def overlaid(masks: Iterable[NDArray[np.bool_]], values: Sequence[int]) -> tuple[NDArray[Any], list[tuple[int, ...]]]:
     """Regions that may overlap as one array: where some do, those voxels get a value of their own.
 
     :param masks: bool (k, j, i), at least one. :param values: of each region where it is alone.
     :returns: the array, and for each region the further values that belong to it.
     :raises ValueError: for more than 65535 values.
     """
-    merged: np.ndarray | None = None
+    merged: NDArray[Any] = np.zeros(0, np.uint16)
     holders: dict[int, tuple[int, ...]] = {0: ()}
-    codes = {(): 0} | {(n,): value for n, value in enumerate(values)}
+    codes: dict[tuple[int, ...], int] = {(): 0} | {(n,): value for n, value in enumerate(values)}
     for n, mask in enumerate(masks):
-        merged = np.zeros(mask.shape, np.uint16) if merged is None else merged
+        merged = merged if merged.size else np.zeros(mask.shape, np.uint16)
         for before in np.unique(merged[mask]):
             together = (*holders[int(before)], n)
             code = codes.setdefault(together, max(codes.values()) + 1)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
+from .affine import Affine, inverse
 from .grid import Grid
 from .volume import Volume
+
+DEPTH = 16
+"""Slices of a slab."""
 
 
 def resample(volume: Volume, grid: Grid, *, order: int = 1, outside: float = 0.0) -> Volume:
@@ -21,9 +27,7 @@ def resample(volume: Volume, grid: Grid, *, order: int = 1, outside: float = 0.0
     channels = [volume.array] if volume.array.ndim == 3 else [volume.array[..., c] for c in range(volume.channels)]
     dtype = volume.array.dtype if order == 0 else np.float32
     out = np.empty((*grid.array_shape, len(channels)), dtype)
-    into = np.round(
-        np.linalg.inv(volume.grid.array_affine) @ grid.array_affine, 9
-    )  # so that equal grids are exactly so
+    into = np.round(inverse(volume.grid.array_affine) @ grid.array_affine, 9)  # so that equal grids are exactly so
     for c, channel in enumerate(channels):
         for where, values in _slabs(channel, into, grid.array_shape, order, outside, dtype, volume.reach):
             out[where, ..., c] = values
@@ -32,7 +36,15 @@ def resample(volume: Volume, grid: Grid, *, order: int = 1, outside: float = 0.0
     return Volume(array, grid.affine, source)
 
 
-def _slabs(channel, into, shape, order, outside, dtype, reach=None, depth: int = 16) -> Iterator[tuple]:
+def _slabs(
+    channel: NDArray[Any],
+    into: Affine,
+    shape: tuple[int, int, int],
+    order: int,
+    outside: float,
+    dtype: DTypeLike,
+    reach: Sequence[tuple[float, float]] | None,
+) -> Iterator[tuple[slice, NDArray[Any]]]:
     """Resample slab by slab, so that the memory needed beside input and output stays small.
 
     :param into: 4x4, index (k, j, i) of the new grid to index of the old one.
@@ -43,8 +55,8 @@ def _slabs(channel, into, shape, order, outside, dtype, reach=None, depth: int =
     k, j, i = shape
     source = channel if order == 0 else np.ascontiguousarray(channel, np.float32)
     reach = reach or [(-0.5, n - 0.5) for n in channel.shape]
-    for start in range(0, k, depth):
-        size = (min(depth, k - start), j, i)
+    for start in range(0, k, DEPTH):
+        size = (min(DEPTH, k - start), j, i)
         offset = into[:3, 3] + into[:3, 0] * start
         values = affine_transform(source, into[:3, :3], offset, size, order=order, mode="nearest", output=dtype)
         inside = np.ones(size, bool)

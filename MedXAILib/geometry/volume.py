@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from math import ceil
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from .affine import ANATOMICAL, SHEAR_TOLERANCE, apply, axis_codes, nearest_axes, shear, shear_degrees
+from .affine import ANATOMICAL, SHEAR_TOLERANCE, Affine, Points, apply, axis_codes, nearest_axes, shear, shear_degrees
 from .grid import Grid
 
 GEOMETRY = ("position", "orientation", "spacing", "thickness")
@@ -24,7 +26,7 @@ class Source:
 
     name: str = ""
     format: str = ""
-    series: dict = field(default_factory=dict)
+    series: dict[str, Any] = field(default_factory=dict)
     """DICOM only: study, series, frame_of_reference and sop (one UID for each slice, in the array's order), modality."""
     remarks: tuple[str, ...] = ()
     """What was odd, and what was done about it: one sentence each."""
@@ -49,12 +51,12 @@ class Volume:
     :raises ValueError: for an array of another rank, an affine that is singular, sheared or not finite.
     """
 
-    array: np.ndarray
-    affine: np.ndarray
+    array: NDArray[Any]
+    affine: Affine
     source: Source = Source()
     reach: tuple[tuple[float, float], ...] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         affine = np.array(self.affine, dtype=np.float64)
         if np.ma.isMaskedArray(self.array):
             raise ValueError("a volume takes no masked array: fill what is masked first, with array.filled(VALUE)")
@@ -81,10 +83,11 @@ class Volume:
 
     @property
     def channels(self) -> int:
+        """How many values a voxel has."""
         return self.array.shape[3] if self.array.ndim == 4 else 1
 
     @property
-    def spacing(self) -> np.ndarray:
+    def spacing(self) -> NDArray[np.float64]:
         """Distance between voxel centres along i, j, k in mm."""
         return self.grid.spacing
 
@@ -133,21 +136,21 @@ class Volume:
         """
         return "ijk".index(axis) if axis in "ijk" else nearest_axes(self.affine).index(ANATOMICAL[axis])
 
-    def with_array(self, array: np.ndarray) -> Volume:
+    def with_array(self, array: NDArray[Any]) -> Volume:
         """Same place, new values; the array's (k, j, i) shape must be the same."""
         if array.shape[:3] != self.array.shape[:3]:
             raise ValueError(f"the array {array.shape[:3]} does not fit the grid {self.array.shape[:3]}")
         return replace(self, array=array)
 
-    def ras(self, ijk: np.ndarray) -> np.ndarray:
+    def ras(self, ijk: ArrayLike) -> Points:
         """RAS mm of continuous indices, shape (..., 3) in i, j, k order."""
         return self.grid.ras(ijk)
 
-    def ijk(self, ras: np.ndarray) -> np.ndarray:
+    def ijk(self, ras: ArrayLike) -> Points:
         """Continuous indices (i, j, k) of RAS points in mm, shape (..., 3)."""
         return self.grid.ijk(ras)
 
-    def contains(self, ras: np.ndarray) -> bool:
+    def contains(self, ras: ArrayLike) -> bool:
         """Whether a RAS point lies inside the outer faces."""
         return self.grid.contains(ras)
 

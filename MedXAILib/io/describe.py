@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..geometry.affine import left_handed, oblique_degrees
 from ..geometry.volume import Volume
@@ -13,7 +16,7 @@ from .paths import existing
 from .read import read_volume
 
 
-def describe(path: str | Path, series: str | None = None, frame: int | None = None) -> dict:
+def describe(path: str | Path, series: str | None = None, frame: int | None = None) -> dict[str, Any]:
     """What ``medxai info`` prints: geometry, intensities, series and what is odd, as plain JSON values.
 
     :raises InputError: as :func:`read_volume`.
@@ -32,9 +35,10 @@ def describe(path: str | Path, series: str | None = None, frame: int | None = No
     }
 
 
-def geometry(volume: Volume) -> dict:
+def geometry(volume: Volume) -> dict[str, Any]:
     """What the file says of shape, spacing and place; what it does not say is named instead."""
-    given, facts = volume.placed, {"shape": list(volume.shape)}
+    given = volume.placed
+    facts: dict[str, Any] = {"shape": list(volume.shape)}
     if volume.unit:
         unit = volume.unit.replace(" ", "_")
         facts |= {f"spacing_{unit}": rounded(volume.spacing), f"extent_{unit}": rounded(volume.spacing * volume.shape)}
@@ -49,11 +53,12 @@ def geometry(volume: Volume) -> dict:
     return facts | ({"not_in_the_file": list(volume.source.assumed)} if volume.source.assumed else {})
 
 
-def rounded(values) -> list[float]:
+def rounded(values: Iterable[float]) -> list[float]:
+    """To a millionth."""
     return [round(float(value), 6) for value in values]
 
 
-def intensities(array: np.ndarray) -> dict:
+def intensities(array: NDArray[Any]) -> dict[str, Any]:
     """Type, range, percentiles and the share of voxels at the minimum; values that are not finite are left out."""
     finite = array[np.isfinite(array)] if array.dtype.kind == "f" else array.ravel()
     if finite.size == 0:

@@ -75,7 +75,7 @@ def data_files(path: Path, given: str, listed: list[str]) -> list[Path]:
     elif "%" in given:
         found = re.fullmatch(r"([^%]*)%(0?\d?)d([^%]*?)((?:\s+-?\d+){3,4})", given)
         first, last, step = map(int, found[4].split()[:3]) if found else (0, 0, 0)
-        if not step or abs(last - first) // abs(step) >= MOST_FILES:
+        if not found or not step or abs(last - first) // abs(step) >= MOST_FILES:
             raise InputError(f"{path}: its pattern of data files '{given[:80]}' is none that is read; write one file.")
         numbers = range(first, last + (1 if step > 0 else -1), step)
         names = [f"{found[1]}{n:{found[2]}d}{found[3]}" for n in numbers]

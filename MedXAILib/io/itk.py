@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from math import prod
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..geometry.affine import LPS_RAS
+from ..geometry.affine import LPS_RAS, Affine
 from ..geometry.volume import Volume
 from .guards import quiet, require_memory
 from .paths import spelled
 from .placing import UNSHEAR, assuming, chosen_frame, placed
 from .suffixes import NRRD, suffix_of
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 
 def read_itk(path: Path, frame: int | None) -> Volume:
@@ -35,7 +40,7 @@ def read_itk(path: Path, frame: int | None) -> Volume:
     return assuming(volume, ("position", "orientation", "thickness"))
 
 
-def open_itk(path: Path) -> tuple:
+def open_itk(path: Path) -> tuple[sitk.Image, NDArray[Any], bool]:
     """The SimpleITK image, its array, and whether the array's last axis lists volumes (a sequence) and not channels."""
     import SimpleITK as sitk
 
@@ -61,7 +66,7 @@ def open_itk(path: Path) -> tuple:
     return image, sitk.GetArrayFromImage(image), listed
 
 
-def itk_affine(image) -> np.ndarray:
+def itk_affine(image: sitk.Image) -> Affine:
     """IJK-to-RAS of a SimpleITK image's first three axes; a missing third one gets 1 mm."""
     rank, spatial = image.GetDimension(), min(image.GetDimension(), 3)
     lps = np.eye(4)

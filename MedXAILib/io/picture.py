@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +14,9 @@ from ..geometry.volume import GEOMETRY, Volume
 from .guards import require_memory
 from .placing import assuming, chosen_frame, placed
 from .tiff import SAMPLES, as_stored, refuse_tiff
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 def read_picture(path: Path, frame: int | None) -> Volume:
@@ -29,7 +34,7 @@ def read_picture(path: Path, frame: int | None) -> Volume:
                 stacked = picture.format == "TIFF"
                 count = getattr(picture, "n_frames", 1)
                 arrays, changes = [], []
-                pages = range(count if stacked or frame is not None else 1)
+                pages: Sequence[int] = range(count if stacked or frame is not None else 1)
                 if not stacked and count > 1 and frame is None:
                     changes.append(f"{count - 1} further pictures in the file were left out")
                 if stacked:
@@ -61,12 +66,12 @@ def read_picture(path: Path, frame: int | None) -> Volume:
     return assuming(placed(path, np.stack(arrays), np.diag([-1.0, -1.0, 1.0, 1.0]), remarks), GEOMETRY)
 
 
-def page_of(picture) -> tuple[np.ndarray, list[str]]:
+def page_of(picture: Image) -> tuple[np.ndarray, list[str]]:
     """(row, column[, channel]) of the page that a PIL image is at, and what was changed."""
     from PIL import ImageOps
 
     changes = ["turned upright as its EXIF entry says"] if picture.getexif().get(0x0112, 1) != 1 else []
-    if re.search(r"(RGB[AX]?|LA);16", str(picture.tile)):
+    if re.search(r"(RGB[AX]?|LA);16", str(getattr(picture, "tile", ""))):
         changes.append("its 16-bit colours became 8-bit")
     tags = dict(getattr(picture, "tag_v2", {}))
     if (more := tags.get(SAMPLES, 1) - len(picture.getbands())) > 0:
@@ -75,7 +80,7 @@ def page_of(picture) -> tuple[np.ndarray, list[str]]:
     return as_stored(array, tags), [*said, *changes]
 
 
-def pixels(picture) -> tuple[np.ndarray, list[str]]:
+def pixels(picture: Image) -> tuple[np.ndarray, list[str]]:
     """(row, column[, channel]) of a PIL image, grey or RGB, and what was changed to get there."""
     mode = picture.mode
     if mode in ("L", "RGB") or mode.startswith(("I", "F")):

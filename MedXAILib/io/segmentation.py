@@ -122,18 +122,17 @@ def apart(names: Sequence[str]) -> list[str]:
     return found
 
 
-def segment(keys: dict[str, str], n: int, layers: int) -> tuple[int, int, str, tuple]:
-    """Layer, stored value, name and colour (empty where there is none) of one segment.
+def segment(keys: dict[str, str], n: int, layers: int) -> tuple[int, int, str, tuple[float, float, float] | None]:
+    """Layer, stored value, name and colour (None where there is none) of one segment.
 
     :raises ValueError: for entries that make no sense.
     """
     layer = int(keys.get(f"Segment{n}_Layer", n if layers > 1 else 0))
     stored = int(keys.get(f"Segment{n}_LabelValue", 1))
-    color = tuple(float(part) for part in keys.get(f"Segment{n}_Color", "").split())
-    if not 0 <= layer < layers or not 0 < stored < 65536 or len(color) not in (0, 3):
+    parts = [float(part) for part in keys.get(f"Segment{n}_Color", "").split()]
+    if not 0 <= layer < layers or not 0 < stored < 65536 or len(parts) not in (0, 3):
         raise ValueError
-    if not all(0 <= part <= 1 for part in color):
-        color = ()
+    color = (parts[0], parts[1], parts[2]) if parts and all(0 <= part <= 1 for part in parts) else None
     return layer, stored, keys.get(f"Segment{n}_Name") or keys[f"Segment{n}_ID"], color
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ PLANES, FORMAT, DEPTH = 284, 339, 32997
 pixel, whether they lie in planes of their own (2), whether they are unsigned (1) or signed (2), and slices of a page."""
 
 
-def refuse_tiff(path: Path, picture, alone: bool) -> None:
+def refuse_tiff(path: Path, picture: Any, alone: bool) -> None:
     """:param alone: whether one page is asked for.
     :raises InputError: for pages that are cut off, that are no slices of one volume, or that PIL reads wrongly.
     """
@@ -80,13 +81,13 @@ def whole_chain(path: Path) -> bool:
     return True
 
 
-def as_stored(array: np.ndarray, tags: dict) -> np.ndarray:
+def as_stored(array: np.ndarray, tags: dict[int, Any]) -> np.ndarray:
     """Grey values of a TIFF as they are meant: PIL takes signed bytes for unsigned ones, 32 unsigned bits for signed ones,
     and leaves black and white as they are in 16 bits."""
     bits, kind = (tuple(np.atleast_1d(tags.get(tag, 1))) for tag in (BITS, FORMAT))
-    if array.ndim == 2 and (bits, kind, array.dtype) == ((8,), (2,), np.uint8):
+    if array.ndim == 2 and (bits, kind) == ((8,), (2,)) and array.dtype == np.uint8:
         return array.view(np.int8)
-    if array.ndim == 2 and (bits, kind, array.dtype) == ((32,), (1,), np.int32):
+    if array.ndim == 2 and (bits, kind) == ((32,), (1,)) and array.dtype == np.int32:
         return array.view(np.uint32)
     if array.dtype == np.uint16 and tags.get(PHOTOMETRIC) == 0:
         return 65535 - array

@@ -81,7 +81,7 @@ def write_labels(labels: Labels, path: str | Path, metadata: dict[str, str] | No
     array = smallest(labels.volume.array)
     k, j, i = array.shape
     extent = f"0 {i - 1} 0 {j - 1} 0 {k - 1}"
-    keys = {}
+    keys: dict[str, str] = {}
     for n, row in enumerate(labels.rows):
         fields = {
             "ID": f"Segment_{row.value}",
