@@ -105,6 +105,7 @@ check-zoo: $(VENV)/.test
 # Whether an earlier state of the sources (BASE=<commit>) writes the same files.
 .PHONY: check-same
 check-same: $(VENV)/.test
+	@test -n "$(BASE)" || { echo "Give the earlier state: make check-same BASE=<commit>"; exit 2; }
 	$(BIN)/python Testing/Checks/same.py $(BASE)
 
 # PyTorch's CPU builds: an extra index, used only where it answers within 3 s, so that nothing stalls without it.

@@ -51,7 +51,7 @@ COMMANDS = {
     "info nifti": ["info", "head.nii.gz"],
     "info nrrd, left-handed": ["info", "slices.nrrd"],
     "info dicom": ["info", "{data}/dicom/PGBM-003_T1post"],
-    "info dicom, two frames": ["info", "{data}/dicom/emri_small.dcm"],
+    "info a frame of dicom": ["info", "{data}/dicom/emri_small.dcm", "--frame", "1"],
     "info segmentation": ["info", "{data}/dicom/dcmqi_liver_seg.nrrd"],
     "methods": ["methods"],
     "models": ["models"],
@@ -65,7 +65,7 @@ COMMANDS = {
     "predict a cohort": ["predict", "cohort", *TUMOUR[:2], "-o", "OUT"],
     "predict dicom": ["predict", "{data}/dicom/PGBM-003_T1post", *TUMOUR[:2], "-o", "OUT"],
     "predict a value": ["predict", "head.nii.gz", "--model", "value.json", "-o", "OUT"],
-    "predict a segmentation": ["predict", "head.nii.gz", *TISSUE[:2], "-o", "OUT", "--format", "seg.nrrd"],
+    "predict a segmentation": ["predict", "head.nii.gz", *TISSUE[:2], "-o", "OUT"],
     "predict in windows": ["predict", "head.nrrd", *WINDOWS[:2], "-o", "OUT", "--format", "nii.gz", "--snapshot", "OUT.png"],
     "explain a picture by all": ["explain", "picture.jpg", *TUMOUR, *FEW, *of("all"), "-o", "OUT", "--snapshot", "OUT.png"],
     "explain two classes at two layers": [
@@ -75,7 +75,7 @@ COMMANDS = {
     "explain slices by queries": ["explain", "slices.nrrd", *TUMOUR, *FEW, *of("lime", "shap", "rise", "occlusion"), "--slices", "top:2", "-o", "OUT"],
     "explain a cohort": ["explain", "cohort", *TUMOUR, *of("gradcam"), "-o", "OUT"],
     "explain a volume by cams": [
-        "explain", "head.nii.gz", *LESION, *of("gradcam", "gradcam++", "xgradcam", "layercam", "eigencam", "scorecam", "segxrescam"),
+        "explain", "head.nii.gz", *LESION, *of("gradcam", "gradcam++", "xgradcam", "layercam", "eigencam", "scorecam"),
         "-o", "OUT", "--format", "nii.gz", "--anatomy", "anatomy.nii.gz"],
     "explain a volume by gradients": [
         "explain", "head.nrrd", *LESION, *FEW, *of("ig", "expgrad", "smoothgrad", "gradxinput", "deeplift", "lrp", "guidedbackprop",
@@ -84,7 +84,7 @@ COMMANDS = {
     "explain with a reference": ["explain", "head.nrrd", *LESION, *FEW, *of("expgrad"), "--reference", "other.nrrd", "-o", "OUT"],
     "explain within a budget": ["explain", "head.nrrd", *LESION, *of("gradcam", "lime"), "--budget", "100", "-o", "OUT"],
     "explain a value": ["explain", "head.nii.gz", "--model", "value.json", *of("gradcam", "ig"), "--samples", "8", "-o", "OUT"],
-    "explain a region": ["explain", "hippocampus.nii.gz", *PARTS, *of("gradcam", "saliency"), "-o", "OUT", "--snapshot", "OUT.png"],
+    "explain a region": ["explain", "hippocampus.nii.gz", *PARTS, *of("gradcam", "saliency", "segxrescam"), "-o", "OUT", "--snapshot", "OUT.png"],
     "explain a region by its probability": [
         "explain", "hippocampus.nii.gz", *PARTS, "--class", "anterior hippocampus", "--threshold", "0.4", "--score", "probabilities", "-o", "OUT"],
     "explain a voxel": ["explain", "hippocampus.nii.gz", *PARTS, "--class", "anterior hippocampus", "--voxel", "{voxel}", *of("gradcam", "hirescam"), "-o", "OUT"],
@@ -162,6 +162,8 @@ def run_all(names: list[str], out: Path) -> None:
             (folder / "out").mkdir()
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(errors):
             code = run(words)
+        if (code == 0) == name.startswith("refused"):
+            sys.exit(f"{name}: exit code {code}: {errors.getvalue().strip()[-300:]}")
         (folder / "printed.txt").write_text(f"{code}\n{said.getvalue()}\n{errors.getvalue()}")
         print(f"{out.name}: {name}: {code}", file=sys.stderr, flush=True)
 
@@ -259,7 +261,15 @@ def where(one, other, way: str = "") -> str:
 
 
 def tree(commit: str) -> Path:
-    """A worktree of the earlier state."""
+    """A worktree of the earlier state.
+
+    :raises SystemExit: where there is no such state.
+    """
+    known = subprocess.run(
+        ["git", "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"], cwd=ROOT, capture_output=True, check=False
+    )
+    if known.returncode:
+        sys.exit(f"{commit}: there is no such commit here; 'git log --oneline' lists them.")
     place = PLACE / "tree"
     subprocess.run(["git", "worktree", "remove", "--force", place], cwd=ROOT, capture_output=True, check=False)
     shutil.rmtree(place, ignore_errors=True)
@@ -281,14 +291,17 @@ def main() -> int:
     if options.run:
         run_all(names, options.run)
         return 0
+    if not (DATA / "MANIFEST.md").is_file():
+        sys.exit(f"{DATA}: there is no test data here; set MEDXAI_TEST_DATA.")
+    sources = {"base": tree(options.commit), "head": ROOT}
     for folder in ("base", "head", "inputs"):
         shutil.rmtree(PLACE / folder, ignore_errors=True)
         (PLACE / folder).mkdir(parents=True)
     inputs(PLACE / "inputs")
     places = {"base": PLACE / "base", "head": PLACE / "head"}
-    for which, sources in (("base", tree(options.commit)), ("head", ROOT)):
+    for which, place in sources.items():
         words = [sys.executable, __file__, options.commit, "--only", options.only, "--run", places[which]]
-        environment = {"PYTHONPATH": str(sources), "OMP_NUM_THREADS": "1", "MEDXAI_MODEL_PATH": str(DATA / "models")}
+        environment = {"PYTHONPATH": str(place), "OMP_NUM_THREADS": "1", "MEDXAI_MODEL_PATH": str(DATA / "models")}
         subprocess.run(words, cwd=PLACE / "inputs", env=os.environ | environment, check=True)
     found = {name: differences(name, places) for name in names}
     count = sum(len(files(places["head"] / name, False)) for name in names)
