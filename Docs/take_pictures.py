@@ -75,7 +75,7 @@ def tutorial() -> None:
 
 def lacking() -> str:
     """What the tutorial of the tumour needs and does not find; empty where it is all there."""
-    from MedXAILib.models import listing
+    from MedXAILib.models import summary as listing
 
     if not BRAIN.is_file():
         return f"there is no {BRAIN} (set MEDXAI_TEST_DATA)"

@@ -1,6 +1,6 @@
 """MedXAI in 3D Slicer: the module, its parameters, its panel, its logic and its tests.
 
-The panel's sections stand in MedXAIPanel/, one file each; whatever computes runs in a child process (MedXAILib.worker).
+The panel's sections stand in MedXAIPanel/, one file each; whatever computes runs in a child process (MedXAILib.app.worker).
 """
 
 import os
@@ -41,8 +41,8 @@ from MedXAIPanel import packages, results, sample  # noqa: E402
 from MedXAIPanel.client import PYTHON, Client, failure  # noqa: E402
 
 from MedXAILib import NOTICE, __version__  # noqa: E402
+from MedXAILib.app.job import Job  # noqa: E402
 from MedXAILib.errors import InputError  # noqa: E402
-from MedXAILib.job import Job  # noqa: E402
 from MedXAILib.progress import Cancelled  # noqa: E402
 
 LOADED = ("vtkMRMLScalarVolumeNode", "vtkMRMLVectorVolumeNode")
@@ -129,7 +129,7 @@ class MedXAILogic(ScriptedLoadableModuleLogic):
         :param model: a model's name in the zoo, or the path of its card.
         :param labelVolume: give a segmentation as a label volume node instead of a segmentation node.
         :param surface: also make the segmentation's closed surface.
-        :param options: other fields of MedXAILib.job.Job: weights, trust, device.
+        :param options: other fields of MedXAILib.app.job.Job: weights, trust, device.
         :return: the new nodes: first the table of class probabilities (or of volumes in mL), then table and plot by
             slice, or the segmentation.
         :raises InputError: for whatever does not fit, in one sentence.
@@ -144,7 +144,7 @@ class MedXAILogic(ScriptedLoadableModuleLogic):
         :param volumeNode, model: as for predict.
         :param target: name of a class; by default the predicted one.
         :param methods: names of MedXAILib.attribution.methods.METHODS.
-        :param options: other fields of MedXAILib.job.Job: layers, slices, threshold, voxel (world RAS, mm), samples,
+        :param options: other fields of MedXAILib.app.job.Job: layers, slices, threshold, voxel (world RAS, mm), samples,
             superpixels, seed, share, weights, trust, device.
         :return: the new map nodes, one for each method and layer.
         :raises InputError: for whatever does not fit, in one sentence.

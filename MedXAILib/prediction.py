@@ -14,18 +14,18 @@ from .geometry.labels import Label, Labels, label_colors
 from .geometry.resample import resample
 from .geometry.volume import Volume
 from .models.card import FROM_FILE, ModelCard
-from .models.guest import guest
 from .models.layers import Layer, coarsest_stride, inspect
-from .models.output import compared, refuse_one_label
-from .preparation import Prepared, prepare
+from .models.running.guest import guest
+from .models.running.output import compared, refuse_one_label
+from .preprocessing.prepare import Prepared, prepare
+from .preprocessing.suitability import check, is_constant
 from .progress import Progress, portion, silent
-from .suitability import check, is_constant
 from .tiling import AT_ONCE, Stitcher, Tiling, tile
 
 if TYPE_CHECKING:
     import torch
 
-    from .attribution.tape import TapeCache
+    from .attribution.recorder import TapeCache
     from .models.loading import Model
 
 
@@ -222,7 +222,7 @@ def predict(
 
 
 def _predict(model: Model, inputs, progress: Progress, tapes: TapeCache | None) -> Prediction:
-    from .attribution.tape import TapeCache
+    from .attribution.recorder import TapeCache
 
     prepared = inputs if isinstance(inputs, Prepared) else prepare(model.card, inputs)
     refuse_one_label(model.card)

@@ -33,7 +33,7 @@ def ticking(model, progress: Progress, text: str) -> Iterator[None]:
     """
     import torch
 
-    from .models.guest import mine
+    from .models.running.guest import mine
 
     leaves = [
         m for m in model.modules() if next(m.children(), None) is None and not isinstance(m, torch.jit.ScriptModule)

@@ -19,11 +19,11 @@ from pathlib import Path
 import qt
 import slicer
 
-from MedXAILib import worker
+from MedXAILib.app import worker
+from MedXAILib.app.job import Job
 from MedXAILib.errors import InputError
 from MedXAILib.io.write import write_volume
-from MedXAILib.job import Job
-from MedXAILib.outputs.nodes import volume_of
+from MedXAILib.mrml.nodes import volume_of
 
 PYTHON = "MEDXAI_PYTHON"
 """Environment variable: another interpreter for the worker, such as one with a GPU build of PyTorch."""
@@ -242,7 +242,7 @@ class Client:
 def environment() -> dict[str, str]:
     """The worker's environment: another interpreter must not get Slicer's own libraries; the library's folder comes first."""
     values = dict(slicer.util.startupEnvironment() if os.environ.get(PYTHON) else os.environ)
-    folder = str(Path(worker.__file__).resolve().parents[1])
+    folder = str(Path(worker.__file__).resolve().parents[2])
     values["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, values.get("PYTHONPATH")]))
     return values
 

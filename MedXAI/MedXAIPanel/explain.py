@@ -8,9 +8,9 @@ from dataclasses import asdict, replace
 import qt
 import slicer
 
+from MedXAILib.app.job import Job
 from MedXAILib.attribution.methods import METHODS
-from MedXAILib.job import Job
-from MedXAILib.outputs.nodes import volume_of
+from MedXAILib.mrml.nodes import volume_of
 
 from . import results
 from .running import RunButton, duration

@@ -9,7 +9,7 @@ import qt
 import slicer
 
 from MedXAILib.errors import InputError
-from MedXAILib.models import listing
+from MedXAILib.models import summary as listing
 
 from . import results
 

@@ -13,13 +13,15 @@ import qt
 import slicer
 
 from MedXAILib import NOTICE, __version__
+from MedXAILib.app.job import Job
 from MedXAILib.errors import Caveat, InputError, as_values
 from MedXAILib.io.read import read_volume
-from MedXAILib.job import Job
-from MedXAILib.models import listing, trust
-from MedXAILib.outputs import files, staging
-from MedXAILib.outputs.nodes import Overlay, labels_of, volume_of
-from MedXAILib.outputs.snapshot import snapshot
+from MedXAILib.models import summary as listing
+from MedXAILib.models.security import consent as trust
+from MedXAILib.mrml.nodes import Overlay, labels_of, volume_of
+from MedXAILib.outputs import folder as files
+from MedXAILib.outputs import staging
+from MedXAILib.outputs.pictures.snapshot import snapshot
 
 from . import input as models
 from . import results, sample

@@ -14,10 +14,10 @@ import vtk
 from MedXAILib import NOTICE
 from MedXAILib.attribution.methods import METHODS
 from MedXAILib.errors import InputError
+from MedXAILib.findings.regions import anatomy_shares
 from MedXAILib.geometry.resample import resample
-from MedXAILib.outputs import display
-from MedXAILib.outputs.nodes import labels_of
-from MedXAILib.regions import anatomy_shares
+from MedXAILib.mrml import display
+from MedXAILib.mrml.nodes import labels_of
 
 from . import results
 from .maps import StoredMap, seenBy, storedMap
@@ -588,7 +588,7 @@ def described(facts: dict) -> str:
 
 
 def anatomyShares(node, anatomy, stored: StoredMap | None = None) -> list:
-    """Shares of a map by structure on its volume's grid, as MedXAILib.outputs.files writes them.
+    """Shares of a map by structure on its volume's grid, as MedXAILib.outputs.folder writes them.
 
     :raises InputError: for a segmentation without segments, or where the volume was removed.
     """

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from MedXAILib.findings.regions import foreground, spread
 from MedXAILib.geometry.labels import Label, Labels
 from MedXAILib.geometry.resample import resample
 from MedXAILib.geometry.volume import Volume
-from MedXAILib.outputs.nodes import labels_of, volume_of
-from MedXAILib.regions import foreground, spread
+from MedXAILib.mrml.nodes import labels_of, volume_of
 
 from . import results
 

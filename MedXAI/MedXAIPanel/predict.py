@@ -7,11 +7,11 @@ import html
 import qt
 import slicer
 
+from MedXAILib.app.job import Job
+from MedXAILib.findings.regions import inner_points
 from MedXAILib.geometry.labels import label_colors
-from MedXAILib.job import Job
-from MedXAILib.models.listing import quantity
-from MedXAILib.outputs.nodes import volume_of
-from MedXAILib.regions import inner_points
+from MedXAILib.models.summary import quantity
+from MedXAILib.mrml.nodes import volume_of
 
 from . import results
 from .running import RunButton, fitHeight

@@ -17,7 +17,7 @@ from MedXAILib import NOTICE
 from MedXAILib.attribution.methods import METHODS
 from MedXAILib.geometry.labels import Label, Labels, label_colors
 from MedXAILib.io.read import read_volume
-from MedXAILib.outputs import nodes
+from MedXAILib.mrml import nodes
 
 KIND, FACTS = "MedXAI.Kind", "MedXAI.Facts"
 SOURCE, SEGMENTATION, REGIONS, SUPERPIXELS = (

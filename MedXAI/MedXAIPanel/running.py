@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import slicer
 
+from MedXAILib.app.job import Job
 from MedXAILib.errors import InputError
-from MedXAILib.job import Job
 
 
 class RunButton:
@@ -135,6 +135,6 @@ def fitHeight(table, most: int = 180) -> None:
 
 def hostScene():
     """The application's scene as the library's scene code sees it."""
-    from MedXAILib.outputs.scene import Host
+    from MedXAILib.mrml.scene import Host
 
     return Host(slicer.mrmlScene, slicer.app.applicationLogic())

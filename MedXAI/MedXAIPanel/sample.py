@@ -64,7 +64,7 @@ def cached() -> Path:
 
 
 def planted(ask) -> Volume:
-    from MedXAILib.demo import demo_head, plant_lesion
+    from MedXAILib.examples.planted_lesion.demo import demo_head, plant_lesion
 
     if find_spec("nilearn") is None:
         if not ask(

@@ -17,7 +17,7 @@ import slicer
 import vtk
 
 from MedXAILib.geometry.volume import Source, Volume
-from MedXAILib.outputs import nodes
+from MedXAILib.mrml import nodes
 
 from . import results
 

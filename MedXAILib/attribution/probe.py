@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..models.guest import seed_of
 from ..models.layers import as_grid
+from ..models.running.guest import seed_of
 from ..progress import Progress
-from .tape import glimpse, wide
+from .recorder import glimpse, wide
 
 if TYPE_CHECKING:
     import torch
 
-    from ..models.cells import Cells
+    from ..models.inspection.cells import Cells
     from ..models.layers import Layer
 
 FAINT = 0.05

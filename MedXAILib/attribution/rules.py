@@ -21,7 +21,7 @@ What keeps its plain derivative
 
 TorchScript calls nothing that could be intercepted: the rule's ``count`` stays 0. A block under
 ``torch.utils.checkpoint`` (``use_reentrant=False``) would be computed again without the rule, and torch raises its
-``CheckpointError``; :func:`MedXAILib.models.guest.guest` keeps what such a block computes. Gradients with respect to
+``CheckpointError``; :func:`MedXAILib.models.running.guest.guest` keeps what such a block computes. Gradients with respect to
 parameters are not the network's.
 """
 

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING
 
 from ..attribution.methods import ALL, Facts, InputMethod, LayerMethod, Method, case_evaluations, method
 from ..attribution.methods import methods as methods_of
-from ..attribution.tape import TapeCache
+from ..attribution.recorder import TapeCache
 from ..errors import InputError
 from ..geometry.volume import Volume
-from ..models.guest import guest, moved_by_hooks, written_name
 from ..models.layers import Layer, default_layer, find, side_by_side, stages
-from ..models.output import Misread
+from ..models.running.guest import guest, moved_by_hooks, written_name
+from ..models.running.output import Misread
 from ..prediction import Prediction, lay_out, predict
-from ..preparation import Prepared, prepare
+from ..preprocessing.prepare import Prepared, prepare
+from ..preprocessing.suitability import refuse_constant
 from ..progress import Progress, shares, silent
-from ..suitability import refuse_constant
-from ..targets import ClassScore, Score, Target, resolve
+from ..scoring.targets import ClassScore, Score, Target, resolve
 from .case import Attribution, Case, case_facts, check_slices, choose_slices, range_of, said_there, with_caveats
 from .inputs import input_maps
 from .layers import check_layers, layer_maps
@@ -72,7 +72,7 @@ def explain(
     say: Callable[[str], None] = lambda text: None,
 ) -> list[Attribution]:
     """Explain one case. The network is as it was afterwards; explanations in several threads wait for each other (see
-    :mod:`MedXAILib.models.guest`, also for who infers with the same network meanwhile).
+    :mod:`MedXAILib.models.running.guest`, also for who infers with the same network meanwhile).
 
     :param model: a model with its card, or a bare network of any make (then no card is needed: its classes are numbers,
         and the input is taken as it is).
@@ -80,7 +80,7 @@ def explain(
         Volume too, or an array or tensor as the network takes it: (slices, channel, d1, d2) for a 2D network, whose
         samples are slices of their own (each with its own baseline, noise, fill and superpixels, whatever its batch), or (1, channel, d0, d1, d2); several named ones in a dict go to ``forward`` by
         these names where it has them, else they become channels.
-    :param targets: classes by name or number, or the scores of :mod:`MedXAILib.targets`; by default the predicted class.
+    :param targets: classes by name or number, or the scores of :mod:`MedXAILib.scoring.targets`; by default the predicted class.
     :param methods: names of the registry; ``all`` is every method that suits the network.
     :param layers: for methods of a layer, by name or as the modules themselves; by default the card's, else :func:`default_layer`'s choice.
     :param slices: slice-wise models: ``all``, ``top:N`` (by the target's score), ``a:b`` (0-based, b excluded) or ``n``;
@@ -157,7 +157,7 @@ def _explained(
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))  # what gradients go through must be ordinary tensors
         if not hasattr(model, "card"):
-            from ..models.bare import bare, runnable
+            from ..models.sources.module import bare, runnable
 
             model = runnable(model)
             stack.enter_context(guest(model, seed))
@@ -218,7 +218,9 @@ def _listed(targets) -> list:
     """One target or several, numbers of NumPy and torch as Python's."""
     one = targets is None or isinstance(targets, Target | str | int) or getattr(targets, "ndim", 1) == 0
     if not one and not isinstance(targets, Iterable):
-        raise InputError(f"targets={targets!r}: give classes by name or number, or scores of MedXAILib.targets.")
+        raise InputError(
+            f"targets={targets!r}: give classes by name or number, or scores of MedXAILib.scoring.targets."
+        )
     listed = [targets] if one else list(targets) or list(PREDICTED)
     return [t.item() if getattr(t, "ndim", 1) == 0 else t for t in listed]
 

@@ -13,24 +13,24 @@ import numpy as np
 from .. import NOTICE, __version__
 from ..attribution.methods import FAILS, Facts, Method
 from ..errors import Caveat, InputError, as_values
+from ..findings.regions import spread
 from ..geometry.affine import spacing
 from ..geometry.labels import Labels
 from ..geometry.resample import resample
 from ..geometry.volume import Volume, size_words
-from ..models.bare import ARRAY
 from ..models.layers import last_decoder
-from ..regions import spread
-from ..suitability import refuse_constant
-from ..targets import ClassScore
+from ..models.sources.module import ARRAY
+from ..preprocessing.suitability import refuse_constant
+from ..scoring.targets import ClassScore
 from ..tiling import Tiling, ranges
 
 if TYPE_CHECKING:
-    from ..attribution.tape import TapeCache
+    from ..attribution.recorder import TapeCache
     from ..models.layers import Layer
     from ..models.loading import Model
     from ..prediction import Prediction
-    from ..preparation import Prepared
-    from ..targets import Score
+    from ..preprocessing.prepare import Prepared
+    from ..scoring.targets import Score
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class Attribution:
     def mass(self) -> Volume:
         """How much of the explanation each voxel holds: what regions and shares are measured by.
 
-        A map is its own mass; for superpixels see :func:`MedXAILib.regions.spread`.
+        A map is its own mass; for superpixels see :func:`MedXAILib.findings.regions.spread`.
         """
         return self.volume if self.superpixels is None else spread(self.volume, self.superpixels)
 

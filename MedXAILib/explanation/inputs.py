@@ -12,16 +12,16 @@ import numpy as np
 from ..attribution.fills import nothing_changed
 from ..attribution.gradient import BASELINES, Setting, baseline
 from ..attribution.methods import InputMethod
-from ..attribution.tape import INPUT, record, wide
+from ..attribution.recorder import INPUT, record, wide
 from ..errors import InputError, NetworkError
+from ..findings.regions import foreground
 from ..geometry.affine import spacing
 from ..geometry.resample import resample
-from ..models.bare import ARRAY
 from ..models.card import FROM_FILE
+from ..models.sources.module import ARRAY
 from ..prediction import feed, voxel_stitcher
 from ..progress import Progress, portion
-from ..regions import foreground
-from ..targets import Score
+from ..scoring.targets import Score
 from .case import Attribution, Case, common_limits, provenance
 
 if TYPE_CHECKING:

@@ -14,21 +14,21 @@ import numpy as np
 from ..attribution.cam import Feature, combine
 from ..attribution.heads import averaged_share, weighs_positions
 from ..attribution.methods import LayerMethod
-from ..attribution.tape import glimpse, replay, wide
+from ..attribution.recorder import glimpse, replay, wide
 from ..errors import Caveat, InputError
 from ..models.card import FROM_FILE
 from ..models.layers import Layer, as_grid, calls, find, inspect
 from ..prediction import feed, voxel_stitcher
 from ..progress import Progress, portion
-from ..targets import Score
+from ..scoring.targets import Score
 from ..tiling import Stitcher, Tile
 from .case import Attribution, Case, cell_size, common_limits, provenance
 
 if TYPE_CHECKING:
     import torch
 
-    from ..attribution.tape import Tape
-    from ..models.cells import Cells
+    from ..attribution.recorder import Tape
+    from ..models.inspection.cells import Cells
 
 
 MOSTLY_POOLED = 0.9

@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..attribution.probe import CONFIRMED, CONTRADICTED, UNCLEAR, Answers, Verdict, ask, can_tell, judge, turned
-from ..attribution.tape import TapeCache, glimpse
+from ..attribution.recorder import TapeCache, glimpse
 from ..errors import Caveat, InputError, NetworkError
-from ..models.guest import innermost, seed_of, state_of, weights_of
 from ..models.layers import inspect
+from ..models.running.guest import innermost, seed_of, state_of, weights_of
 from ..prediction import feed
 from ..progress import Progress
 

@@ -12,15 +12,15 @@ import numpy as np
 from ..attribution.fills import nothing_changed
 from ..attribution.lime import KERNEL_WIDTH, mean_fill, paint
 from ..attribution.methods import SUPERPIXELS, QueryMethod
+from ..attribution.recorder import record, wide
 from ..attribution.superpixels import superpixels as cut
-from ..attribution.tape import record, wide
 from ..errors import Caveat
+from ..findings.regions import foreground
 from ..geometry.affine import spacing
 from ..geometry.labels import Label, Labels, label_colors
 from ..prediction import feed
 from ..progress import Progress, portion
-from ..regions import foreground
-from ..targets import Score
+from ..scoring.targets import Score
 from ..tiling import tile
 from .case import Attribution, Case, common_limits, provenance
 

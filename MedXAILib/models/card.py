@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ..errors import InputError, of_path
 from ..names import matching
-from .listing import SCHEMA_VERSION, quantity, refuse_newer
+from .summary import SCHEMA_VERSION, quantity, refuse_newer
 
 TO_FILL = "FILL IN"
 """How a text begins in a drafted card where its owner has to put something."""
@@ -103,7 +103,7 @@ Coarse = Annotated[list[float], Field(min_length=64, max_length=64)]
 
 class Expected(Strict):
     """Which inputs the model knows: figures of its training data, each as a range with its margin. Measured by
-    MedXAILib.suitability, which says what each figure is; whoever lies outside gets a caveat.
+    MedXAILib.preprocessing.suitability, which says what each figure is; whoever lies outside gets a caveat.
 
     ``cases``: how many were measured. ``modality``: DICOM's code (MR, CT), compared where a file gives one. ``orientation``:
     the ways that a volume's axes run, where the card does not turn it (``RAS``), or along which axis slices are cut

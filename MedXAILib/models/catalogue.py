@@ -8,8 +8,8 @@ from typing import Any
 
 from .. import NOTICE
 from .card import ModelCard
-from .listing import zoo_cards
 from .loading import find_card
+from .summary import zoo_cards
 
 WIDTH = 110
 

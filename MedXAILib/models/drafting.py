@@ -9,12 +9,12 @@ from pathlib import Path
 
 from ..errors import InputError
 from .card import TO_FILL, unfilled
-from .fitting import CUSTOMARY, beside, unwrapped
 from .layers import examine
-from .listing import SCHEMA_VERSION
 from .loading import FROM_FILE, read_weights, sha256
 from .networks import architecture
-from .output import MEANINGS, Part, choose, script, script_parts
+from .running.output import MEANINGS, Part, choose, script, script_parts
+from .summary import SCHEMA_VERSION
+from .weights.fitting import CUSTOMARY, beside, unwrapped
 
 DENSENETS = ("DenseNet121", "DenseNet169", "DenseNet201", "DenseNet264")
 RESNETS = ("resnet10", "resnet18", "resnet34", "resnet50")

@@ -1,6 +1,6 @@
 """The layers of a network: names, output shapes, where their cells lie, and which one to explain.
 
-Everything here is found in one traced pass (:mod:`MedXAILib.models.tracing`), in which no voxel is computed unless the
+Everything here is found in one traced pass (:mod:`MedXAILib.models.inspection.tracing`), in which no voxel is computed unless the
 network looks at values.
 """
 
@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import InputError
-from .cells import Arrangement, Cells, arrange
-from .guest import innermost, moved_by_hooks, settle, state_of, written_name
-from .output import Part, parts_of, watching
-from .places import Place, tensors
-from .tracing import Example, Made, first_tensor, trace
+from .inspection.cells import Arrangement, Cells, arrange
+from .inspection.places import Place, tensors
+from .inspection.tracing import Example, Made, first_tensor, trace
+from .running.guest import innermost, moved_by_hooks, settle, state_of, written_name
+from .running.output import Part, parts_of, watching
 
 if TYPE_CHECKING:
     import torch
@@ -101,7 +101,7 @@ def inspect(network: torch.nn.Module, shape: Sequence[int], x: Example = None) -
 def examine(network: torch.nn.Module, shape: Sequence[int], x: Example = None) -> Inspection:
     """What a pass shows of a network, for inputs of one shape.
 
-    The answer is remembered until the network goes or its state (:func:`.guest.state_of`) changes; not that of a network
+    The answer is remembered until the network goes or its state (:func:`.running.guest.state_of`) changes; not that of a network
     that looks at values.
 
     :param shape: (batch, channel, *spatial) of the input.
@@ -221,7 +221,7 @@ def _layer(name: str, sight: Sight, grid: tuple[Cells, Arrangement] | None, used
 
 
 def as_grid(tensor: torch.Tensor, layer: Layer) -> torch.Tensor:
-    """An activation of a layer, or a gradient with respect to it: see :meth:`.cells.Arrangement.features`."""
+    """An activation of a layer, or a gradient with respect to it: see :meth:`.inspection.cells.Arrangement.features`."""
     return layer.arrangement.features(tensor)
 
 

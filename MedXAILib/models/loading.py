@@ -1,7 +1,7 @@
 """load_model(): a card and its weights become a network that is ready to run.
 
-Weights are told by their content, not by their suffix, and open freely: see :mod:`.weights`. Programs (TorchScript,
-torch.export) pass through :mod:`.trust` first.
+Weights are told by their content, not by their suffix, and open freely: see :mod:`.weights.reading`. Programs (TorchScript,
+torch.export) pass through :mod:`.security.consent` first.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 from ..errors import InputError, first_line
 from ..names import matching
 from .card import FROM_FILE, ModelCard, read_card
-from .fitting import fit
-from .listing import SEARCH_PATH, ZOO, search_places, zoo_cards
 from .networks import architecture
-from .output import read_as
-from .trust import consent
-from .weights import Weights, of_tensors, open_weights, unreadable
-from .weightsfile import EXPORTED, PROGRAMS, Contents, inspect
+from .running.output import read_as
+from .security.consent import consent
+from .summary import SEARCH_PATH, ZOO, search_places, zoo_cards
+from .weights.contents import EXPORTED, PROGRAMS, Contents, inspect
+from .weights.fitting import fit
+from .weights.reading import Weights, of_tensors, open_weights, unreadable
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class Model:
     """A network in eval mode and the card that says what it expects and means.
 
-    :ivar network: gives one tensor, of logits or values, whatever the network itself gives: see :mod:`.output`.
+    :ivar network: gives one tensor, of logits or values, whatever the network itself gives: see :mod:`.running.output`.
     :ivar device: where the network lies: ``cpu`` or ``cuda``.
     :ivar weights_sha256: of the weights file.
     :ivar path: name of the weights file, without its folder.
@@ -195,7 +195,7 @@ def run_program(contents: Contents) -> torch.nn.Module:
     """
     import torch
 
-    from .exported import copied, harmless
+    from .security.programs import copied, harmless
 
     before = logging.root.manager.disable
     logging.disable()  # torch writes whole tracebacks there

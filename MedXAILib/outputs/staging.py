@@ -21,8 +21,8 @@ from pathlib import Path
 from uuid import uuid4
 
 from .. import NOTICE
+from ..app.interrupt import undisturbed
 from ..errors import InputError, legible, of_path
-from ..interrupt import undisturbed
 
 LOCK, RECORD = "run.lock", "run.json"
 JOURNAL, OLD = ".moving.json", ".old"

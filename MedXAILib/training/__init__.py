@@ -37,8 +37,9 @@ def train(
     :returns: the card's figures.
     :raises InputError: for a wrong recipe, data that do not fit it, a checkpoint of another recipe, a full disk.
     """
+    from ..examples.planted_lesion import training as lesion
     from ..models.loading import choose_device
-    from . import cases, checkpoint, lesion, results, trainer
+    from . import cases, checkpoint, results, trainer
     from .measuring import measure
     from .recipe import read_recipe
 

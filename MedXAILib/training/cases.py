@@ -21,9 +21,9 @@ from ..io.segmentation import read_labels
 from ..io.suffixes import HEADERS
 from ..models.card import Expected, ModelCard
 from ..models.loading import sha256
-from ..preparation import Prepared, prepare
+from ..preprocessing.prepare import Prepared, prepare
+from ..preprocessing.suitability import LEAST, measure
 from ..progress import Progress
-from ..suitability import LEAST, measure
 from .recipe import Recipe
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, first_line
-from ..models import weights
-from ..models.weightsfile import inspect
+from ..models.weights import reading as weights
+from ..models.weights.contents import inspect
 from .cases import Case
 from .recipe import Recipe
 

@@ -12,7 +12,7 @@ from .. import NOTICE
 from ..errors import InputError
 from ..models.card import ModelCard
 from ..models.loading import Model, fill
-from ..models.weights import of_tensors
+from ..models.weights.reading import of_tensors
 from ..outputs.staging import writable
 from .checkpoint import FILE, State, write
 from .measuring import CONFUSION

@@ -116,7 +116,7 @@ def reference(network, x, layers, classes):
 
 
 def tape(network, x, layers, classes):
-    from MedXAILib.attribution.tape import record
+    from MedXAILib.attribution.recorder import record
 
     def run():
         maps = {}

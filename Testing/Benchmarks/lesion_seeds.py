@@ -19,14 +19,14 @@ from pathlib import Path
 
 import numpy as np
 
-from MedXAILib.demo import MODEL, SAMPLES, demo_head, miss_mm, plant_lesion
+from MedXAILib.app.job import Job
+from MedXAILib.app.run import carry_out
+from MedXAILib.examples.planted_lesion.demo import MODEL, SAMPLES, demo_head, miss_mm, plant_lesion
+from MedXAILib.findings.regions import hot_regions
 from MedXAILib.geometry.affine import spacing
 from MedXAILib.geometry.resample import resample
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.read import read_volume
-from MedXAILib.job import Job
-from MedXAILib.regions import hot_regions
-from MedXAILib.run import carry_out
 
 HIT_MM = 5.0
 BLUR_MM = 6.0

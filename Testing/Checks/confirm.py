@@ -18,7 +18,7 @@ from place import oracle
 from results import ROOT, Results
 
 from MedXAILib.attribution.probe import CONFIRMED, CONTRADICTED, SHIFT, UNCLEAR, ask, judge, turned
-from MedXAILib.attribution.tape import glimpse
+from MedXAILib.attribution.recorder import glimpse
 from MedXAILib.models.layers import Layer, default_layer, find, inspect
 from MedXAILib.progress import silent
 

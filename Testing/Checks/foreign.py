@@ -28,7 +28,7 @@ from results import Results
 
 import MedXAILib
 from MedXAILib import InputError, explain
-from MedXAILib.attribution.tape import INPUT, record
+from MedXAILib.attribution.recorder import INPUT, record
 from MedXAILib.explanation import layers as maps
 
 METHODS = ("gradcam", "saliency", "hirescam")

@@ -18,17 +18,18 @@ from pathlib import Path
 import numpy as np
 from results import ROOT, Results
 
-from MedXAILib.demo import demo_head, plant_in, survey
 from MedXAILib.errors import InputError
+from MedXAILib.examples.planted_lesion import training as lesion
+from MedXAILib.examples.planted_lesion.demo import demo_head, plant_in, survey
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.read import read_volume
 from MedXAILib.models.card import ModelCard
-from MedXAILib.models.listing import zoo_cards
 from MedXAILib.models.loading import find_card
-from MedXAILib.preparation import prepare
+from MedXAILib.models.summary import zoo_cards
+from MedXAILib.preprocessing.prepare import prepare
+from MedXAILib.preprocessing.suitability import check
 from MedXAILib.progress import silent
-from MedXAILib.suitability import check
-from MedXAILib.training import cases, lesion
+from MedXAILib.training import cases
 from MedXAILib.training.recipe import known_recipes, read_recipe
 
 ALLOWED = 0.05

@@ -26,12 +26,12 @@ from pathlib import Path
 from results import ROOT, Results
 
 STAGES = {
-    "read": "MedXAILib.run:read_volume",
+    "read": "MedXAILib.app.run:read_volume",
     "predict": "MedXAILib.prediction:predict",
     "explain": "MedXAILib.explanation:explain",
-    "pictures": "MedXAILib.outputs.snapshot:snapshot",
-    "scene": "MedXAILib.outputs.scene:save_scene",
-    "tables": "MedXAILib.outputs.files:Folder.finish",
+    "pictures": "MedXAILib.outputs.pictures.snapshot:snapshot",
+    "scene": "MedXAILib.mrml.scene:save_scene",
+    "tables": "MedXAILib.outputs.folder:Folder.finish",
     "publish": "MedXAILib.outputs.staging:publish",
 }
 """Where a run is disturbed: as this function is called."""
@@ -52,7 +52,7 @@ def disturbed(stage: str, what: str, folder: str, arguments: list[str]) -> int:
     """Run the command line and, as the stage is reached, say so and wait, or spoil the disk. In a process of its own."""
     import importlib
 
-    from MedXAILib import cli, interrupt
+    from MedXAILib.app import cli, interrupt
 
     module, _, name = STAGES[stage].partition(":")
     place = importlib.import_module(module)

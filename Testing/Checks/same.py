@@ -150,7 +150,10 @@ def inputs(folder: Path) -> None:
 
 def run_all(names: list[str], out: Path) -> None:
     """In a process of its own, with the sources that are meant on the path: the commands, one after the other."""
-    from MedXAILib.cli import run
+    try:
+        from MedXAILib.app.cli import run
+    except ImportError:  # an earlier state
+        from MedXAILib.cli import run
 
     voxel = Path("voxel").read_text()
     for name in names:

@@ -23,7 +23,7 @@ from MedXAILib.io.cohort import find_cases
 from MedXAILib.io.read import read_volume
 from MedXAILib.io.segmentation import read_labels
 from MedXAILib.io.write import write_volume
-from MedXAILib.outputs.files import Folder, stems
+from MedXAILib.outputs.folder import Folder, stems
 
 nibabel = pytest.importorskip("nibabel")
 AXES = "space directions: (1,0,0) (0,1,0) (0,0,1)\nspace origin: (1,2,3)"
@@ -412,8 +412,8 @@ def test_one_file_for_a_model_of_several_inputs_is_told_what_works(tmp_path):
     pytest.importorskip("torch")
     from types import SimpleNamespace
 
-    from MedXAILib.job import Job
-    from MedXAILib.run import refuse_single
+    from MedXAILib.app.job import Job
+    from MedXAILib.app.run import refuse_single
 
     channels = [SimpleNamespace(name=name) for name in ("t1", "flair")]
     model = SimpleNamespace(card=SimpleNamespace(name="net", input=SimpleNamespace(channels=channels)))

@@ -18,14 +18,14 @@ from torch import nn
 from MedXAILib.attribution import cam
 from MedXAILib.attribution.cam import Feature
 from MedXAILib.attribution.methods import METHODS, LayerMethod
-from MedXAILib.attribution.tape import TapeCache, record, replay
+from MedXAILib.attribution.recorder import TapeCache, record, replay
 from MedXAILib.errors import InputError
 from MedXAILib.explanation import explain
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.models.layers import find, inspect
 from MedXAILib.prediction import predict
 from MedXAILib.progress import silent
-from MedXAILib.targets import ClassScore, ComponentScore, MaskScore, RegionScore, VoxelScore
+from MedXAILib.scoring.targets import ClassScore, ComponentScore, MaskScore, RegionScore, VoxelScore
 
 SIZE = {2: (8, 12), 3: (8, 12, 4)}
 CONV, POOL = {2: nn.Conv2d, 3: nn.Conv3d}, {2: nn.MaxPool2d, 3: nn.MaxPool3d}

@@ -10,7 +10,7 @@ import pytest
 
 from MedXAILib.errors import InputError
 from MedXAILib.models.card import ModelCard, read_card
-from MedXAILib.models.listing import ZOO, brief
+from MedXAILib.models.summary import ZOO, brief
 
 CARDS = Path(__file__).resolve().parents[1] / "cards"
 
@@ -161,7 +161,7 @@ def test_the_brainchop_cards_say_what_their_json_says(data, name):
 
 def test_cards_and_weights_are_examined_without_torch():
     code = (
-        "import sys; import MedXAILib.models.card, MedXAILib.models.trust, MedXAILib.models.loading, "
+        "import sys; import MedXAILib.models.card, MedXAILib.models.security.consent, MedXAILib.models.loading, "
         "MedXAILib.models.drafting; print(sorted({'torch', 'monai'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

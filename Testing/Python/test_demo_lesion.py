@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from MedXAILib.demo import MARGIN_MM, demo_head, plant_lesion
 from MedXAILib.errors import InputError
+from MedXAILib.examples.planted_lesion.demo import MARGIN_MM, demo_head, plant_lesion
 from MedXAILib.geometry.grid import Grid
 from MedXAILib.geometry.resample import resample
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.models.loading import ZOO, load_model
-from MedXAILib.preparation import prepare
+from MedXAILib.preprocessing.prepare import prepare
 
 
 @pytest.fixture(scope="module")

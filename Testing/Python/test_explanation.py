@@ -16,7 +16,7 @@ from MedXAILib.explanation import explain
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.models.loading import load_model
 from MedXAILib.prediction import predict
-from MedXAILib.targets import ClassScore, RegionScore, VoxelScore
+from MedXAILib.scoring.targets import ClassScore, RegionScore, VoxelScore
 
 AFFINE = np.diag([-1.5, -1.0, 2.0, 1.0])
 

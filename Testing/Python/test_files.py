@@ -20,7 +20,7 @@ from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.read import read_volume
 from MedXAILib.io.segmentation import read_labels
 from MedXAILib.outputs import staging
-from MedXAILib.outputs.files import Folder, safe, stems
+from MedXAILib.outputs.folder import Folder, safe, stems
 from MedXAILib.outputs.staging import staged
 
 

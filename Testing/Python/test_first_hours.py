@@ -11,12 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
-from MedXAILib import NOTICE, MaskScore, VoxelScore, cli, explain, load_model, models, read_volume
+from MedXAILib import NOTICE, MaskScore, VoxelScore, explain, load_model, models, read_volume
+from MedXAILib.app import cli
 from MedXAILib.attribution.methods import METHODS, method
 from MedXAILib.errors import InputError
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.write import write_volume
-from MedXAILib.models.listing import zoo_cards
+from MedXAILib.models.summary import zoo_cards
 from MedXAILib.names import matching
 from MedXAILib.progress import shares, silent
 from MedXAILib.training import results

@@ -13,7 +13,7 @@ from MedXAILib.geometry.affine import directions
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.read import read_volume
 from MedXAILib.models.loading import load_model
-from MedXAILib.targets import ClassScore
+from MedXAILib.scoring.targets import ClassScore
 from MedXAILib.tiling import Stitcher
 
 NETS = {

@@ -24,9 +24,9 @@ from torch import nn
 from MedXAILib.attribution.gradient import BASELINES, NOISE, Sensitivity, Setting, baseline
 from MedXAILib.attribution.methods import METHODS, InputMethod
 from MedXAILib.explanation import explain
+from MedXAILib.findings.regions import foreground
 from MedXAILib.geometry.volume import Volume
-from MedXAILib.regions import foreground
-from MedXAILib.targets import MaskScore
+from MedXAILib.scoring.targets import MaskScore
 
 SHAPE = {2: (2, 3, 8, 6), 3: (1, 3, 8, 6, 4)}
 """Two slices, one volume; of three channels."""

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from MedXAILib import cli
-from MedXAILib.job import Job
+from MedXAILib.app import cli
+from MedXAILib.app.job import Job
 
 names = st.text("abc XYZ-'\"$é", min_size=1, max_size=8).filter(lambda text: text.strip() and not text.startswith("-"))
 jobs = st.builds(

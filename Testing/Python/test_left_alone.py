@@ -15,7 +15,7 @@ from fixture_nets import model
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from MedXAILib.attribution.tape import record
+from MedXAILib.attribution.recorder import record
 from MedXAILib.errors import InputError
 from MedXAILib.explanation import explain
 from MedXAILib.geometry.volume import Volume

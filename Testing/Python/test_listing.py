@@ -9,7 +9,7 @@ import pytest
 
 from MedXAILib.errors import InputError
 from MedXAILib.models.card import read_card
-from MedXAILib.models.listing import ZOO, brief, needs_consent
+from MedXAILib.models.summary import ZOO, brief, needs_consent
 
 CARDS = [*Path(__file__).parents[1].glob("cards/*.json"), *ZOO.glob("*.json")]
 

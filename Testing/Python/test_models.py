@@ -18,9 +18,10 @@ import torch
 from safetensors.torch import save_file
 
 from MedXAILib.errors import InputError
-from MedXAILib.models import drafting, loading, trust
+from MedXAILib.models import drafting, loading
 from MedXAILib.models.card import read_card
 from MedXAILib.models.networks import architecture
+from MedXAILib.models.security import consent as trust
 
 CARDS = Path(__file__).resolve().parents[1] / "cards"
 

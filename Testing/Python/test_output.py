@@ -15,17 +15,17 @@ from monai.networks.nets import BasicUNetPlusPlus
 from PIL import Image
 from torch import nn
 
+from MedXAILib.app.job import Job
+from MedXAILib.app.run import check_card, run
 from MedXAILib.errors import InputError
 from MedXAILib.explanation import explain
 from MedXAILib.geometry.volume import Volume
-from MedXAILib.job import Job
 from MedXAILib.models import drafting
 from MedXAILib.models.card import ModelCard
-from MedXAILib.models.listing import quantity
 from MedXAILib.models.loading import Model, load_model
+from MedXAILib.models.summary import quantity
 from MedXAILib.prediction import predict
-from MedXAILib.preparation import REPEATED
-from MedXAILib.run import check_card, run
+from MedXAILib.preprocessing.prepare import REPEATED
 from MedXAILib.training.trainer import run as trained_outputs
 
 X = torch.rand(1, 1, 12, 14, 16, generator=torch.Generator().manual_seed(0))

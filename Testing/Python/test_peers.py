@@ -21,12 +21,12 @@ from scipy.ndimage import zoom
 from torch import nn
 
 from MedXAILib.attribution.methods import METHODS, LayerMethod, QueryMethod
-from MedXAILib.attribution.tape import record
+from MedXAILib.attribution.recorder import record
 from MedXAILib.errors import InputError
 from MedXAILib.explanation import explain
+from MedXAILib.findings.regions import hot_regions
 from MedXAILib.geometry.volume import Volume
-from MedXAILib.outputs.colors import display_limit
-from MedXAILib.regions import hot_regions
+from MedXAILib.mrml.colors import display_limit
 
 # of a peer, and of torch's own export
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing", "ignore::FutureWarning")

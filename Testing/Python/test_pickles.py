@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from MedXAILib.models import pickles
-from MedXAILib.models.pickles import Call, Name, Stored
+from MedXAILib.models.security import pickles
+from MedXAILib.models.security.pickles import Call, Name, Stored
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 HONEST = [

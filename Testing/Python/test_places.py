@@ -27,7 +27,7 @@ from MedXAILib.attribution.probe import (
     limit,
 )
 from MedXAILib.attribution.probe import places as believable
-from MedXAILib.attribution.tape import glimpse
+from MedXAILib.attribution.recorder import glimpse
 from MedXAILib.errors import InputError
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.models.layers import find, inspect

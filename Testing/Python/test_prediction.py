@@ -15,7 +15,7 @@ from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.read import read_volume
 from MedXAILib.models.loading import load_model
 from MedXAILib.prediction import predict
-from MedXAILib.preparation import prepare
+from MedXAILib.preprocessing.prepare import prepare
 from MedXAILib.tiling import importance, tile, window_starts
 
 CARDS = Path(__file__).parents[1] / "cards"

@@ -7,10 +7,17 @@ from itertools import product
 import numpy as np
 import pytest
 
+from MedXAILib.findings.regions import (
+    anatomy_shares,
+    foreground,
+    hot_regions,
+    inner_points,
+    otsu_threshold,
+    superpixel_rows,
+)
 from MedXAILib.geometry.affine import apply
 from MedXAILib.geometry.labels import Label, Labels
 from MedXAILib.geometry.volume import Volume
-from MedXAILib.regions import anatomy_shares, foreground, hot_regions, inner_points, otsu_threshold, superpixel_rows
 
 
 def random_affine(rng) -> np.ndarray:

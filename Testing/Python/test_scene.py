@@ -14,10 +14,11 @@ import pytest
 from MedXAILib.errors import InputError
 from MedXAILib.geometry.labels import Label, Labels
 from MedXAILib.geometry.volume import GEOMETRY, Source, Volume
-from MedXAILib.outputs import colors, nodes, rendering, scene, snapshot
-from MedXAILib.outputs.nodes import Overlay
-from MedXAILib.outputs.scene import Scene, build_scene, save_scene
-from MedXAILib.outputs.snapshot import blended, pixel_of, set_stage, slice_image
+from MedXAILib.mrml import colors, nodes, rendering, scene
+from MedXAILib.mrml.nodes import Overlay
+from MedXAILib.mrml.scene import Scene, build_scene, save_scene
+from MedXAILib.outputs.pictures import snapshot
+from MedXAILib.outputs.pictures.snapshot import blended, pixel_of, set_stage, slice_image
 
 pytest.importorskip("slicer")
 from PIL import Image  # noqa: E402
@@ -484,7 +485,7 @@ def test_a_real_oblique_volume(data, tmp_path):
 
 def test_importing_is_light():
     code = (
-        "import sys, MedXAILib.outputs.snapshot; "
+        "import sys, MedXAILib.outputs.pictures.snapshot; "
         "print([m for m in ('slicer', 'vtk', 'PIL', 'torch', 'SimpleITK', 'scipy') if m in sys.modules])"
     )
     out = subprocess.run(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from MedXAILib.models.places import tensors
-from MedXAILib.models.shapes import RULES, result_of
-from MedXAILib.models.tracing import _named
+from MedXAILib.models.inspection.places import tensors
+from MedXAILib.models.inspection.shapes import RULES, result_of
+from MedXAILib.models.inspection.tracing import _named
 
 aten = torch.ops.aten
 X, ROW = torch.rand(2, 3, 4, 6, 5), torch.rand(3)

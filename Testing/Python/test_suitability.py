@@ -12,17 +12,17 @@ import torch
 from torch import nn
 
 from MedXAILib import explain, load_model, predict, read_volume
-from MedXAILib.cli import run
-from MedXAILib.demo import demo_head, plant_lesion
+from MedXAILib.app.cli import run
 from MedXAILib.errors import InputError
+from MedXAILib.examples.planted_lesion.demo import demo_head, plant_lesion
+from MedXAILib.findings.regions import foreground
 from MedXAILib.geometry.volume import Source, Volume
 from MedXAILib.io.write import write_volume
 from MedXAILib.models.card import ModelCard
-from MedXAILib.models.listing import ZOO, zoo_cards
 from MedXAILib.models.loading import find_card
-from MedXAILib.preparation import prepare
-from MedXAILib.regions import foreground
-from MedXAILib.suitability import check, measure
+from MedXAILib.models.summary import ZOO, zoo_cards
+from MedXAILib.preprocessing.prepare import prepare
+from MedXAILib.preprocessing.suitability import check, measure
 
 
 def card_of(**fields) -> ModelCard:
@@ -262,8 +262,8 @@ def test_pictures_show_the_caveats_above_the_maps(maps, tmp_path):
     pytest.importorskip("slicer")
     from PIL import Image
 
-    from MedXAILib.outputs.nodes import Overlay
-    from MedXAILib.outputs.snapshot import WARNING, snapshot
+    from MedXAILib.mrml.nodes import Overlay
+    from MedXAILib.outputs.pictures.snapshot import WARNING, snapshot
 
     volume = drawn(0)
     shown = [Overlay(f"m{n}", volume, False, f"a · p 1 · map {n}", ("It is odd.",)) for n in range(maps)]

@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from MedXAILib.attribution.cam import Feature, gradcam, mean_gradient
-from MedXAILib.attribution.tape import INPUT, TapeCache, record
+from MedXAILib.attribution.recorder import INPUT, TapeCache, record
 from MedXAILib.errors import InputError, NetworkError
 from MedXAILib.explanation import explain
 from MedXAILib.progress import Cancelled

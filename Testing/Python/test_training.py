@@ -21,12 +21,12 @@ import torch
 from PIL import Image
 
 from MedXAILib import explain, load_model, predict, read_volume
-from MedXAILib.cli import run
+from MedXAILib.app.cli import run
 from MedXAILib.errors import InputError
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.write import write_volume
 from MedXAILib.progress import Cancelled
-from MedXAILib.targets import ClassScore
+from MedXAILib.scoring.targets import ClassScore
 from MedXAILib.training import cases, checkpoint, measuring, train
 from MedXAILib.training.augmentation import Augment
 from MedXAILib.training.cases import Example

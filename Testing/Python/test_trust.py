@@ -3,8 +3,8 @@
 import pytest
 
 from MedXAILib.errors import InputError
-from MedXAILib.models import trust
-from MedXAILib.models.weightsfile import SCRIPT
+from MedXAILib.models.security import consent as trust
+from MedXAILib.models.weights.contents import SCRIPT
 
 
 def test_consent_is_remembered_by_hash_and_can_be_withdrawn(tmp_path, monkeypatch):

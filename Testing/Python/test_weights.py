@@ -12,8 +12,10 @@ import torch
 from torch import nn
 
 from MedXAILib.errors import InputError
-from MedXAILib.models import fitting, loading, weights
-from MedXAILib.models.weightsfile import CHECKPOINT, inspect
+from MedXAILib.models import loading
+from MedXAILib.models.weights import fitting
+from MedXAILib.models.weights import reading as weights
+from MedXAILib.models.weights.contents import CHECKPOINT, inspect
 
 FORMATS = [{"pickle_protocol": 2}, {"pickle_protocol": 5}, {"_use_new_zipfile_serialization": False}]
 

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from MedXAILib.errors import InputError
-from MedXAILib.models import weightsfile
-from MedXAILib.models.exported import graph_faults
-from MedXAILib.models.weightsfile import CHECKPOINT, PICKLE, POINTER, SAFETENSORS, SCRIPT, UNKNOWN
+from MedXAILib.models.security.programs import graph_faults
+from MedXAILib.models.weights import contents as weightsfile
+from MedXAILib.models.weights.contents import CHECKPOINT, PICKLE, POINTER, SAFETENSORS, SCRIPT, UNKNOWN
 
 KINDS = {
     "models/brainchop_model5_gw_ae.pth": SAFETENSORS,

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from MedXAILib.attribution.methods import METHODS, LayerMethod
-from MedXAILib.attribution.tape import Tape
+from MedXAILib.attribution.recorder import Tape
 from MedXAILib.explanation import explain
 
 SIZE, WINDOW = 48, 32

@@ -21,10 +21,10 @@ from MedXAILib.io.read import read_volume
 from MedXAILib.io.write import write_volume
 from MedXAILib.models.card import ModelCard
 from MedXAILib.models.loading import Model
-from MedXAILib.outputs.files import Folder
-from MedXAILib.outputs.nodes import Overlay
+from MedXAILib.mrml.nodes import Overlay
+from MedXAILib.outputs.folder import Folder
 from MedXAILib.prediction import predict
-from MedXAILib.preparation import prepare
+from MedXAILib.preprocessing.prepare import prepare
 
 ROOT = Path(__file__).parents[2]
 
@@ -288,7 +288,7 @@ DRAWN = {
 def test_a_picture_draws_only_what_the_file_gives(tmp_path, written, kind, count):
     """One map, and a contact sheet."""
     pytest.importorskip("slicer")
-    from MedXAILib.outputs.snapshot import snapshot
+    from MedXAILib.outputs.pictures.snapshot import snapshot
 
     assumed, header, (left, right, above), unit = DRAWN[kind]
     volume = radiograph(assumed, header)
@@ -312,7 +312,7 @@ def test_a_picture_draws_only_what_the_file_gives(tmp_path, written, kind, count
 
 def test_slices_of_a_volume_without_a_place_are_numbered(tmp_path, written):
     pytest.importorskip("slicer")
-    from MedXAILib.outputs.snapshot import snapshot
+    from MedXAILib.outputs.pictures.snapshot import snapshot
 
     volume = radiograph(EVERYTHING[:3], shape=(9, 20, 24), name="x.nrrd")
     snapshot(volume, [Overlay("m", hot(volume, (4, 5, 6)), False, "t · M")], tmp_path / "x.png", solid=False)
@@ -322,7 +322,7 @@ def test_slices_of_a_volume_without_a_place_are_numbered(tmp_path, written):
 
 def test_a_contact_sheet_names_the_limits_of_each_map(tmp_path, written):
     pytest.importorskip("slicer")
-    from MedXAILib.outputs.snapshot import snapshot
+    from MedXAILib.outputs.pictures.snapshot import snapshot
 
     volume = radiograph(EVERYTHING)
     limits = [("Shared.", f"Own {n}.") for n in range(8)]
@@ -518,8 +518,8 @@ def test_a_segmenter_that_calls_everything_one_class_is_remarked(bias, remarked)
 
 @pytest.mark.parametrize("named", [True, False])
 def test_weights_that_the_card_does_not_know_are_remarked(tmp_path, data, named):
-    from MedXAILib.job import Job
-    from MedXAILib.run import run
+    from MedXAILib.app.job import Job
+    from MedXAILib.app.run import run
 
     card = json.loads((ROOT / "Testing/cards/sania_brain_tumor.json").read_text())
     if not named:

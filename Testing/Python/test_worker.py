@@ -15,12 +15,12 @@ import pytest
 import torch
 from fixture_nets import Blob, model
 
+from MedXAILib.app.job import Job
+from MedXAILib.app.run import run
+from MedXAILib.app.worker import Worker
 from MedXAILib.geometry.volume import Source, Volume
 from MedXAILib.io.read import read_volume
 from MedXAILib.io.write import write_volume
-from MedXAILib.job import Job
-from MedXAILib.run import run
-from MedXAILib.worker import Worker
 
 SERIES = {"series": "1.2.3", "sop": ["1.2.3.1", "1.2.3.2"]}
 
@@ -39,7 +39,7 @@ class Process:
     """A real worker process."""
 
     def __init__(self, folder: Path):
-        command = [sys.executable, "-m", "MedXAILib.worker", str(folder)]
+        command = [sys.executable, "-m", "MedXAILib.app.worker", str(folder)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.number, self.events = 0, []
 
@@ -137,7 +137,7 @@ def test_another_class_costs_one_partial_backward_pass_and_no_forward_pass(head,
         assert events[-1]["event"] == "result", events[-1]
         assert (passes["forward"], passes["backward"]) == expected
         assert events[-1]["forward_passes"] == (1 if task == "predict" else 0)
-    monkeypatch.setattr("MedXAILib.worker.WARM_BYTES", 0)
+    monkeypatch.setattr("MedXAILib.app.worker.WARM_BYTES", 0)
     for number in (8, 9):
         worker.handle({"id": number, "do": "explain", "job": asdict(job)})
     assert passes["forward"] == 2, "beyond the limit of bytes the network runs again"

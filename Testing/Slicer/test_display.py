@@ -8,8 +8,8 @@ import pytest
 from MedXAILib.geometry.volume import Volume
 
 slicer_core = pytest.importorskip("slicer")
-from MedXAILib.outputs import colors, display, nodes, scene  # noqa: E402
-from MedXAILib.outputs.snapshot import blended  # noqa: E402
+from MedXAILib.mrml import colors, display, nodes, scene  # noqa: E402
+from MedXAILib.outputs.pictures.snapshot import blended  # noqa: E402
 
 N, MIDDLE = 40, 20.0
 GREY = 127

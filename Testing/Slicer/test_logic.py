@@ -25,7 +25,7 @@ def planted(slicer):
     """The sample head, and its lesion."""
     from MedXAIPanel import sample
 
-    from MedXAILib.demo import demo_head, plant_lesion
+    from MedXAILib.examples.planted_lesion.demo import demo_head, plant_lesion
 
     if importlib.util.find_spec("nilearn") is None:
         pytest.skip("the demo's head comes with nilearn")
@@ -37,8 +37,8 @@ def test_the_hottest_pixels_over_the_sample_head_lie_in_its_lesion(logic, plante
     from MedXAIPanel import results
     from vtk.util.numpy_support import vtk_to_numpy
 
-    from MedXAILib.outputs import display
-    from MedXAILib.outputs.scene import Host
+    from MedXAILib.mrml import display
+    from MedXAILib.mrml.scene import Host
 
     volume, lesion = planted
     (heat,) = logic.explain(volume, "planted-lesion", "lesion")
@@ -129,7 +129,7 @@ def test_the_batch_writes_a_folder_for_each_volume(logic, slicer, tmp_path, caps
     from MedXAIPanel import scenarios
 
     from MedXAILib.io.write import write_volume
-    from MedXAILib.outputs.nodes import volume_of
+    from MedXAILib.mrml.nodes import volume_of
 
     write_volume(volume_of(scenarios.ball()), tmp_path / "ball.nrrd")
     (tmp_path / "broken.nrrd").write_text("NRRD0004\n")

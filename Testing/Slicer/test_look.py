@@ -20,12 +20,12 @@ SAMPLES = 60
 def computed(tmp_path_factory):
     """A run over the ball of the panel's tests, as the worker's event, and its files."""
     pytest.importorskip("slicer")
+    from MedXAILib.app.job import Job
+    from MedXAILib.app.worker import Worker
     from MedXAILib.geometry.labels import Label, Labels
     from MedXAILib.geometry.volume import Volume
     from MedXAILib.io.segmentation import read_labels
     from MedXAILib.io.write import write_labels, write_volume
-    from MedXAILib.job import Job
-    from MedXAILib.worker import Worker
 
     folder = tmp_path_factory.mktemp("worker")
     volume = ball()
@@ -66,8 +66,8 @@ def explained(panel, computed, slicer):
     import vtk
     from MedXAIPanel import results
 
-    from MedXAILib.outputs import nodes
-    from MedXAILib.outputs.scene import PLANES
+    from MedXAILib.mrml import nodes
+    from MedXAILib.mrml.scene import PLANES
 
     for view, plane in PLANES.items():
         slicer.app.layoutManager().sliceWidget(view).mrmlSliceNode().SetOrientation(plane)
@@ -88,14 +88,14 @@ def explained(panel, computed, slicer):
 def views(slicer):
     from MedXAIPanel.running import hostScene
 
-    from MedXAILib.outputs import display
+    from MedXAILib.mrml import display
 
     return display.remember_views(hostScene())
 
 
 def layers(slicer) -> list[str]:
     """Names of the maps in the red view, from below."""
-    from MedXAILib.outputs import display
+    from MedXAILib.mrml import display
 
     composite = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode()
     ids = [composite.GetForegroundVolumeID(), *(volume for volume, _ in display.further(composite))]
@@ -146,7 +146,7 @@ def shown_parts(maps) -> list[bool]:
     """Whether legend and outlines of these maps are shown."""
     from MedXAIPanel import look
 
-    from MedXAILib.outputs import display
+    from MedXAILib.mrml import display
 
     return [display.is_accompanied(node, look.partsOf(node)) for node in maps]
 
@@ -154,7 +154,7 @@ def shown_parts(maps) -> list[bool]:
 def test_another_volume_takes_the_maps_of_the_former_one_out_of_the_views(explained, computed, slicer):
     from MedXAIPanel import results
 
-    from MedXAILib.outputs import nodes
+    from MedXAILib.mrml import nodes
 
     p, ui = explained.p, explained.ui
     layout = slicer.app.layoutManager().layout
@@ -180,7 +180,7 @@ def test_another_volume_takes_the_maps_of_the_former_one_out_of_the_views(explai
 
 @pytest.mark.parametrize("open_", [True, False])
 def test_maps_of_a_removed_volume_leave_the_views(explained, slicer, computed, open_):
-    from MedXAILib.outputs import display, nodes
+    from MedXAILib.mrml import display, nodes
 
     second = nodes.add_volume(slicer.mrmlScene, computed.volume, "second")
     layout = slicer.app.layoutManager().layout
@@ -230,7 +230,7 @@ def test_a_scene_saved_side_by_side_opens_in_a_layout_that_everybody_knows(expla
 
 
 def test_the_views_put_back_are_those_of_the_user(explained, slicer, computed):
-    from MedXAILib.outputs import nodes
+    from MedXAILib.mrml import nodes
 
     pet, labels = (nodes.add_volume(slicer.mrmlScene, computed.volume, name) for name in ("pet", "labels"))
     red, green = (slicer.app.layoutManager().sliceWidget(n).mrmlSliceCompositeNode() for n in ("Red", "Green"))
@@ -283,7 +283,7 @@ def test_more_maps_than_views_are_told(explained, computed, slicer):
 def test_a_predicted_segmentation_is_outlined_under_a_map_and_has_a_box(explained, computed, slicer):
     from MedXAIPanel import results
 
-    from MedXAILib.outputs import nodes
+    from MedXAILib.mrml import nodes
 
     ui, p = explained.ui, explained.p
     assert not ui.segmentation.enabled and "No segmentation" in ui.segmentation.toolTip
@@ -342,7 +342,7 @@ def test_what_limits_belief_stands_beside_the_map(explained):
 
 
 def test_the_slider_spans_the_map_and_moving_one_end_keeps_the_other(explained):
-    from MedXAILib.outputs import display
+    from MedXAILib.mrml import display
 
     heat, ui = explained.maps[0], explained.ui
     explained.panel.look.show(explained.maps)
@@ -366,7 +366,7 @@ def test_the_slider_spans_the_map_and_moving_one_end_keeps_the_other(explained):
 @pytest.mark.parametrize("order", [(7.3e-7, 7.46), (7.46, 7.3e-7), (2.2e5, 7.3e-7)])
 def test_the_slider_goes_from_any_map_to_any_other(explained, slicer, order):
     from MedXAILib.geometry.volume import Volume
-    from MedXAILib.outputs import display, nodes
+    from MedXAILib.mrml import display, nodes
 
     widget = explained.ui.range
     for largest in order:
@@ -455,7 +455,7 @@ def commanded(computed, tmp_path_factory):
     """What the command line writes for the same."""
     from dataclasses import replace
 
-    from MedXAILib.run import run
+    from MedXAILib.app.run import run
 
     out = tmp_path_factory.mktemp("cli") / "out"
     job = replace(
@@ -477,7 +477,7 @@ def test_an_export_is_what_the_command_line_writes(explained, computed, commande
 
     from MedXAILib.errors import InputError
     from MedXAILib.io.read import read_volume
-    from MedXAILib.outputs import nodes
+    from MedXAILib.mrml import nodes
 
     anatomy = nodes.add_labels(package.mrmlScene, computed.anatomy, "anatomy", explained.volume, fill=0.0)
     anatomy.SetAndObserveTransformNodeID(explained.volume.GetTransformNodeID())
@@ -553,8 +553,8 @@ def test_a_result_made_once_more_keeps_files_and_rows_of_its_own(explained, comp
 def test_the_run_as_python_makes_the_same_map_again(explained, slicer):
     from MedXAIPanel import keep, results
 
-    from MedXAILib.job import Job
-    from MedXAILib.outputs.nodes import volume_of
+    from MedXAILib.app.job import Job
+    from MedXAILib.mrml.nodes import volume_of
 
     job = Job("explain", {}, "planted-lesion", classes=("lesion",), methods=("gradcam",), share=0.25)
     text = keep.asPython(job, {"image": explained.volume})
@@ -602,7 +602,7 @@ def test_stored_things_are_removed_only_after_a_yes(explained, slicer, tmp_path,
     from MedXAIPanel import input as models
     from MedXAIPanel import keep, sample
 
-    from MedXAILib.models import trust
+    from MedXAILib.models.security import consent as trust
 
     ui = explained.ui
     ui.removeStored.click()

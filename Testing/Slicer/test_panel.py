@@ -33,7 +33,7 @@ def test_a_glioma_from_choosing_to_an_overlaid_map(panel, data, slicer):
     from MedXAIPanel import keep, results, scenarios
 
     from MedXAILib.io.read import read_volume
-    from MedXAILib.outputs.nodes import volume_of
+    from MedXAILib.mrml.nodes import volume_of
 
     volume = slicer.util.loadVolume(str(data / "volumes" / "pyradiomics_brain1_image.nrrd"))
     scenarios.chosen(panel, volume, model=str(CARDS / "sania_brain_tumor.json"), slices="top", topSlices=2)
@@ -91,7 +91,7 @@ def test_a_segmentation_with_its_names_regions_and_one_voxel(panel, data, slicer
 
     from MedXAILib.geometry.resample import resample
     from MedXAILib.io.read import read_volume
-    from MedXAILib.outputs import nodes
+    from MedXAILib.mrml import nodes
 
     head, card = inner_head(data, tmp_path)
     volume = slicer.util.loadVolume(str(head))
@@ -141,7 +141,7 @@ def test_a_regression_shows_values_with_their_unit(panel, slicer, tmp_path):
 
     from MedXAIPanel import keep, results, scenarios
 
-    from MedXAILib.models.listing import ZOO
+    from MedXAILib.models.summary import ZOO
 
     (tmp_path / "planted-lesion.safetensors").write_bytes((ZOO / "planted-lesion.safetensors").read_bytes())
     card = json.loads((ZOO / "planted-lesion.json").read_text())
@@ -166,7 +166,7 @@ def test_a_model_with_several_inputs_gets_a_selector_for_each(panel, slicer, tmp
 
     from MedXAIPanel import scenarios
 
-    from MedXAILib.models.listing import ZOO
+    from MedXAILib.models.summary import ZOO
 
     card = json.loads((ZOO / "planted-lesion.json").read_text())
     card["input"]["channels"] = [{"name": "t1"}, {"name": "flair"}]
@@ -192,7 +192,7 @@ def test_the_list_shows_what_each_model_of_the_zoo_is_for(panel, slicer, monkeyp
 
     import qt
 
-    from MedXAILib.models import listing
+    from MedXAILib.models import summary as listing
 
     def items() -> dict:
         box = panel.ui.model
@@ -231,7 +231,7 @@ def test_the_methods_that_a_card_suggests_are_ticked_once(panel, slicer, tmp_pat
     import qt
     from MedXAIPanel import scenarios
 
-    from MedXAILib.models.listing import ZOO
+    from MedXAILib.models.summary import ZOO
 
     card = json.loads((ZOO / "planted-lesion.json").read_text())
     (tmp_path / "planted-lesion.safetensors").write_bytes((ZOO / "planted-lesion.safetensors").read_bytes())

@@ -1,0 +1,1 @@
+"""Where models come from: what is recognised, described and loaded."""

@@ -1,0 +1,1 @@
+"""Pictures of maps over their volume, drawn by Slicer's own slice logic."""

@@ -1,0 +1,1 @@
+"""What is explained: targets, and the scores of inputs."""
