@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from .. import NOTICE
-from ..errors import InputError
+from ..errors import FileError
 from ..geometry.affine import LPS_RAS
 from ..geometry.labels import Labels
 from ..geometry.volume import Volume
+from .atomic import whole
 from .guards import quiet
 from .paths import written_as
 from .segmentation import smallest
@@ -35,7 +34,7 @@ def write_volume(
     path = Path(path)
     suffix = next((suffix for suffix in WRITABLE if path.name.lower().endswith(suffix)), None)
     if suffix is None:
-        raise InputError(f"{path}: volumes are written as {', '.join(WRITABLE)}; choose one of these suffixes.")
+        raise FileError(path, f"volumes are written as {', '.join(WRITABLE)}", "choose one of these suffixes")
     image = sitk.GetImageFromArray(writable(volume.array), isVector=volume.array.ndim == 4)
     lps = LPS_RAS @ volume.affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
@@ -47,18 +46,13 @@ def write_volume(
     else:
         for key, value in ({"MedXAI_notice": NOTICE} | (metadata or {})).items():
             image.SetMetaData(key, " ".join(str(value).split()))
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
     try:
-        with quiet(), written_as(temporary) as name:
+        with whole(path) as beside, quiet(), written_as(beside) as name:
             sitk.WriteImage(image, name, useCompression=compress and suffix != ".nii")
-        os.replace(temporary, path)
     except (RuntimeError, OSError):
-        raise InputError(
-            f"{path}: the file cannot be written; check that the folder exists, is writable and has space."
+        raise FileError(
+            path, "the file cannot be written", "check that the folder exists, is writable and has space"
         ) from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def writable(array: np.ndarray) -> np.ndarray:
