@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -135,22 +134,3 @@ def missing_package(error: ModuleNotFoundError) -> str:
         f"The Python package {error.name} is missing: in 3D Slicer press Predict in the module MedXAI once, which installs "
         f"what is missing; elsewhere run pip install {PACKAGES.get(str(error.name), error.name)}."
     )
-
-
-class Caveat(str):
-    """A sentence that says what limits belief in a result, with a short ``code`` for those who filter or count."""
-
-    code: str
-
-    def __new__(cls, code: str, text: str) -> Caveat:
-        caveat = super().__new__(cls, text)
-        caveat.code = code
-        return caveat
-
-    def __getnewargs__(self) -> tuple[str, str]:
-        return self.code, str(self)
-
-
-def as_values(sentences: Iterable[str]) -> list[dict[str, str]]:
-    """Those that have a code, as plain values for JSON."""
-    return [{"code": text.code, "text": str(text)} for text in sentences if isinstance(text, Caveat)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 
 ALIKE = 0.95
@@ -30,3 +30,14 @@ def matching(name: str, known: Iterable[str], spelling: bool = False) -> str | N
 def plain(name: str) -> str:
     """Its letters, digits and plus signs: Grad-CAM++ is another one than Grad-CAM."""
     return re.sub(r"[^\w+]+|_", "", name.casefold())
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """0-3, 7 for [0, 1, 2, 3, 7]."""
+    runs: list[list[int]] = []
+    for n in sorted(numbers):
+        if runs and n == runs[-1][1] + 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    return ", ".join(f"{a}-{b}" if b > a else f"{a}" for a, b in runs)

@@ -14,7 +14,8 @@ import slicer
 
 from MedXAILib import NOTICE, __version__
 from MedXAILib.app.job import Job
-from MedXAILib.errors import Caveat, InputError, as_values
+from MedXAILib.caveats import Caveat, as_values
+from MedXAILib.errors import InputError
 from MedXAILib.io.read import read_volume
 from MedXAILib.models import summary as listing
 from MedXAILib.models.security import consent as trust

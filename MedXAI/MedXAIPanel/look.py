@@ -10,11 +10,11 @@ import numpy as np
 import qt
 import slicer
 import vtk
+from MedXAILib.attribution.methods import METHODS
 
 from MedXAILib import NOTICE
-from MedXAILib.attribution.methods import METHODS
 from MedXAILib.errors import InputError
-from MedXAILib.findings.regions import anatomy_shares
+from MedXAILib.findings.anatomy import anatomy_fractions
 from MedXAILib.geometry.resample import resample
 from MedXAILib.mrml import display
 from MedXAILib.mrml.nodes import labels_of
@@ -597,7 +597,7 @@ def anatomyShares(node, anatomy, stored: StoredMap | None = None) -> list:
         raise InputError("The volume of this map was removed from the scene.")
     labels = labels_of(anatomy, source)
     mass = resample((stored or storedMap(node)).mass, labels.volume.grid)
-    return anatomy_shares(mass, labels, seenBy(source, results.facts(node)["grid"]))
+    return anatomy_fractions(mass, labels, seenBy(source, results.facts(node)["grid"]))
 
 
 def colorsOf(node, role: str, facts: dict) -> dict[str, tuple]:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from MedXAILib.findings.regions import foreground, spread
+from MedXAILib.findings.regions import spread
 from MedXAILib.geometry.labels import Label, Labels
 from MedXAILib.geometry.resample import resample
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.mrml.nodes import labels_of, volume_of
+from MedXAILib.preprocessing.foreground import foreground
 
 from . import results
 

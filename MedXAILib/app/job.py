@@ -1,72 +1,146 @@
-"""What is asked for: a small value of plain parts. The command line and the panel build the same; run.json writes it down."""
+"""What is asked for: a small value of plain parts, and the one definition from which every door is made.
+
+The command line's options, the panel's fields, the worker's requests and the batch script's arguments are read from the
+fields of :class:`Job` and from the options of the methods; run.json writes a job down.
+"""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import PurePath
+from typing import Any
 
-from ..errors import legible
+from ..attribution.option import Option, refuse_unknown, settled
+from ..attribution.registry import ALL, methods, options
+from ..errors import InputError, OptionError, legible
+from ..outputs.writer import STANDARD, writers
 
-OPTIONS = {"classes": "class", "methods": "method", "layers": "layer", "references": "reference"}
-"""Options of the command line that are named unlike the job's parts."""
+PREDICT, EXPLAIN = "predict", "explain"
+BOTH = (PREDICT, EXPLAIN)
+TEXT, FLAG, WHOLE, NUMBER, POINT, PATH = "text", "flag", "whole number", "number", "point", "path"
+"""What a field may hold: as text on the command line, and as a widget in a panel."""
 
 
-@dataclass(frozen=True)
+def asked(
+    default: Any,
+    help: str,
+    kind: str = TEXT,
+    *,
+    tasks: tuple[str, ...] = BOTH,
+    flag: str = "",
+    many: bool = False,
+    choices: tuple[str, ...] = (),
+    least: float | None = None,
+    most: float | None = None,
+) -> Any:
+    """A field of a job.
+
+    :param flag: on the command line, without hyphens; by default the field's own name.
+    :param many: it may be given several times.
+    """
+    about = {
+        "help": help, "kind": kind, "tasks": tasks, "flag": flag, "many": many, "choices": choices, "least": least, "most": most,
+    }  # fmt: skip
+    return field(default=default, metadata=about)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """One run over a file or a folder of cases.
 
     :ivar task: ``predict`` or ``explain``.
     :ivar inputs: channel name -> path; a single unnamed input has the name "".
-    :ivar model: path of a model card, or the name of a model that comes with MedXAI.
-    :ivar weights_key: the path in the weights file below which the weights lie.
-    :ivar classes: class names; empty is the predicted class.
-    :ivar threshold: segmentation: explain the region above this probability.
-    :ivar voxel, component: segmentation: explain one voxel, or the connected piece that holds it, RAS mm.
-    :ivar mask: segmentation: explain the class over this mask, a path.
-    :ivar score: ``logits``, or with a threshold ``probabilities``.
-    :ivar cells: also write maps of layers on their own grid.
-    :ivar references: expected gradients: paths of inputs from which baselines are drawn.
-    :ivar budget: leave out methods that need more evaluations.
-    :ivar share: of the positive mass that the hot regions hold.
+    :ivar options: of the methods, by name: what :func:`MedXAILib.attribution.registry.options` lists.
     """
 
     task: str
-    inputs: dict[str, str]
+    inputs: Mapping[str, str]
     model: str
-    weights: str | None = None
-    trust: bool = False
-    device: str = "auto"
-    frame: int | None = None
-    series: str | None = None
-    classes: tuple[str, ...] = ()
-    threshold: float | None = None
-    voxel: tuple[float, float, float] | None = None
-    methods: tuple[str, ...] = ("gradcam",)
-    layers: tuple[str, ...] = ()
-    slices: str | None = None
-    samples: int | None = None
-    superpixels: int | None = None
-    seed: int = 0
-    share: float = 0.5
-    anatomy: str | None = None
-    format: str = "nrrd"
-    keep_input: bool = False
-    component: tuple[float, float, float] | None = None
-    mask: str | None = None
-    score: str = "logits"
-    baseline: str = "air"
-    references: tuple[str, ...] = ()
-    budget: int | None = None
-    cells: bool = False
-    no_probe: bool = False
-    weights_key: str | None = None
+    classes: tuple[str, ...] = asked(
+        (),
+        "Class to explain; several times for several. Default: the predicted one.",
+        tasks=(EXPLAIN,), flag="class", many=True,
+    )  # fmt: skip
+    methods: tuple[str, ...] = asked(("gradcam",), "", tasks=(EXPLAIN,), flag="method", many=True)
+    layers: tuple[str, ...] = asked(
+        (),
+        "Layer for the methods that need one, as in named_modules() ('medxai layers' lists them); several times for "
+        "several. Default: the card's, else the bottleneck; the choice is printed.",
+        tasks=(EXPLAIN,), flag="layer", many=True,
+    )  # fmt: skip
+    threshold: float | None = asked(
+        None, "Segmentation: explain the region where the class is more probable than this.", NUMBER, tasks=(EXPLAIN,)
+    )
+    voxel: tuple[float, float, float] | None = asked(
+        None, "Segmentation: explain one voxel, R,A,S in mm.", POINT, tasks=(EXPLAIN,)
+    )
+    component: tuple[float, float, float] | None = asked(
+        None, "Segmentation: explain the connected component that holds R,A,S in mm.", POINT, tasks=(EXPLAIN,)
+    )
+    mask: str | None = asked(
+        None, "Segmentation: explain the class over this mask (where it is not 0).", PATH, tasks=(EXPLAIN,)
+    )
+    score: str = asked(
+        "logits", "With --threshold: sum the region's logits, or its probabilities.", tasks=(EXPLAIN,),
+        choices=("logits", "probabilities"),
+    )  # fmt: skip
+    slices: str | None = asked(
+        None,
+        "Slice-wise models: all, top:N, a:b (from a to b - 1, the first is 0) or n. Default: all, but top:1 for perturbations.",
+        tasks=(EXPLAIN,),
+    )
+    options: Mapping[str, Any] = field(default_factory=dict)
+    budget: int | None = asked(
+        None, "Leave out methods that need more evaluations than this.", WHOLE, tasks=(EXPLAIN,), least=1
+    )
+    seed: int = asked(0, "Of everything random.", WHOLE, tasks=(EXPLAIN,), least=0, most=2**32 - 1)
+    mass_fraction: float = asked(
+        0.5, "Hot regions hold this fraction of a map's positive mass.", NUMBER, tasks=(EXPLAIN,), most=1
+    )
+    anatomy: str | None = asked(
+        None,
+        "A segmentation (.seg.nrrd, label map): adds which structure the network looked at.",
+        PATH, tasks=(EXPLAIN,),
+    )  # fmt: skip
+    weights: str | None = asked(None, "The weights file, or a folder to look in (also: MEDXAI_MODEL_PATH).", PATH)
+    weights_key: str | None = asked(
+        None,
+        "Where in a checkpoint the weights lie, as ema or state_dict.model. Default: where they fit the network.",
+    )
+    trust: bool = asked(
+        False,
+        "Run a model file that is a program (TorchScript, torch.export); remembered for this very file. Weights need no trust: "
+        "nothing in them is run.",
+        FLAG,
+    )
+    device: str = asked("auto", "auto, cpu or cuda.")
+    frame: int | None = asked(None, "Time point (0-based) of a 4D file.", WHOLE)
+    series: str | None = asked(None, "Which DICOM series: its number, UID or description.")
+    format: str = asked("nrrd", "Of the written volumes: nrrd, nii.gz or mha.", choices=("nrrd", "nii.gz", "mha"))
+    writers: tuple[str, ...] = asked(STANDARD, "", flag="writer", many=True)
+    keep_input: bool = asked(False, "Also write the preprocessed input: what the network really sees.", FLAG)
+    cells: bool = asked(False, "Also write maps of layers on their own coarse grid.", FLAG, tasks=(EXPLAIN,))
+    no_probe: bool = asked(
+        False,
+        "Do not ask the network, by two more passes, whether a layer's cells lie where its operators say.",
+        FLAG, tasks=(EXPLAIN,),
+    )  # fmt: skip
 
     @classmethod
-    def from_json(cls, values: dict) -> Job:
-        """The job of :func:`dataclasses.asdict` after a way through JSON, which turns tuples into lists."""
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+    def from_json(cls, values: Mapping[str, Any]) -> Job:
+        """The job of :func:`dataclasses.asdict` after a way through JSON, which turns tuples into lists.
+
+        :raises InputError: for a field that there is not.
+        """
+        known = {f.name for f in fields(cls)}
+        if strangers := sorted(set(values) - known):
+            raise InputError(f"A job has no field '{strangers[0]}': it has {', '.join(sorted(known))}.")
+        plain = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        if "options" in plain:
+            plain["options"] = {n: tuple(v) if isinstance(v, list) else v for n, v in plain["options"].items()}
+        return cls(**plain)
 
     def command(self, output: str = "out") -> str:
         """The command line that does the same, for a POSIX shell."""
@@ -74,47 +148,126 @@ class Job:
         for name, path in self.inputs.items():
             words += ["--input", f"{name}={path}"] if name else [path]
         words += ["--model", self.model, "-o", output]
-        for option, value in self._given():
-            words += [f"--{option}"] if value is True else [f"--{option}={value}"]
+        for flag, value in self._given():
+            words += [flag] if value is True else [f"{flag}={value}"]
         return shlex.join(words)
 
-    def _given(self) -> list[tuple[str, object]]:
+    def _given(self) -> Iterator[tuple[str, Any]]:
         """(option, value) of whatever differs from the command line's defaults; lists give one pair for each part."""
-        pairs: list[tuple[str, object]] = []
-        for f in fields(self):
+        for f in specs():
             value = getattr(self, f.name)
-            if f.name in ("task", "inputs", "model") or value == f.default:
-                continue
-            option = OPTIONS.get(f.name, f.name.replace("_", "-"))
-            if f.name in ("voxel", "component"):
-                value = ",".join(f"{mm:g}" for mm in value)
-            pairs += [(option, part) for part in value] if isinstance(value, tuple) else [(option, value)]
-        return pairs
+            if value != f.default:
+                if f.metadata["kind"] == POINT:
+                    value = ",".join(f"{mm:g}" for mm in value)
+                yield from ((flag_of(f), part) for part in (value if isinstance(value, tuple) else (value,)))
+        for option in options().values():
+            value = self.options.get(option.name)
+            if value is not None and value != option.default:
+                yield from ((option_flag(option), part) for part in (value if option.many else (value,)))
 
     def paths(self) -> list[str]:
         """Whatever it names that may be a file."""
-        given = [self.model, self.weights, self.anatomy, self.mask]
+        given = [self.model, *(getattr(self, f.name) for f in specs() if f.metadata["kind"] == PATH)]
         return [*self.inputs.values(), *self.references, *(path for path in given if path)]
 
-    def described(self) -> dict:
+    @property
+    def references(self) -> list[str]:
+        """Paths among the methods' options."""
+        known = options()
+        return [p for name, v in self.options.items() if name in known and known[name].inputs for p in v]
+
+    def described(self) -> dict[str, Any]:
         """The job as it is written down: file names without the folders they lie in."""
         plain = asdict(self)
-        plain["inputs"] = {name: legible(PurePath(path).name) for name, path in self.inputs.items()}
-        for name in ("model", "weights", "anatomy", "mask"):
-            plain[name] = plain[name] and legible(PurePath(plain[name]).name)
-        plain["references"] = [legible(PurePath(path).name) for path in self.references]
+        plain["inputs"] = {name: _bare(path) for name, path in self.inputs.items()}
+        for name in ("model", *(f.name for f in specs() if f.metadata["kind"] == PATH)):
+            plain[name] = plain[name] and _bare(plain[name])
+        known = options()
+        plain["options"] = {
+            name: [_bare(path) for path in value] if name in known and known[name].inputs else value
+            for name, value in self.options.items()
+        }
         return plain
 
+    def check(self) -> None:
+        """:raises InputError: for values that cannot be meant, whatever the model and the input."""
+        for f in specs():
+            _check(f, getattr(self, f.name))
+        if not 0 < self.mass_fraction <= 1:
+            raise OptionError("--mass-fraction", f"{self.mass_fraction:g}", "give a fraction above 0 and up to 1")
+        refuse_unknown(options().values(), self.options)
+        settled(options().values(), self.options)
 
-@dataclass
-class Notes:
+
+def _bare(path: str) -> str:
+    return legible(PurePath(path).name)
+
+
+def _check(f: Field[Any], value: Any) -> None:
+    about = f.metadata
+    if about["choices"] and value not in about["choices"]:
+        raise OptionError(flag_of(f), value, f"choose one of {', '.join(about['choices'])}")
+    if value is None or about["kind"] != WHOLE:
+        return
+    low, high = about["least"], about["most"]
+    if low is not None and high is not None and not low <= value <= high:
+        raise OptionError(flag_of(f), value, f"give a whole number from {low} to {high}")
+    if low is not None and value < low:
+        raise OptionError(flag_of(f), value, f"give at least {low}")
+
+
+def specs(task: str | None = None) -> list[Field[Any]]:
+    """The fields that every door lists, in the order in which it does.
+
+    :param task: only those of a task.
+    """
+    found = [f for f in fields(Job) if "help" in f.metadata]
+    return [f for f in found if task is None or task in f.metadata["tasks"]]
+
+
+def flag_of(f: Field[Any]) -> str:
+    """A field's option on the command line."""
+    return f"--{f.metadata['flag'] or f.name.replace('_', '-')}"
+
+
+def option_flag(option: Option) -> str:
+    """A method's option on the command line: what may be given several times is called by one."""
+    return option.flag.removesuffix("s") if option.many else option.flag
+
+
+def help_of(f: Field[Any]) -> str:
+    """What a field is: of methods and writers, which there are."""
+    if f.name == "methods":
+        return (
+            f"{', '.join(methods())}; or {ALL} that suit the network. Several times for several. Default: gradcam. "
+            "'medxai methods' says what they are."
+        )
+    if f.name == "writers":
+        listed = "; ".join(f"{name} ({writer.about})" for name, writer in writers().items())
+        return f"What is written: {listed}. Several times for several. Default: {', '.join(STANDARD)}."
+    return str(f.metadata["help"])
+
+
+def option_help(option: Option) -> str:
+    """What an option of methods is, and of which, where it is not of many."""
+    names = [m.name for m in methods().values() if option in m.options]
+    return f"{', '.join(names)}: {option.help}" if len(names) < 5 else option.help
+
+
+def default_of(f: Field[Any]) -> Any:
+    """A field's default."""
+    return None if f.default is MISSING else f.default
+
+
+class Messages:
     """Sentences for the user, collected while a job runs: what was chosen, what is odd.
 
-    :ivar then: called with each new one.
+    :param then: called with each new one.
     """
 
-    lines: list[str] = field(default_factory=list)
-    then: Callable[[str], None] = lambda text: None
+    def __init__(self, then: Callable[[str], None] = lambda text: None):
+        self.lines: list[str] = []
+        self.then = then
 
     def __call__(self, text: str) -> None:
         if text not in self.lines:

@@ -7,7 +7,7 @@ put together.
 
 With several windows the gradient is that of the stitched score (each voxel's logit is shared out among the windows that
 hold it), so gradients and gradient times activation are *summed* over windows, while activations and what is linear in
-them are *averaged* with the windows' weights (``share``).
+them are *averaged* with the windows' weights (``weight``).
 """
 
 from __future__ import annotations
@@ -16,8 +16,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..errors import LayerError
+from ..models.layers import Layer, stages
+from .method import PASSES, Cost, Gather, LayerMethod
+
 if TYPE_CHECKING:
     import torch
+
+    from ..recording.recording import Recording
 
 POOL = 4
 """Cells of a window of Seg-XRes-CAM along each axis."""
@@ -30,10 +36,11 @@ class Feature:
     """One layer as one tile shows it.
 
     :ivar activation: A, (batch, channel, *cells).
-    :ivar backward: gives dS/dA, of the same shape; the pass backwards runs when it is first called.
-    :ivar share: (*cells), the part of each cell in the whole: sums to 1 over the windows that hold it; 1.0 for one tile.
+    :ivar backward: ``backward(own)`` gives dS/dA, of the same shape; the pass backwards runs when it is first called. S is the
+        score of the whole, or the window's own.
+    :ivar weight: (*cells), the part of each cell in the whole: sums to 1 over the windows that hold it; 1.0 for one tile.
     :ivar inside: (*cells), 0 for cells that lie outside the volume, in a window's padding: they take no part in statistics
-        (their share is 0 too); 1.0 where there is no padding.
+        (their weight is 0 too); 1.0 where there is no padding.
     :ivar cells: number of cells of the whole, without these.
     :ivar ask: scores of the tile, (n * batch,): ``ask(input=variants)`` with (n * batch, channel, *spatial) for its input,
         ``ask(off=channels)`` with each of n channels of this layer switched off in turn, ``ask()`` as it is.
@@ -42,8 +49,8 @@ class Feature:
     """
 
     activation: torch.Tensor
-    backward: Callable[[], torch.Tensor]
-    share: torch.Tensor | float = 1.0
+    backward: Callable[[bool], torch.Tensor]
+    weight: torch.Tensor | float = 1.0
     cells: int = 1
     ask: Callable[..., torch.Tensor] | None = None
     input: torch.Tensor | None = None
@@ -52,7 +59,13 @@ class Feature:
 
     @property
     def gradient(self) -> torch.Tensor:
-        return self.backward()
+        """Of the score of the whole: sums over windows are its gradient."""
+        return self.backward(False)
+
+    @property
+    def own_gradient(self) -> torch.Tensor:
+        """Of each window's own score, for what is not linear in it; the same where there is one tile."""
+        return self.backward(True)
 
 
 def _sum(values: torch.Tensor) -> torch.Tensor:
@@ -89,7 +102,7 @@ def cam(f: Feature, alpha: torch.Tensor) -> torch.Tensor:
 
 def activation_sums(f: Feature) -> torch.Tensor:
     """sum A^k over positions."""
-    return _sum(f.activation * f.share)
+    return _sum(f.activation * f.weight)
 
 
 def plusplus_weights(f: Feature, sums: torch.Tensor) -> torch.Tensor:
@@ -98,10 +111,10 @@ def plusplus_weights(f: Feature, sums: torch.Tensor) -> torch.Tensor:
     for the whole map, and is left out. With windows, g is that of the window's own score: alpha is not linear in it."""
     import torch
 
-    g = f.gradient
+    g = f.own_gradient
     bottom = 2 + g * sums.to(g).reshape(*sums.shape, *[1] * (g.ndim - 2))
     alpha = torch.where((g != 0) & (bottom != 0), 1 / bottom, 0)
-    return _sum(alpha * g.relu() * f.share)
+    return _sum(alpha * g.relu() * f.weight)
 
 
 def gradcam_plusplus(f: Feature, sums: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -126,16 +139,16 @@ def xres(f: Feature) -> torch.Tensor:
     HiResCAM, one of the whole grid Grad-CAM. Over a volume's windows, the gradient is that of each one's own score."""
     import torch
 
-    dimensions = f.gradient.ndim - 2
+    dimensions = f.own_gradient.ndim - 2
     pool = (torch.nn.functional.avg_pool2d, torch.nn.functional.avg_pool3d)[dimensions - 2]
-    size = [min(POOL, n) for n in f.gradient.shape[2:]]
-    counted = f.inside * torch.ones_like(f.gradient[:1, :1])
+    size = [min(POOL, n) for n in f.own_gradient.shape[2:]]
+    counted = f.inside * torch.ones_like(f.own_gradient[:1, :1])
     coarse, part = (
-        pool(t, size, size, ceil_mode=True, count_include_pad=False) for t in (f.gradient * counted, counted)
+        pool(t, size, size, ceil_mode=True, count_include_pad=False) for t in (f.own_gradient * counted, counted)
     )
     coarse = torch.where(part > 0, coarse / part, 0)
     for axis, n in enumerate(size, 2):
-        coarse = coarse.repeat_interleave(n, axis).narrow(axis, 0, f.gradient.shape[axis])
+        coarse = coarse.repeat_interleave(n, axis).narrow(axis, 0, f.own_gradient.shape[axis])
     return (coarse * f.activation).sum(1)
 
 
@@ -159,7 +172,7 @@ def second_moments(f: Feature) -> torch.Tensor:
     import torch
 
     a = f.activation.flatten(2)
-    shared = (f.activation * f.share).flatten(2)
+    shared = (f.activation * f.weight).flatten(2)
     return torch.cat([shared @ a.transpose(1, 2), shared.sum(2)[:, None]], 1)
 
 
@@ -229,11 +242,6 @@ def ablationcam(f: Feature, scores: torch.Tensor) -> torch.Tensor:
     return weighted(f, scores[:, :1] - scores[:, 1:])
 
 
-def combine(gather: Callable, old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-    """The statistics of two tiles as one."""
-    return old.minimum(new) if gather is ranges else old + new
-
-
 def _upsampled(f: Feature, some: slice) -> torch.Tensor:
     """Some channels of A as large as the input; cells outside the volume take the value of the nearest one inside."""
     import torch
@@ -250,3 +258,163 @@ def _upsampled(f: Feature, some: slice) -> torch.Tensor:
 def _batches(f: Feature) -> list[slice]:
     count = max(1, VOXELS_AT_ONCE // f.input.numel())
     return [slice(n, n + count) for n in range(0, f.activation.shape[1], count)]
+
+
+def lesser(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    """The least over tiles."""
+    return old.minimum(new)
+
+
+LEAST_OF_RANGES = Gather(ranges, lesser)
+
+
+def first_order(f: Feature) -> float:
+    """The score that a tile's layer carries to first order: the sum of gradient times activation."""
+    return float((f.gradient * f.activation).sum())
+
+
+def pooled_and_linear(recording: Recording, layer: Layer) -> None:
+    """:raises LayerError: where there is more than pooling and one linear layer behind a layer."""
+    if recording.pooled(layer.name) is None:
+        raise LayerError(
+            f"CAM needs features that are pooled and classified by one linear layer, and those of {layer.name} "
+            "are not; choose gradcam, which equals it where it applies, or another --layer."
+        )
+
+
+def in_rows(recording: Recording, layer: Layer) -> None:
+    """:raises LayerError: where a layer's cells do not stand in rows and columns."""
+    if layer.arrangement.cell is not None:
+        raise LayerError(f"Seg-XRes-CAM pools neighbouring cells, and those of {layer.name} do not stand side by side.")
+
+
+def each_channel(cost: Cost) -> int:
+    """One evaluation for each channel of the layer, and one for the input."""
+    return cost.channels + 1
+
+
+METHODS = (
+    LayerMethod(
+        name="gradcam",
+        title="Grad-CAM",
+        reference="Selvaraju et al. 2017, arXiv 1610.02391; on a segmentation Seg-Grad-CAM: Vinogradova et al. 2020, arXiv 2002.11434",
+        signed=False,
+        reading="Grad-CAM gives each channel one weight for all places and keeps only what raises the score: evidence against the class is not shown.",
+        randomisation=PASSES,
+        gathers=(Gather(mean_gradient),),
+        map=gradcam,
+        assumes_pooling=True,
+    ),
+    LayerMethod(
+        name="layerwise",
+        title="Layer-wise Grad-CAM",
+        reference="Selvaraju et al. 2017, arXiv 1610.02391, at every stage of the encoder and decoder",
+        signed=False,
+        reading="Early stages mostly follow edges of the image; where stages differ, no single one is the whole explanation.",
+        randomisation=PASSES,
+        gathers=(Gather(mean_gradient),),
+        map=gradcam,
+        assumes_pooling=True,
+        choose=stages,
+        carried=first_order,
+    ),
+    LayerMethod(
+        name="cam",
+        title="CAM",
+        needs="pooling and one linear layer behind the layer",
+        cost="one forward pass",
+        reference="Zhou et al. 2016, arXiv 1512.04150",
+        signed=True,
+        reading="CAM shows what each cell adds to the score; cells with negative values speak against the class.",
+        gathers=(Gather(mean_gradient),),
+        map=cam,
+        check=pooled_and_linear,
+        task="classification",
+    ),
+    LayerMethod(
+        name="gradcam++",
+        title="Grad-CAM++",
+        reference="Chattopadhay et al. 2018, arXiv 1710.11063",
+        signed=False,
+        reading="Grad-CAM++ counts only gradients that raise the score: evidence against the class is not shown.",
+        gathers=(
+            Gather(activation_sums),
+            Gather(plusplus_weights),
+        ),
+        map=gradcam_plusplus,
+        assumes_pooling=True,
+    ),
+    LayerMethod(
+        name="hirescam",
+        title="HiResCAM",
+        reference="Draelos and Carin 2020, arXiv 2011.08891; on a segmentation Seg-HiRes-Grad-CAM: Rheude et al. 2024, MELBA",
+        signed=False,
+        reading="HiResCAM shows what each cell adds to the score, to first order; cells that speak against the class are left out.",
+        map=gradient_times_activation,
+        merge="sum",
+    ),
+    LayerMethod(
+        name="layercam",
+        title="LayerCAM",
+        reference="Jiang et al. 2021, IEEE TIP 30, 5875-5888",
+        signed=False,
+        reading="LayerCAM counts only cells whose gradient raises the score: evidence against the class is not shown.",
+        map=layercam,
+        merge="sum",
+    ),
+    LayerMethod(
+        name="xgradcam",
+        title="XGrad-CAM",
+        reference="Fu et al. 2020, arXiv 2008.02312",
+        signed=False,
+        reading="XGrad-CAM gives each channel one weight for all places and keeps only what raises the score: evidence against the class is not shown.",
+        gathers=(Gather(xgrad_sums),),
+        map=xgradcam,
+        assumes_pooling=True,
+    ),
+    LayerMethod(
+        name="segxrescam",
+        title="Seg-XRes-CAM",
+        reference="Hasany, Petitjean and Meriaudeau 2023, CVPR workshops",
+        signed=False,
+        reading="Seg-XRes-CAM averages gradients over blocks of cells and keeps only what raises the score: evidence against the class is not shown.",
+        map=xres,
+        check=in_rows,
+        task="segmentation",
+    ),
+    LayerMethod(
+        name="eigencam",
+        title="Eigen-CAM",
+        cost="one forward pass; knows no class",
+        reference="Muhammad and Yeasin 2020, arXiv 2008.00299",
+        signed=False,
+        reading="Eigen-CAM shows what dominates the layer, whatever the class: it does not say why this class was chosen.",
+        gathers=(Gather(second_moments),),
+        map=eigencam,
+    ),
+    LayerMethod(
+        name="scorecam",
+        title="Score-CAM",
+        cost="one forward pass for each channel of the layer",
+        reference="Wang et al. 2020, arXiv 1910.01279",
+        signed=False,
+        reading="Score-CAM darkens the input to 0 outside of each channel's pattern, which the network may never have seen; evidence against the class is not shown.",
+        evaluations=each_channel,
+        gathers=(
+            LEAST_OF_RANGES,
+            Gather(masked_scores),
+        ),
+        map=scorecam,
+    ),
+    LayerMethod(
+        name="ablationcam",
+        title="Ablation-CAM",
+        cost="one forward pass for each channel of the layer",
+        reference="Desai and Ramaswamy 2020, WACV",
+        signed=False,
+        reading="Ablation-CAM switches whole channels off, which the network may never have seen; evidence against the class is not shown.",
+        evaluations=each_channel,
+        gathers=(Gather(score_drops),),
+        map=ablationcam,
+    ),
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import Caveat
+from ..caveats import UNRELIABLE, Caveat
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 NEARLY = 0.01
 """Voxels that differ by less than this part of their channel's range are nearly the same."""
 LITTLE = 0.1
-"""Where hiding changes fewer voxels of the body than this share, it is said to hide next to nothing."""
+"""Where hiding changes a smaller fraction of the body's voxels than this, it is said to hide next to nothing."""
 
 
-def changed_share(x: torch.Tensor, fill: torch.Tensor, body: np.ndarray) -> float:
-    """The share of the body's voxels that ``fill`` changes by more than :data:`NEARLY`.
+def changed_fraction(x: torch.Tensor, fill: torch.Tensor, body: np.ndarray) -> float:
+    """The fraction of the body's voxels that ``fill`` changes by more than :data:`NEARLY`.
 
     :param x: (channel, *spatial); ``fill`` broadcasts to it.
     :param body: bool, *spatial: what is not air.
@@ -29,16 +29,36 @@ def changed_share(x: torch.Tensor, fill: torch.Tensor, body: np.ndarray) -> floa
 
 def nothing_changed(
     x: torch.Tensor, fill: torch.Tensor, body: np.ndarray, name: str = "what hidden voxels show"
-) -> tuple[str, ...]:
+) -> tuple[Caveat, ...]:
     """A sentence where ``fill`` is nearly what is there, else nothing."""
-    share = changed_share(x, fill, body)
-    if share >= LITTLE:
+    fraction = changed_fraction(x, fill, body)
+    if fraction >= LITTLE:
         return ()
     return (
         Caveat(
             "fill",
-            f"Here {name} is nearly what was there before: it changes {share:.0%} of the body's voxels by more than "
+            f"Here {name} is nearly what was there before: it changes {fraction:.0%} of the body's voxels by more than "
             f"{NEARLY:.0%} of the input's range. Next to nothing was hidden, so a small or empty map does not mean that the "
             "content has no influence.",
+            UNRELIABLE,
+            {"fraction_changed": round(fraction, 4)},
         ),
     )
+
+
+def mean_fill(x: torch.Tensor, foreground: torch.Tensor) -> torch.Tensor:
+    """The mean of each channel over the foreground in the foreground, over the background in the background.
+
+    So hiding air changes next to nothing, and a hidden lesion, dark or bright, becomes mean tissue.
+
+    :param x: (channel, *spatial).
+    :param foreground: bool, *spatial; where all or none of it is true, one mean fills everything.
+    """
+    import torch
+
+    foreground = foreground.to(x.device)
+    fill = torch.empty_like(x)
+    for part in (foreground, ~foreground):
+        if part.any():
+            fill[:, part] = x[:, part].mean(dim=1, keepdim=True)
+    return fill

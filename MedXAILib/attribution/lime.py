@@ -6,14 +6,16 @@ so that the coefficients are those of ``lime.lime_image`` for the same superpixe
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..caveats import CAUTION, NOTE, Caveat
 from ..progress import Progress, silent
-from .perturbation import switched, unmoved
+from .method import Query, QueryMethod, QueryResult, ScoreFunction
+from .option import SAMPLES, SUPERPIXELS
+from .perturbation import default_samples, superpixel_samples, switched, unmoved
 
 if TYPE_CHECKING:
     import torch
@@ -43,25 +45,33 @@ class Surrogate:
     def evaluations(self) -> int:
         return self.samples
 
-    def limits(self, target: int = 0) -> tuple[str, ...]:
-        """What limits belief in the coefficients of one score, one sentence each."""
+    def caveats(self, target: int = 0) -> tuple[Caveat, ...]:
+        """What limits belief in the coefficients of one score."""
         count = self.coefficients.shape[1]
         if not self.coefficients[target].any():
-            return ("Hiding superpixels never changed the score: LIME has nothing to show.",)
+            return (Caveat("unmoved", "Hiding superpixels never changed the score: LIME has nothing to show."),)
         if self.samples <= count:
-            return (
-                f"{self.samples} samples for {count} superpixels: the surrogate fits by itself, and its R2 says nothing; give more samples.",
+            text = (
+                f"{self.samples} samples for {count} superpixels: the surrogate fits by itself, and its R2 says nothing; give "
+                "more samples."
             )
-        r2 = self.r2[target]
-        sentences = [f"LIME's surrogate explains R2 = {r2:.2f} of the score's variance."]
-        if r2 < FAIR_R2:
-            sentences.append("The linear surrogate describes the network poorly: read its map with caution.")
-        return tuple(sentences)
+            return (Caveat("too-few-samples", text, CAUTION, {"samples": self.samples, "superpixels": count}),)
+        r2 = float(self.r2[target])
+        found = Caveat(
+            "surrogate-fit", f"LIME's surrogate explains R2 = {r2:.2f} of the score's variance.", NOTE, {"r2": r2}
+        )
+        poor = Caveat(
+            "surrogate-poor",
+            "The linear surrogate describes the network poorly: read its map with caution.",
+            CAUTION,
+            {"r2": r2},
+        )
+        return (found, poor) if r2 < FAIR_R2 else (found,)
 
 
 def lime(
     x: torch.Tensor,
-    score: Callable[[torch.Tensor], torch.Tensor],
+    score: ScoreFunction,
     segments: np.ndarray,
     *,
     fill: torch.Tensor,
@@ -79,7 +89,7 @@ def lime(
     :param x: (channel, *spatial), the preprocessed input, on any device.
     :param score: (b, channel, *spatial) to the T scores (b, T); called without gradients.
     :param segments: (*spatial) integers 0..n-1, each of them present.
-    :param fill: what a hidden superpixel shows; broadcasts to ``x``; see :func:`mean_fill`.
+    :param fill: what a hidden superpixel shows; broadcasts to ``x``; see :func:`MedXAILib.attribution.fills.mean_fill`.
     :param batch: samples in a call of ``score``.
     :param progress: called after each batch; what it raises passes through.
     """
@@ -115,24 +125,29 @@ def fit(on: np.ndarray, scores: np.ndarray) -> Surrogate:
     return Surrogate(coefficients, intercepts, r2, len(on))
 
 
-def mean_fill(x: torch.Tensor, foreground: torch.Tensor) -> torch.Tensor:
-    """The mean of each channel over the foreground in the foreground, over the background in the background.
-
-    So hiding air changes next to nothing, and a hidden lesion, dark or bright, becomes mean tissue.
-
-    :param x: (channel, *spatial).
-    :param foreground: bool, *spatial; where all or none of it is true, one mean fills everything.
-    """
-    import torch
-
-    foreground = foreground.to(x.device)
-    fill = torch.empty_like(x)
-    for part in (foreground, ~foreground):
-        if part.any():
-            fill[:, part] = x[:, part].mean(dim=1, keepdim=True)
-    return fill
+def run_lime(query: Query) -> QueryResult:
+    """See :func:`lime`."""
+    segments = query.superpixels()
+    samples = query.options["samples"] or default_samples(int(segments.max()) + 1)
+    found = lime(
+        query.x, query.score, segments, fill=query.fill, samples=samples, seed=query.seed, batch=query.batch,
+        progress=query.progress,
+    )  # fmt: skip
+    return QueryResult(
+        segments=segments, coefficients=found.coefficients, evaluations=found.evaluations,
+        caveats=[found.caveats(t) for t in range(len(found.coefficients))],
+        parameters={"samples": samples, "kernel_width": KERNEL_WIDTH},
+    )  # fmt: skip
 
 
-def paint(coefficients: np.ndarray, segments: np.ndarray) -> np.ndarray:
-    """The map of one score: each voxel takes its superpixel's coefficient; float32, *spatial."""
-    return np.asarray(coefficients)[np.asarray(segments)].astype(np.float32)
+METHOD = QueryMethod(
+    name="lime",
+    title="LIME",
+    cost="one forward pass for each sample (10 for each superpixel, at least 200)",
+    reference="Ribeiro et al. 2016, arXiv 1602.04938",
+    signed=True,
+    reading="LIME is a straight-line model of the network over superpixels: another seed or other superpixels give another map, and a value belongs to its superpixel as a whole.",
+    evaluations=superpixel_samples,
+    run=run_lime,
+    options=(SAMPLES, SUPERPIXELS),
+)

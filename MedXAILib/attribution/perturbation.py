@@ -1,15 +1,14 @@
-"""Methods that only ask for scores of changed inputs: occlusion, RISE and Kernel SHAP.
+"""Methods that only ask for scores of changed inputs: occlusion and RISE, and what others need to ask.
 
 They explain the score they are given, as it is: no activation is put on top of it and none is guessed from the input.
 In all of them ``x`` is the preprocessed input (channel, *spatial), on any device, ``score`` takes a batch
 (b, channel, *spatial) to the T scores (b, T) and is called without gradients, ``fill`` is what a hidden voxel shows
-and broadcasts to ``x`` (see :func:`MedXAILib.attribution.lime.mean_fill`), ``batch`` counts the inputs in one call of
+and broadcasts to ``x`` (see :func:`MedXAILib.attribution.fills.mean_fill`), ``batch`` counts the inputs in one call of
 ``score``, and ``progress`` is called after each of them; what it raises passes through.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -17,13 +16,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..caveats import NOTE, UNRELIABLE, Caveat
 from ..errors import InputError
 from ..progress import Progress, silent
+from .method import Cost, Query, QueryMethod, QueryResult, ScoreFunction
+from .option import SAMPLES
 
 if TYPE_CHECKING:
     import torch
 
-    Scorer = Callable[[torch.Tensor], torch.Tensor]
 
 ROUNDING = 1e-6
 """Scores that differ by less than this part of the largest are the same."""
@@ -33,8 +34,6 @@ PER_AXIS_3D = 8
 """Patches along the longest axis of a volume: 8 x 8 x 8 is 512 evaluations, and on 96^3 voxels a patch has 21^3."""
 MOSTLY_CHANCE = 0.5
 """From this share of chance in its variance, a RISE map is said to be mostly noise."""
-ROUGH = 0.25
-"""From this standard error, in parts of the largest value, sampled Shapley values are said to be rough."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,61 +43,17 @@ class Painted:
     :ivar values: (T, *spatial) float32; positive where showing a voxel raises the score;
         all 0 where no changed input changed the score by more than rounding.
     :ivar evaluations: model evaluations spent.
-    :ivar remarks: for each score, the sentences of :meth:`limits`.
+    :ivar caveats: for each score, what limits belief in its map.
     """
 
     values: np.ndarray
     evaluations: int
-    remarks: tuple[tuple[str, ...], ...]
-
-    def limits(self, target: int = 0) -> tuple[str, ...]:
-        """What limits belief in the map of one score, one sentence each."""
-        return self.remarks[target]
-
-
-@dataclass(frozen=True, eq=False)
-class Shapley:
-    """The Shapley values of n superpixels for T scores.
-
-    :ivar coefficients: (T, n) float64; they sum to the score of the input less that of the all-hidden input;
-        all 0 where no coalition changed the score by more than rounding.
-    :ivar errors: (T, n) float64; their standard errors: 0 where exact, infinite where the samples do not determine them.
-    :ivar base: (T,) float64; the score of the all-hidden input.
-    :ivar exact: whether every coalition was evaluated.
-    :ivar evaluations: model evaluations spent, those of the whole and the all-hidden input included.
-    """
-
-    coefficients: np.ndarray
-    errors: np.ndarray
-    base: np.ndarray
-    exact: bool
-    evaluations: int
-
-    def limits(self, target: int = 0) -> tuple[str, ...]:
-        """What limits belief in the coefficients of one score, one sentence each."""
-        values, count = np.abs(self.coefficients[target]), self.coefficients.shape[1]
-        if not values.any():
-            return ("Hiding superpixels never changed the score: Kernel SHAP has nothing to show.",)
-        if self.exact:
-            return (f"The Shapley values are exact: all 2^{count} coalitions of superpixels were evaluated.",)
-        if not np.isfinite(self.errors[target]).all():
-            return (
-                f"{self.evaluations} evaluations for {count} superpixels do not determine their Shapley values: "
-                "give more samples.",
-            )
-        error = self.errors[target].max() / values.max()
-        sentences = [
-            f"The Shapley values are estimated from {self.evaluations} of 2^{count} coalitions of superpixels, "
-            f"with a standard error of up to {error:.0%} of the largest value."
-        ]
-        if error > ROUGH:
-            sentences.append("The Shapley values are rough: give more samples.")
-        return tuple(sentences)
+    caveats: tuple[tuple[Caveat, ...], ...]
 
 
 def occlusion(
     x: torch.Tensor,
-    score: Scorer,
+    score: ScoreFunction,
     *,
     fill: torch.Tensor,
     patch: Sequence[int],
@@ -136,7 +91,7 @@ def occlusion(
         covered[place] += 1
     for window, drop in zip(windows, drops, strict=True):
         values[:, *window] += drop.reshape(-1, *[1] * changed.ndim)
-    silence = ("Hiding patches never changed the score: occlusion has nothing to show.",)
+    silence = (Caveat("unmoved", "Hiding patches never changed the score: occlusion has nothing to show."),)
     return Painted(
         (values / covered).astype(np.float32), len(windows), tuple(() if d.any() else silence for d in drops.T)
     )
@@ -177,7 +132,7 @@ def _windows(shape: Sequence[int], patch: Sequence[int], stride: Sequence[int]) 
 
 def rise(
     x: torch.Tensor,
-    score: Scorer,
+    score: ScoreFunction,
     *,
     fill: torch.Tensor,
     samples: int,
@@ -217,19 +172,21 @@ def rise(
     values[unmoved(scores)] = 0
     spread = (squares - (shown**2).sum() / samples) / shown.size  # a voxel's masks: their sum of squares about the mean
     chance = 4 * scores.var(0) * spread / samples / max(samples - 1, 1)  # a voxel's variance, were the scores shuffled
-    remarks = tuple(_rise_remarks(c, v, samples) for c, v in zip(chance, values, strict=True))
-    return Painted(values.astype(np.float32), samples, remarks)
+    caveats = tuple(_rise_caveats(c, v, samples) for c, v in zip(chance, values, strict=True))
+    return Painted(values.astype(np.float32), samples, caveats)
 
 
-def _rise_remarks(chance: float, values: np.ndarray, samples: int) -> tuple[str, ...]:
+def _rise_caveats(chance: float, values: np.ndarray, samples: int) -> tuple[Caveat, ...]:
     """What limits belief in a RISE map: how much of it the same scores give when they are dealt to the masks anew."""
     if not values.any():
-        return ("Masking never changed the score: RISE has nothing to show.",)
-    share = min(chance / (values**2).mean(), 1)
-    sentences = [f"With {samples} samples, chance alone gives {share:.0%} of the RISE map's variance."]
-    if share > MOSTLY_CHANCE:
-        sentences.append("The RISE map is mostly noise: give more samples.")
-    return tuple(sentences)
+        return (Caveat("unmoved", "Masking never changed the score: RISE has nothing to show."),)
+    part = float(min(chance / (values**2).mean(), 1))
+    text = f"With {samples} samples, chance alone gives {part:.0%} of the RISE map's variance."
+    found = Caveat("chance", text, NOTE, {"samples": samples, "fraction": round(part, 4)})
+    noise = Caveat(
+        "noise", "The RISE map is mostly noise: give more samples.", UNRELIABLE, {"fraction": round(part, 4)}
+    )
+    return (found, noise) if part > MOSTLY_CHANCE else (found,)
 
 
 def draws(samples: int, cells: Sequence[int], seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -260,83 +217,13 @@ def masks(grids: np.ndarray, shifts: np.ndarray, x: torch.Tensor) -> torch.Tenso
     return found
 
 
-def kernel_shap(
-    x: torch.Tensor,
-    score: Scorer,
-    segments: np.ndarray,
-    *,
-    fill: torch.Tensor,
-    samples: int,
-    seed: int,
-    batch: int = 8,
-    progress: Progress = silent,
-) -> Shapley:
-    """The Shapley values of superpixels, by weighted least squares (Lundberg and Lee 2017, arXiv 1705.07874, Theorem 2).
-
-    Minimises sum_z pi(z) (f(z) - f(hidden) - z phi)^2 over coalitions z of shown superpixels, with
-    pi(z) = (n - 1) / (C(n, |z|) |z| (n - |z|)), subject to sum phi = f(x) - f(hidden). With 2^n - 2 <= ``samples`` every
-    coalition is evaluated, and the values are exact. Else coalitions are drawn by pi, each with its complement
-    (Covert and Lee 2021, arXiv 2012.01536), by ``numpy.random.default_rng(seed)``; one that is drawn again counts again
-    but is not evaluated again. Where they do not determine the values, those of the smallest norm are taken.
-
-    :param segments: (*spatial) integers 0..n-1, each of them present.
-    :param samples: coalitions beside the whole and the empty one, at most, in pairs; at least one pair.
-    """
-    count = int(segments.max()) + 1
-    exact = 2**count - 2 <= samples
-    shown, weights = _all_pairs(count) if exact else _drawn_pairs(count, max(samples // 2, 1), seed)
-    whole = np.ones((1, count), bool)
-    on = np.concatenate([whole, ~whole, shown, ~shown])
-    scores = switched(x, score, segments, on, fill=fill, batch=batch, progress=progress, text="Kernel SHAP")
-    values, errors = _least_squares(shown, weights, scores)
-    values[unmoved(scores)] = errors[unmoved(scores)] = 0
-    return Shapley(values, np.zeros_like(errors) if exact else errors, scores[1], exact, len(on))
-
-
-def _all_pairs(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Every coalition with superpixel 0, but for the whole, bool (p, n), for itself and its complement; and pi, (p,)."""
-    shown = (np.arange(1, 2**count - 1, 2)[:, None] >> np.arange(count) & 1).astype(bool)
-    sizes = shown.sum(1)
-    return shown, np.array([(count - 1) / (math.comb(count, s) * s * (count - s)) for s in sizes.tolist()])
-
-
-def _drawn_pairs(count: int, pairs: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Coalitions with superpixel 0, for themselves and their complements, bool (p, n); and how often each was drawn."""
-    rng = np.random.default_rng(seed)
-    sizes = np.arange(1, count)
-    weight = 1 / (sizes * (count - sizes))  # pi times the number of coalitions of a size
-    drawn = rng.choice(sizes, size=(pairs, 1), p=weight / weight.sum())
-    shown = rng.random((pairs, count)).argsort(1) < drawn
-    return np.unique(shown ^ ~shown[:, :1], axis=0, return_counts=True)
-
-
-def _least_squares(shown: np.ndarray, weights: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """phi (T, n) and its standard errors, were the pairs independent draws.
-
-    A coalition and its complement weigh the same and are two equations in one unknown, as z phi + (1 - z) phi is given:
-    they are one equation with the mean of the two. Taking the even share out of z and phi leaves no constraint.
-
-    :param shown: bool (p, n), one coalition of each pair.
-    :param scores: (2 + 2 p, T), of the whole, the empty, ``shown`` and ``~shown``.
-    """
-    pairs, count = shown.shape
-    total = scores[0] - scores[1]
-    size = shown.mean(1, keepdims=True)
-    z, root = shown - size, np.sqrt(weights)[:, None]
-    y = (scores[2 : 2 + pairs] - scores[2 + pairs :] + total) / 2 - size * total
-    inverse = np.linalg.pinv(root * z, rcond=1e-10)
-    even = inverse @ (root * y)
-    rank = round(float((inverse.T * root * z).sum()))
-    residual = y - z @ even
-    if rank < count - 1 or pairs <= rank:
-        errors = np.full(even.shape, np.inf)
-    else:
-        errors = np.sqrt(inverse**2 @ residual**2 * (pairs / (pairs - rank)))
-    return (even + total / count).T, errors.T
-
-
 def ask(
-    make: Callable[[int, int], torch.Tensor], count: int, score: Scorer, batch: int, progress: Progress, text: str
+    make: Callable[[int, int], torch.Tensor],
+    count: int,
+    score: ScoreFunction,
+    batch: int,
+    progress: Progress,
+    text: str,
 ) -> np.ndarray:
     """The scores, (count, T) float64, of the inputs that ``make(start, stop)`` makes."""
     import torch
@@ -352,7 +239,7 @@ def ask(
 
 def switched(
     x: torch.Tensor,
-    score: Scorer,
+    score: ScoreFunction,
     segments: np.ndarray,
     on: np.ndarray,
     *,
@@ -375,3 +262,87 @@ def switched(
 def unmoved(scores: np.ndarray) -> np.ndarray:
     """Which scores are all the same but for rounding: (samples, T) to bool (T,)."""
     return np.ptp(scores, axis=0) <= ROUNDING * np.abs(scores).max(axis=0)
+
+
+SAMPLES_PER_SUPERPIXEL = 10
+LEAST_SAMPLES = 200
+RISE_SAMPLES = 1000
+RISE_CELLS = 7
+"""Of RISE's random grids along each axis, as in the paper."""
+IN_SLICE, IN_VOLUME = 50, 150
+"""Default number of superpixels of a slice, of supervoxels of a volume."""
+
+
+def default_samples(superpixels: int) -> int:
+    """How many perturbed inputs so many superpixels want: the folk rule of 10 for each."""
+    return max(SAMPLES_PER_SUPERPIXEL * superpixels, LEAST_SAMPLES)
+
+
+def default_superpixels(by_slices: bool) -> int:
+    """How many superpixels are cut unless asked otherwise."""
+    return IN_SLICE if by_slices else IN_VOLUME
+
+
+def superpixel_samples(cost: Cost) -> int:
+    """Evaluations of a method over superpixels."""
+    wanted = cost.options["superpixels"] or default_superpixels(cost.by_slices)
+    return cost.options["samples"] or default_samples(wanted)
+
+
+def patch_evaluations(cost: Cost) -> int:
+    """Evaluations of an occlusion, at most."""
+    return occlusion_evaluations(cost.shape, *patches(cost.shape, cost.spacing))
+
+
+def mask_evaluations(cost: Cost) -> int:
+    """Evaluations of RISE."""
+    return cost.options["samples"] or RISE_SAMPLES
+
+
+def run_occlusion(query: Query) -> QueryResult:
+    """See :func:`occlusion`."""
+    patch, stride = patches(tuple(query.x.shape[1:]), query.spacing)
+    found = occlusion(
+        query.x, query.score, fill=query.fill, patch=patch, stride=stride, batch=query.batch, progress=query.progress
+    )
+    places = occlusion_evaluations(tuple(query.x.shape[1:]), patch, stride)
+    return QueryResult(
+        values=found.values, evaluations=found.evaluations, caveats=found.caveats, parameters={"samples": places}
+    )
+
+
+def run_rise(query: Query) -> QueryResult:
+    """See :func:`rise`."""
+    samples = query.options["samples"] or RISE_SAMPLES
+    found = rise(
+        query.x, query.score, fill=query.fill, samples=samples, seed=query.seed,
+        cells=[min(RISE_CELLS, n) for n in query.x.shape[1:]], batch=query.batch, progress=query.progress,
+    )  # fmt: skip
+    return QueryResult(
+        values=found.values, evaluations=found.evaluations, caveats=found.caveats, parameters={"samples": samples}
+    )
+
+
+METHODS = (
+    QueryMethod(
+        name="occlusion",
+        title="Occlusion",
+        cost="one forward pass for each position of the patch (at most about 225 in a slice, 500 in a volume)",
+        reference="Zeiler and Fergus 2014, arXiv 1311.2901",
+        signed=True,
+        reading="Occlusion hides one patch at a time: where either of two places is enough for the score, neither shows; nothing smaller than a patch is resolved.",
+        evaluations=patch_evaluations,
+        run=run_occlusion,
+    ),
+    QueryMethod(
+        name="rise",
+        title="RISE",
+        cost=f"one forward pass for each random mask ({RISE_SAMPLES}; --samples)",
+        reference="Petsiuk et al. 2018, arXiv 1806.07421",
+        signed=True,
+        reading="RISE is estimated from random masks: another seed gives another map, and nothing smaller than a cell of its masks is resolved.",
+        evaluations=mask_evaluations,
+        run=run_rise,
+        options=(SAMPLES,),
+    ),
+)

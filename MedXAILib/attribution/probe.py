@@ -22,7 +22,8 @@ import numpy as np
 from ..models.layers import as_grid
 from ..models.running.guest import seed_of
 from ..progress import Progress
-from .recorder import glimpse, wide
+from ..recording.record import glimpse
+from ..recording.recording import wide
 
 if TYPE_CHECKING:
     import torch

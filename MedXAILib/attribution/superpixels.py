@@ -24,7 +24,7 @@ def superpixels(x: np.ndarray, spacing: np.ndarray, foreground: np.ndarray, coun
 
     :param x: (channel, *spatial) with three spatial axes; the first may have length 1 (a slice).
     :param spacing: mm between voxels along the three spatial axes.
-    :param foreground: bool, *spatial; see :func:`MedXAILib.findings.regions.foreground`.
+    :param foreground: bool, *spatial; see :func:`MedXAILib.preprocessing.foreground.foreground`.
     :param count: pieces wanted in the foreground; fewer where it has less than eight voxels for each.
     :returns: int32, *spatial, values 0..n-1 without gaps. If there is any background, it is 0 and nothing else is.
     """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .methods import METHODS
+from .registry import methods
 
 IMPLEMENTED, PLANNED, OUT_OF_SCOPE = "implemented", "planned", "out of scope"
 
@@ -35,7 +35,7 @@ OTHER = "not attribution"
 
 
 def _is(family: str, name: str, title: str = "", why: str = "") -> Row:
-    return Row(family, title or METHODS[name].title, IMPLEMENTED, name, why)
+    return Row(family, title or methods()[name].title, IMPLEMENTED, name, why)
 
 
 TAXONOMY = (
@@ -98,13 +98,31 @@ def lines() -> list[str]:
         if not any(line == row.family for line in shown):
             shown += ["", row.family] if shown else [row.family]
         shown.append(f"  {row.name or '-':15} {row.title:35} {row.status:12} {_about(row)}".rstrip())
+    listed = {row.name for row in TAXONOMY}
+    others = [m for name, m in methods().items() if name not in listed]
+    shown += ["", "added by other packages"] if others else []
+    return shown + [f"  {m.name:15} {m.title:35} {'added':12} {m.reference}".rstrip() for m in others]
+
+
+def option_lines() -> list[str]:
+    """The options of each method that has any: name, what it takes, its default, what it is."""
+    shown = []
+    for m in methods().values():
+        if m.options:
+            shown.append(f"{m.name}: {m.title}")
+        for option in m.options:
+            takes = " | ".join(option.choices) or {int: "a whole number", float: "a number", bool: "on"}.get(
+                option.kind, "text"
+            )
+            default = "" if option.default in (None, ()) else f" [{option.default}]"
+            shown.append(f"  {option.flag:16} {takes:32}{default} {option.help}")
     return shown
 
 
 def _about(row: Row) -> str:
     if row.status != IMPLEMENTED:
         return row.why
-    m = METHODS[row.name]
+    m = methods()[row.name]
     return "; ".join(
         part for part in (row.why, f"published randomisation check: {m.randomisation}", m.reference) if part
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -46,24 +46,41 @@ class Slices(Strict):
     ``aggregate``: how slice probabilities become one for the volume.
     """
 
+    dimensions: ClassVar[int] = 2
     mode: Literal["slices"]
     axis: Literal["axial", "coronal", "sagittal", "i", "j", "k"] = "axial"
     aggregate: Literal["max", "mean"] = "max"
+
+    def input_size(self, shape: tuple[int, int, int]) -> tuple[int, ...]:
+        """Spatial shape of what the network gets of a prepared volume (d0, d1, d2)."""
+        return shape[1:]
 
 
 class Whole(Strict):
     """A 3D network that sees the volume in one piece."""
 
+    dimensions: ClassVar[int] = 3
+    axis: ClassVar[None] = None
     mode: Literal["whole"]
+
+    def input_size(self, shape: tuple[int, int, int]) -> tuple[int, ...]:
+        """See :meth:`Slices.input_size`."""
+        return shape
 
 
 class Windows(Strict):
     """A 3D network that sees overlapping windows (``size`` in voxels of the network's grid), blended by Gaussian weights."""
 
+    dimensions: ClassVar[int] = 3
+    axis: ClassVar[None] = None
     mode: Literal["windows"]
     size: tuple[int, int, int]
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     aggregate: Literal["max", "mean"] = "max"
+
+    def input_size(self, shape: tuple[int, int, int]) -> tuple[int, ...]:
+        """See :meth:`Slices.input_size`."""
+        return self.size
 
 
 class Channel(Strict):

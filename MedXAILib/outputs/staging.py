@@ -21,10 +21,11 @@ from pathlib import Path
 from uuid import uuid4
 
 from .. import NOTICE
-from ..app.interrupt import undisturbed
 from ..errors import InputError, legible, of_path
+from ..interrupt import undisturbed
+from .layout import LOCK, RECORD
+from .record import read_json
 
-LOCK, RECORD = "run.lock", "run.json"
 JOURNAL, OLD = ".moving.json", ".old"
 """In the folder of a run that takes the place of another: what is being moved, and where the older run's files wait. No case has a
 hidden name, so no file of a run has one of these."""
@@ -127,7 +128,7 @@ def clear(folder: Path, output: Path) -> None:
         if os.path.lexists(folder):
             raise InputError(f"{legible(folder.name)}: a run would be made here, and this is of no run; rename it.")
         return
-    lock = read(folder / LOCK)
+    lock = read_json(folder / LOCK)
     if alive(folder, lock):
         since = time.strftime("%H:%M", time.localtime(moment(lock) or folder.stat().st_mtime))
         who = f"'{lock.get('job') or 'a run'}', process {lock.get('process', '?')} on {lock.get('host', '?')}, since {since}"
@@ -140,19 +141,10 @@ def clear(folder: Path, output: Path) -> None:
     undo(folder, output)
     with suppress(OSError):
         folder.rename(aside)
-        if read(aside / LOCK) == lock:
+        if read_json(aside / LOCK) == lock:
             shutil.rmtree(aside, ignore_errors=True)
         else:  # another run has taken the place meanwhile
             aside.rename(folder)
-
-
-def read(path: Path) -> dict:
-    """A JSON object that a run wrote; empty where it is none."""
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return known if isinstance(known, dict) else {}
 
 
 def alive(folder: Path, lock: dict) -> bool:
@@ -236,7 +228,7 @@ def publish(folder: Path, output: Path) -> None:
 
 def undo(folder: Path, output: Path) -> None:
     """Put the files of an older run back where a newer one did not come to the end of moving its own."""
-    journal = read(folder / JOURNAL)
+    journal = read_json(folder / JOURNAL)
     new, old = (within(output, journal.get(kind)) for kind in ("new", "old"))
     for name in new:
         if not (folder / name).exists():
@@ -302,7 +294,7 @@ def _umask() -> int:
 
 def listed(output: Path) -> list[str]:
     """The files that the run in a folder wrote; none where its record is another program's."""
-    record = read(output / RECORD)
+    record = read_json(output / RECORD)
     return within(output, record.get("files")) if record.get("notice") == NOTICE else []
 
 

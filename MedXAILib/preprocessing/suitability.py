@@ -9,7 +9,7 @@ picture
     What the network sees of one named input, after all preprocessing: a slice, or the volume. Of a slice-wise model's volume
     each figure is the median over at most :data:`SLICES` of its slices; those of one value do not count.
 body
-    The part of a picture that is not air (:func:`MedXAILib.findings.regions.foreground`).
+    The part of a picture that is not air (:func:`MedXAILib.preprocessing.foreground.foreground`).
 coarse picture
     The picture's means over 8 x 8 cells (a slice) or 4 x 4 x 4 cells (a volume).
 """
@@ -21,13 +21,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import Caveat, InputError
-from ..findings.regions import foreground
+from ..caveats import CAUTION, UNRELIABLE, Caveat
+from ..errors import InputError
 from ..geometry.affine import axis_codes, nearest_axes
 from ..geometry.volume import Volume
 from ..io.suffixes import PICTURES
 from ..models.card import Expected, ModelCard, Range
 from ..models.sources.module import ARRAY
+from .foreground import foreground
 from .prepare import Prepared
 
 LEAST = 10
@@ -120,7 +121,7 @@ def constant(card: ModelCard, prepared: Prepared) -> Iterator[Caveat]:
     for name, part in zip(names, parts, strict=True):
         if is_constant(part):
             what = value_everywhere(prepared) if len(names) == 1 else f"'{name}' is one value everywhere"
-            yield Caveat("constant-input", f"The input {what}: what the model says of it means nothing.")
+            yield Caveat("constant-input", f"The input {what}: what the model says of it means nothing.", UNRELIABLE)
 
 
 def refuse_constant(prepared: Prepared, slices: Sequence[int] | None = None) -> None:
@@ -195,7 +196,7 @@ def furthest(kind: str, expected: dict[str, Range], found: dict[str, float], wor
 
 
 def unlike(code: str, text: str) -> Caveat:
-    return Caveat(f"unlike-training-{code}", f"This is unlike what the model was trained on: {text}.")
+    return Caveat(f"unlike-training-{code}", f"This is unlike what the model was trained on: {text}.", CAUTION)
 
 
 def outside(value: float, limits: Range) -> float:

@@ -116,7 +116,7 @@ def reference(network, x, layers, classes):
 
 
 def tape(network, x, layers, classes):
-    from MedXAILib.attribution.recorder import record
+    from MedXAILib.recording.record import record
 
     def run():
         maps = {}
@@ -132,10 +132,10 @@ def tape(network, x, layers, classes):
 
 
 def explain(network, x, layers, classes):
-    from MedXAILib import ClassScore, explain
+    from MedXAILib import ClassTarget, explain
 
     def run():
-        found = explain(network, x, [ClassScore(c) for c in classes], ["gradcam"], list(layers))
+        found = explain(network, x, [ClassTarget(c) for c in classes], ["gradcam"], list(layers))
         keys = [(layer, c) for c in classes for layer in layers]
         return {key: attribution.volume.array for key, attribution in zip(keys, found, strict=True)}
 
@@ -366,7 +366,7 @@ def weighed(case: Case, library: str, folder: Path) -> None:
 
 def first(case: Case, probe: bool) -> None:
     """What the first explanation of a network takes (0), and what the second one does (1)."""
-    from MedXAILib import ClassScore, explain
+    from MedXAILib import ClassTarget, explain
 
     prepared(CASES["slices"], "explain", slice(None))[1]()
     network, x = case.network().eval(), case.input()
@@ -377,7 +377,7 @@ def first(case: Case, probe: bool) -> None:
         before = from_here()
         passes.clear()
         began = time.process_time()
-        maps = explain(network, x, [ClassScore(c) for c in case.classes], ["gradcam"], list(case.layers), probe=probe)
+        maps = explain(network, x, [ClassTarget(c) for c in case.classes], ["gradcam"], list(case.layers), probe=probe)
         found |= {
             f"{what} {number}": value
             for what, value in (
@@ -406,7 +406,7 @@ OVERLAP = 0.5
 
 def windows(size: int) -> None:
     """Grad-CAM of three classes of a segmentation, over size^3 voxels, at the deepest layer of a U-Net."""
-    from MedXAILib import ClassScore, explain
+    from MedXAILib import ClassTarget, explain
 
     torch.manual_seed(0)
     network = UNet(3, 1, 3, (16, 32, 64), (2, 2), num_res_units=2, norm="batch").eval()
@@ -417,7 +417,7 @@ def windows(size: int) -> None:
         before = from_here()
         passes.clear()
         began = time.process_time()
-        scores = [ClassScore(1), ClassScore(2), ClassScore(0)]
+        scores = [ClassTarget(1), ClassTarget(2), ClassTarget(0)]
         found = explain(network, x, scores, ["gradcam"], ["model.1.submodule.1.submodule"], windows=WINDOW)
         return found, time.process_time() - began, memory("VmHWM") - before
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from MedXAILib.app.job import Job
 from MedXAILib.app.run import carry_out
+from MedXAILib.caveats import texts
 from MedXAILib.examples.planted_lesion.demo import MODEL, SAMPLES, demo_head, miss_mm, plant_lesion
 from MedXAILib.findings.regions import hot_regions
 from MedXAILib.geometry.affine import spacing
@@ -85,15 +86,15 @@ def one(task: tuple[str | None, int]) -> tuple:
     )
     found = carry_out(job, model, {"": planted})
     cam, lime = found.attributions
-    r2 = next((float(s.split("R2 = ")[1].split()[0]) for s in lime.limits if "R2 = " in s), float("nan"))
+    r2 = next((float(s.split("R2 = ")[1].split()[0]) for s in texts(lime.caveats) if "R2 = " in s), float("nan"))
     return (
         seed,
         without.prediction.probabilities["lesion"],
         found.prediction.probabilities["lesion"],
         *(miss(a.on(volume), lesion, resample(a.mass, volume.grid)) for a in (cam, lime)),
         miss(naive(found.prepared), lesion),
-        cam.provenance["seconds"],
-        lime.provenance["seconds"],
+        cam.seconds,
+        lime.seconds,
         r2,
     )
 

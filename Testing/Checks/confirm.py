@@ -18,9 +18,9 @@ from place import oracle
 from results import ROOT, Results
 
 from MedXAILib.attribution.probe import CONFIRMED, CONTRADICTED, SHIFT, UNCLEAR, ask, judge, turned
-from MedXAILib.attribution.recorder import glimpse
 from MedXAILib.models.layers import Layer, default_layer, find, inspect
 from MedXAILib.progress import silent
+from MedXAILib.recording.record import glimpse
 
 NETWORKS = 300
 LONG = 5

@@ -24,12 +24,14 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from MedXAILib.explanation import layers as maps
 from results import Results
 
 import MedXAILib
 from MedXAILib import InputError, explain
-from MedXAILib.attribution.recorder import INPUT, record
-from MedXAILib.explanation import layers as maps
+from MedXAILib.caveats import texts
+from MedXAILib.recording.record import record
+from MedXAILib.recording.recording import INPUT
 
 METHODS = ("gradcam", "saliency", "hirescam")
 GRADIENTS, BEFORE_CAST, WRITTEN = 1e-9, 1e-9, 1e-6
@@ -56,7 +58,7 @@ def check(name: str) -> dict:
     try:
         with patch.object(maps, "_numpy", lambda values: kept.append(values.detach().clone()) or real(values)):
             gradcam, *_ = explain(network, x, [label], METHODS)
-        found |= {"layer": gradcam.layer, "limits": list(gradcam.limits)}
+        found |= {"layer": gradcam.layer, "limits": list(texts(gradcam.caveats))}
         found |= compare(network, untouched, x, label, gradcam, kept[0], architecture.leading)
     except InputError as error:
         found["refused"] = str(error)

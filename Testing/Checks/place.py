@@ -73,8 +73,8 @@ def believed(network: torch.nn.Module, x: torch.Tensor, layer, at_rest: torch.Te
     :raises InputError: where its place is contradicted, or hidden and not found.
     """
     from MedXAILib.attribution.probe import CONFIRMED, CONTRADICTED, ask, judge
-    from MedXAILib.explanation.placing import read
     from MedXAILib.progress import silent
+    from MedXAILib.session.placing import read
 
     try:
         verdict = judge(ask(network, x, [layer], silent), layer, at_rest)

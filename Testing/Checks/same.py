@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import csv
 import io
 import json
 import os
@@ -28,10 +29,28 @@ ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("MEDXAI_TEST_DATA", ROOT.parent / "shared" / "data")).resolve()
 PLACE = ROOT / "build" / "same"
 
-RENAMED: dict[str, str] = {}
-"""Words that are stored: as they were -> as they are."""
+RENAMED: dict[str, str] = {
+    "mass_share": "mass_fraction",
+    "positive_share": "positive_fraction",
+    "negative_share": "negative_fraction",
+    "volume_share": "volume_fraction",
+    "share": "mass_fraction",
+    "fact": "model_output",
+    "remarks": "messages",
+    "limits": "caveats",
+}
+"""Names of columns and of keys: as they were -> as they are."""
+OPTIONS = {"samples": None, "superpixels": None, "baseline": "air", "references": []}
+"""Of methods: once fields of the job, with these defaults."""
+NEW_FIELDS = ("options", "writers")
+SENTENCES = {
+    "-piece-": "-component-",
+    "choose one of air, zero, mean, blurred": "choose one of minimum, zero, mean, blurred",
+}
+"""Texts: as they were -> as they are."""
 PASSING = {"seconds", "started", "peak_memory_mib", "versions"}
 """Keys that tell of the run and not of its result."""
+KEY = re.compile(r"^MedXAI_(\w+)")
 SEGMENT = re.compile(r"\bS_\w{16}\b")
 """Slicer's random name of a segment."""
 
@@ -175,9 +194,50 @@ def run_all(names: list[str], out: Path) -> None:
 
 
 def renamed(text: str) -> str:
-    for old, new in RENAMED.items():
-        text = re.sub(rf"\b{re.escape(old)}\b", new, text)
+    """A name in today's words."""
+    for old, new in SENTENCES.items():
+        text = text.replace(old, new)
     return text
+
+
+def heads(text: str, old: bool) -> str:
+    """A table in today's words: columns by their names, without the severity of a caveat, which is new."""
+    first, _, rest = text.partition("\n")
+    columns = [RENAMED.get(name, name) if old else name for name in first.strip().split(",")]
+    if "severity" in columns:
+        at = columns.index("severity")
+        rows = [row for row in csv.reader(io.StringIO(text)) if row]
+        return "\n".join(",".join(row[:at] + row[at + 1 :]) for row in rows)
+    if columns == ["input", "code", "text"]:
+        return "\n".join(",".join(row) for row in csv.reader(io.StringIO(text)) if row)
+    return ",".join(columns) + "\n" + rest
+
+
+def modern(value, old: bool):
+    """JSON in today's words; of caveats their sentences alone, which were all that there was of most of them."""
+    if isinstance(value, list):
+        return [modern(v, old) for v in value]
+    if not isinstance(value, dict):
+        return renamed(value) if old and isinstance(value, str) else value
+    if old:
+        value = {RENAMED.get(k, k): v for k, v in value.items() if not (k == "caveats" and "limits" in value)}
+        if "task" in value and "samples" in value:
+            value = job(value)
+    else:
+        value = {k: v for k, v in value.items() if k != "schema_version"}
+        if "task" in value and "options" in value:
+            value = {k: v for k, v in value.items() if k != "writers"}
+        if {"maps", "input", "model"} <= set(value):
+            value = {k: v for k, v in value.items() if k != "model"}  # once beside all cases alone
+    if "caveats" in value:
+        value = value | {"caveats": [c["text"] if isinstance(c, dict) else c for c in value["caveats"]]}
+    return {k: modern(v, old) for k, v in value.items()}
+
+
+def job(value: dict) -> dict:
+    """A job with its methods' options apart."""
+    given = {k: value[k] for k, default in OPTIONS.items() if value[k] != default}
+    return {k: v for k, v in value.items() if k not in OPTIONS} | {"options": given}
 
 
 def plain(text: str, place: Path) -> str:
@@ -195,11 +255,24 @@ def lasting(value, place: Path):
     return plain(value, place) if isinstance(value, str) else value
 
 
+def header_line(line: str) -> str:
+    """A line of a header in today's words; JSON in it too."""
+    key, sign, value = line.partition(":=") if ":=" in line else line.partition(" = ")
+    key = KEY.sub(lambda found: f"MedXAI_{RENAMED.get(found[1], found[1])}", key)
+    if value[:1] in ("{", "["):
+        with contextlib.suppress(ValueError):
+            value = json.dumps(modern(json.loads(value), True), sort_keys=True)
+    return f"{key}{sign}{value}"
+
+
 def volume(data: bytes, change) -> tuple[list[str], bytes]:
     """Lines of an NRRD's or MetaImage's header, and its voxels as they are packed."""
     end = b"\n\n" if data.startswith(b"NRRD") else b"ElementDataFile = LOCAL\n"
     header, _, voxels = data.partition(end)
     lines = SEGMENT.sub("SEGMENT", change(header.decode())).splitlines()
+    if any(line.startswith("MedXAI_limits") for line in lines):
+        lines = [line for line in lines if not line.startswith("MedXAI_caveats")]
+    lines = sorted(header_line(line) for line in lines)
     return [line for line in lines if not line.startswith(tuple(f"MedXAI_{key}" for key in PASSING))], voxels
 
 
@@ -207,8 +280,10 @@ def content(path: Path, place: Path, old: bool):
     """What must be equal of a file."""
     change = renamed if old else str
     if path.suffix == ".json":
-        return lasting(json.loads(change(path.read_text())), place)
-    if path.suffix in (".csv", ".txt"):
+        return lasting(modern(json.loads(path.read_text()), old), place)
+    if path.suffix == ".csv":
+        return plain(change(heads(path.read_text(), old)), place)
+    if path.suffix == ".txt":
         return plain(change(path.read_text()), place)
     if path.suffix == ".png":
         from PIL import Image

@@ -350,18 +350,18 @@ def test_windows_that_are_none_are_refused(windows, rank):
 
 def test_a_voxel_of_an_array_is_its_index():
     torch = pytest.importorskip("torch")
-    from MedXAILib import ComponentScore, VoxelScore, explain
+    from MedXAILib import ComponentTarget, VoxelTarget, explain
 
     network = torch.nn.Conv3d(1, 2, 3, 1, 1).eval()
     x = np.random.default_rng(0).random((1, 1, 10, 12, 14), np.float32)
-    (found,) = explain(network, x, [VoxelScore((2, 3, 4), 1)], ["saliency"])
+    (found,) = explain(network, x, [VoxelTarget((2, 3, 4), 1)], ["saliency"])
     assert np.argwhere(found.volume.array).mean(0).tolist() == [2, 3, 4]
     with pytest.raises(InputError, match="outside"):
-        explain(network, x, [VoxelScore((2, 3, 14), 1)], ["saliency"])
+        explain(network, x, [VoxelTarget((2, 3, 14), 1)], ["saliency"])
     said = int(network(torch.from_numpy(x))[0, :, 9, 11, 13].argmax())
-    assert explain(network, x, [ComponentScore((9, 11, 13), said)], ["saliency"])
+    assert explain(network, x, [ComponentTarget((9, 11, 13), said)], ["saliency"])
     with pytest.raises(InputError, match="not predicted there"):
-        explain(network, x, [ComponentScore((9, 11, 13), 1 - said)], ["saliency"])
+        explain(network, x, [ComponentTarget((9, 11, 13), 1 - said)], ["saliency"])
 
 
 def test_a_layer_may_be_the_module_itself():

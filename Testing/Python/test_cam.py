@@ -15,17 +15,20 @@ from captum.attr import LayerGradCam, LayerGradientXActivation
 from fixture_nets import model
 from torch import nn
 
+from MedXAILib import explain
 from MedXAILib.attribution import cam
 from MedXAILib.attribution.cam import Feature
-from MedXAILib.attribution.methods import METHODS, LayerMethod
-from MedXAILib.attribution.recorder import TapeCache, record, replay
+from MedXAILib.attribution.method import LayerMethod
+from MedXAILib.attribution.registry import methods
+from MedXAILib.caveats import texts
 from MedXAILib.errors import InputError
-from MedXAILib.explanation import explain
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.models.layers import find, inspect
-from MedXAILib.prediction import predict
 from MedXAILib.progress import silent
-from MedXAILib.scoring.targets import ClassScore, ComponentScore, MaskScore, RegionScore, VoxelScore
+from MedXAILib.recording.record import record, replay
+from MedXAILib.scoring.targets import ClassTarget, ComponentTarget, MaskTarget, RegionTarget, VoxelTarget
+from MedXAILib.session import Session
+from MedXAILib.session.request import requested
 
 SIZE = {2: (8, 12), 3: (8, 12, 4)}
 CONV, POOL = {2: nn.Conv2d, 3: nn.Conv3d}, {2: nn.MaxPool2d, 3: nn.MaxPool3d}
@@ -254,15 +257,15 @@ def feature(net: nn.Module, x: torch.Tensor, weights: torch.Tensor) -> Feature:
         return scores(replay(net, given, layer, off, silent))
 
     a = tape.activations[LAYER].detach()
-    return Feature(a, lambda: tape.gradients(scores)[LAYER], 1.0, a[0, 0].numel(), ask, x)
+    return Feature(a, lambda own: tape.gradients(scores)[LAYER], 1.0, a[0, 0].numel(), ask, x)
 
 
 def run(name: str, f: Feature) -> torch.Tensor:
     """A method of the registry: (batch, *cells), raw."""
     statistics: list = []
-    for gather in METHODS[name].gathers:
-        statistics.append(gather(f, *statistics))
-    return METHODS[name].map(f, *statistics)
+    for gather in methods()[name].gathers:
+        statistics.append(gather.run(f, *statistics))
+    return methods()[name].map(f, *statistics)
 
 
 def one_hot(net, x, classes) -> torch.Tensor:
@@ -275,7 +278,7 @@ def one_hot(net, x, classes) -> torch.Tensor:
 
 
 def test_every_layer_method_has_its_formula_here():
-    assert {*FORMULAE, "cam"} == {name for name, m in METHODS.items() if isinstance(m, LayerMethod)}
+    assert {*FORMULAE, "cam"} == {name for name, m in methods().items() if isinstance(m, LayerMethod)}
 
 
 @pytest.mark.parametrize("name", FORMULAE)
@@ -296,7 +299,7 @@ def test_a_method_is_its_papers_formula(make, dimensions, name, monkeypatch):
 @pytest.mark.parametrize("make", [Classifier, Segmenter])
 def test_explain_gives_the_formulas_map(make, dimensions, name):
     """Of slices each has its own score and map; only what speaks for the class is kept."""
-    if make is Classifier and METHODS[name].task == "segmentation":
+    if make is Classifier and methods()[name].task == "segmentation":
         with pytest.raises(InputError, match="is for segmentation"):
             explain(*made(make, 2), [1], [name], [LAYER])
         return
@@ -410,7 +413,7 @@ def test_layerwise_explains_every_stage_from_one_forward_pass(dimensions):
     weights = one_hot(net, x, [1])
     for a in found:
         literal = captums_products(net, net.get_submodule(a.layer), x, weights).sum()
-        assert a.provenance["linear_score"] == pytest.approx(literal.item(), rel=1e-9)
+        assert a.carried == pytest.approx(literal.item(), rel=1e-9)
 
 
 class Pointwise(nn.Module):
@@ -494,10 +497,10 @@ def check(a, net, samples, score, tolerance: float = SINGLE) -> None:
 def test_the_threshold_rule_flattened_or_not(dimensions, classes):
     net, x, samples = segmentation(dimensions, classes)
     c = classes // 2
-    (found,) = explain(net, x, [RegionScore(c, 0.4)], layers=[LAYER])
+    (found,) = explain(net, x, [RegionTarget(c, 0.4)], layers=[LAYER])
     check(found, net, samples, vector_rule(c, 0.4))
     check(found, net, samples, volume_rule(c, 0.4))
-    (found,) = explain(net, x, [RegionScore(c, 0.4, probabilities=True)], layers=[LAYER])
+    (found,) = explain(net, x, [RegionTarget(c, 0.4, probabilities=True)], layers=[LAYER])
     check(found, net, samples, vector_rule(c, 0.4, probabilities=True))
     assert (found.target, found.provenance["score"]) == (f"{c}-T0.4-probabilities", "probability")
 
@@ -506,7 +509,7 @@ def test_the_threshold_rule_flattened_or_not(dimensions, classes):
 def test_over_the_region_of_the_argmax_the_rule_is_seg_grad_cam(dimensions):
     """Of two classes a probability above one half is the larger one."""
     net, x, samples = segmentation(dimensions, classes=2)
-    for found in explain(net, x, [RegionScore(1, 0.5), ClassScore(1)], layers=[LAYER]):
+    for found in explain(net, x, [RegionTarget(1, 0.5), ClassTarget(1)], layers=[LAYER]):
         check(found, net, samples, rule_of_the_argmax(1))
 
 
@@ -515,7 +518,7 @@ def test_thresholds_are_swept_in_one_forward_pass(dimensions):
     net, x, samples = segmentation(dimensions)
     thresholds = [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
     passes = count_forward_passes(net)
-    found = explain(net, x, [RegionScore(1, t) for t in thresholds], layers=[LAYER])
+    found = explain(net, x, [RegionTarget(1, t) for t in thresholds], layers=[LAYER])
     assert len(passes) == 1 and [a.target for a in found] == [f"1-T{t:g}" for t in thresholds]
     for t, a in zip(thresholds, found, strict=True):
         if a.volume.array.any():
@@ -525,9 +528,11 @@ def test_thresholds_are_swept_in_one_forward_pass(dimensions):
 
 def test_an_empty_region_has_a_map_of_zeros_and_a_sentence():
     net, x, _ = segmentation(3)
-    (found,) = explain(net, x, [RegionScore(1, 0.999999)], layers=[LAYER])
+    (found,) = explain(net, x, [RegionTarget(1, 0.999999)], layers=[LAYER])
     assert np.array_equal(found.volume.array, np.zeros((4, 6, 2)))
-    assert [s for s in found.limits if "empty" in s] == ["No voxel was predicted as 1-T0.999999: the map is empty."]
+    assert [s for s in texts(found.caveats) if "empty" in s] == [
+        "No voxel was predicted as 1-T0.999999: the map is empty."
+    ]
 
 
 def flood(mask: np.ndarray, seed: tuple[int, ...]) -> np.ndarray:
@@ -558,7 +563,7 @@ def nearest(mask: Volume, shape: tuple[int, ...]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
-@pytest.mark.parametrize("target", [ComponentScore, MaskScore, VoxelScore])
+@pytest.mark.parametrize("target", [ComponentTarget, MaskTarget, VoxelTarget])
 def test_a_piece_a_mask_and_a_voxel_are_summed_over_as_they_say(target, dimensions):
     net, x, samples = segmentation(dimensions)
     logits = net(x).transpose(0, 1) if dimensions == 2 else net(x)[0]  # (class, d0, d1, d2)
@@ -566,13 +571,13 @@ def test_a_piece_a_mask_and_a_voxel_are_summed_over_as_they_say(target, dimensio
     pieces = ((at, flood(winners == winners[at], at)) for at in np.ndindex(*winners.shape))
     at, piece = next((at, p) for at, p in pieces if 1 < p.sum() < (winners == winners[at]).sum() and at != at[::-1])
     c, ras = int(winners[at]), tuple(map(float, at))  # of a bare array: its index
-    if target is ComponentScore:
-        asked, region = ComponentScore(ras, str(c)), piece
-    elif target is MaskScore:
-        asked, region = MaskScore(own_mask(), c), nearest(own_mask(), winners.shape)
+    if target is ComponentTarget:
+        asked, region = ComponentTarget(ras, str(c)), piece
+    elif target is MaskTarget:
+        asked, region = MaskTarget(own_mask(), c), nearest(own_mask(), winners.shape)
         assert 1 < region.sum() < region.size / 2
     else:
-        asked, region = VoxelScore(tuple(r + 0.3 for r in ras)), np.zeros(winners.shape, bool)
+        asked, region = VoxelTarget(tuple(r + 0.3 for r in ras)), np.zeros(winners.shape, bool)
         region[at] = True
     (found,) = explain(net, x, [asked], layers=[LAYER])
     masks = torch.from_numpy(region) if dimensions == 2 else [torch.from_numpy(region)]
@@ -584,19 +589,17 @@ def test_a_piece_a_mask_and_a_voxel_are_summed_over_as_they_say(target, dimensio
 def test_another_voxel_costs_one_pass_backwards_and_none_forwards(monkeypatch):
     torch.manual_seed(0)
     net = Segmenter(3)
-    card = {"task": "segmentation", "output": {"labels": [{"name": n} for n in ("air", "liver", "spleen")]}}
+    card = {"task": "segmentation", "output": {"labels": [{"name": n} for n in ("minimum", "liver", "spleen")]}}
     whole = model(net, input={"channels": [{"name": "mr"}, {"name": "pet"}]}, **card)
     inputs = {name: Volume(torch.randn(SIZE[3]).numpy(), np.eye(4)) for name in ("mr", "pet")}
-    tapes = TapeCache(net, [LAYER])
-    prediction = predict(whole, inputs, tapes=tapes)
+    session = Session(whole, inputs)
+    session.record([LAYER])
+    session.predict()
     forwards, backwards = count_forward_passes(net), passes_backwards(monkeypatch)
     first, second = (
-        explain(
-            whole, prediction.prepared, [VoxelScore(at, "liver")], layers=[LAYER], prediction=prediction, tapes=tapes
-        )
-        for at in ((1, 5, 3), (2, 9, 6))
+        session.explain(requested([VoxelTarget(at, "liver")], layers=[LAYER])) for at in ((1, 5, 3), (2, 9, 6))
     )
     assert not forwards and len(backwards) == 2
     assert not np.array_equal(first[0].volume.array, second[0].volume.array)
-    fresh = explain(whole, inputs, [VoxelScore((2, 9, 6), "liver")], layers=[LAYER])
+    fresh = explain(whole, inputs, [VoxelTarget((2, 9, 6), "liver")], layers=[LAYER])
     assert np.array_equal(fresh[0].volume.array, second[0].volume.array)

@@ -91,9 +91,9 @@ def test_anatomy_regions_and_scene_of_an_abdominal_ct(data, tmp_path):
         assert any(name.endswith(".mrml") for name in scene.namelist())
     shares = rows(tmp_path / "out" / "anatomy.csv")
     assert len(shares) > 20 and shares[-1]["structure"] == "elsewhere"
-    for column in ("positive_share", "volume_share"):
+    for column in ("positive_fraction", "volume_fraction"):
         total = sum(float(r[column]) for r in shares)
-        assert total == pytest.approx(1, abs=1e-4) or (column == "positive_share" and total == 0)
+        assert total == pytest.approx(1, abs=1e-4) or (column == "positive_fraction" and total == 0)
 
 
 def sheared(tmp_path: Path) -> Path:

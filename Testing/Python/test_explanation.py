@@ -10,13 +10,15 @@ import torch
 from fixture_nets import Blob, model
 from torch import nn
 
-from MedXAILib.attribution.methods import METHODS, LayerMethod, QueryMethod
+from MedXAILib import explain
+from MedXAILib.attribution.method import LayerMethod, QueryMethod
+from MedXAILib.attribution.registry import methods
+from MedXAILib.caveats import texts
 from MedXAILib.errors import InputError
-from MedXAILib.explanation import explain
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.models.loading import load_model
 from MedXAILib.prediction import predict
-from MedXAILib.scoring.targets import ClassScore, RegionScore, VoxelScore
+from MedXAILib.scoring.targets import ClassTarget, RegionTarget, VoxelTarget
 
 AFFINE = np.diag([-1.5, -1.0, 2.0, 1.0])
 
@@ -53,7 +55,9 @@ def literal_gradcam(network, x, score) -> np.ndarray:
     return torch.relu((gradient.mean((2, 3, 4), keepdim=True) * a).sum(1))[0].detach().numpy()
 
 
-@pytest.mark.parametrize("target", [ClassScore("spleen"), RegionScore("liver", 0.4), VoxelScore((-6, -5, 6), "liver")])
+@pytest.mark.parametrize(
+    "target", [ClassTarget("spleen"), RegionTarget("liver", 0.4), VoxelTarget((-6, -5, 6), "liver")]
+)
 def test_scores_of_a_segmentation_are_what_they_say(target):
     net, volume = segmenter(), noise(8, 10, 12)
     (found,) = explain(net, volume, [target], layers=["down"])
@@ -61,37 +65,37 @@ def test_scores_of_a_segmentation_are_what_they_say(target):
 
     def score(output):
         probability = output.softmax(1)
-        if isinstance(target, ClassScore):
+        if isinstance(target, ClassTarget):
             return output[:, 2][output.argmax(1) == 2].sum()
-        if isinstance(target, RegionScore):
+        if isinstance(target, RegionTarget):
             return output[:, 1][probability[:, 1] > 0.4].sum()
         return output[0, 1, 3, 5, 4]
 
     expected = literal_gradcam(net.network, x, score)
     assert np.abs(found.volume.array - expected).max() <= 1e-5 * expected.max()
-    names = {ClassScore: "spleen", RegionScore: "liver-T0.4", VoxelScore: "liver-voxel--6--5-6"}
+    names = {ClassTarget: "spleen", RegionTarget: "liver-T0.4", VoxelTarget: "liver-voxel--6--5-6"}
     assert found.target == names[type(target)]
 
 
 def test_windows_that_hold_the_whole_give_the_whole():
     whole, volume = segmenter(), noise(8, 8, 8)
     windows = segmenter(spatial={"mode": "windows", "size": [8, 8, 8]})
-    one, other = (explain(net, volume, [ClassScore("liver")], layers=["down"])[0] for net in (whole, windows))
+    one, other = (explain(net, volume, [ClassTarget("liver")], layers=["down"])[0] for net in (whole, windows))
     assert np.allclose(one.volume.array, other.volume.array, atol=1e-6 * one.volume.array.max())
 
 
 def test_each_slice_is_explained_by_its_own_score():
     net = model(Blob(2, 2, 2), spatial={"mode": "slices", "axis": "k"})
     volume = noise(5, 8, 8)
-    (stack,) = explain(net, volume, [ClassScore("yes")], layers=["features"])
+    (stack,) = explain(net, volume, [ClassTarget("yes")], layers=["features"])
     for n in range(5):
         alone = Volume(volume.array[n : n + 1], AFFINE)
-        (single,) = explain(net, alone, [ClassScore("yes")], layers=["features"])
+        (single,) = explain(net, alone, [ClassTarget("yes")], layers=["features"])
         assert np.allclose(stack.volume.array[n], single.volume.array[0], atol=1e-7)
-    (some,) = explain(net, volume, [ClassScore("yes")], layers=["features"], slices="top:2")
+    (some,) = explain(net, volume, [ClassTarget("yes")], layers=["features"], slices="top:2")
     best = np.argsort(volume.array.mean((1, 2)))[-2:]
     assert set(np.flatnonzero(some.volume.array.any((1, 2)))) == set(best)
-    assert any("not computed" in sentence for sentence in some.limits)
+    assert any("not computed" in sentence for sentence in texts(some.caveats))
 
 
 def test_a_stack_says_in_how_many_slices_the_model_says_something_else():
@@ -100,8 +104,8 @@ def test_a_stack_says_in_how_many_slices_the_model_says_something_else():
     volume = Volume(noise(5, 8, 8).array + np.array([1, -1, 1, -1, -1], np.float32)[:, None, None], AFFINE)
 
     def said(**options) -> list[str]:
-        (a,) = explain(net, volume, [ClassScore("yes")], layers=["features"], **options)
-        return [str(sentence) for sentence in a.limits if getattr(sentence, "code", "") == "other-class"]
+        (a,) = explain(net, volume, [ClassTarget("yes")], layers=["features"], **options)
+        return [caveat.text for caveat in a.caveats if caveat.code == "other-class"]
 
     assert said() == ["In 3 of 5 slices the model says another class than yes."]
     assert said(slices="3:5") == ["In none of the 2 slices does the model say yes."] and said(slices="0:1") == []
@@ -113,21 +117,21 @@ def test_lime_finds_the_superpixel_that_carries_the_score():
     array = np.zeros((16, 16, 16), np.float32)
     array[2:-2, 2:-2, 2:-2] = np.random.default_rng(0).uniform(3, 5, (12, 12, 12))
     array[4:8, 9:13, 5:9] = 9.0
-    (found,) = explain(net, Volume(array, np.eye(4)), [ClassScore("yes")], ["lime"], superpixels=20)
+    (found,) = explain(net, Volume(array, np.eye(4)), [ClassTarget("yes")], ["lime"], superpixels=20)
     at = np.unravel_index(found.volume.array.argmax(), array.shape)
     assert array[at] == 9.0 and found.signed and found.superpixels is not None
-    assert found.provenance["evaluations"] >= 200 and any("R2" in sentence for sentence in found.limits)
+    assert found.evaluations >= 200 and any("R2" in sentence for sentence in texts(found.caveats))
 
 
 def test_an_empty_region_gives_zeros_and_says_so():
-    (found,) = explain(segmenter(), noise(8, 8, 8), [RegionScore("liver", 0.999)], layers=["down"])
-    assert not found.volume.array.any() and any("empty" in sentence for sentence in found.limits)
+    (found,) = explain(segmenter(), noise(8, 8, 8), [RegionTarget("liver", 0.999)], layers=["down"])
+    assert not found.volume.array.any() and any("empty" in sentence for sentence in texts(found.caveats))
 
 
 def test_one_forward_pass_serves_prediction_all_layers_and_all_classes():
     net, passes = segmenter(), []
     net.network.register_forward_hook(lambda _, __, output: passes.append(output.device.type))
-    explain(net, noise(8, 8, 8), [ClassScore("liver"), ClassScore("spleen")], layers=["down", "down.0"])
+    explain(net, noise(8, 8, 8), [ClassTarget("liver"), ClassTarget("spleen")], layers=["down", "down.0"])
     assert [p for p in passes if p != "meta"] == ["cpu"]  # the dry passes that find the layers compute nothing
 
 
@@ -135,14 +139,14 @@ def test_bad_choices_are_sentences():
     net, volume = model(Blob(3, 2, 2)), noise(8, 8, 8)
     for arguments, words in (
         ({"layers": ["feature"]}, "near names are features"),
-        ({"targets": [ClassScore("maybe")]}, "no, yes"),
-        ({"targets": [VoxelScore((0, 0, 0))]}, "classifies"),
+        ({"targets": [ClassTarget("maybe")]}, "no, yes"),
+        ({"targets": [VoxelTarget((0, 0, 0))]}, "classifies"),
         ({"methods": ["magic"]}, "choose from gradcam, .*lime"),
     ):
         with pytest.raises(InputError, match=words):
             explain(net, volume, **arguments)
     with pytest.raises(InputError, match="outside the volume"):
-        explain(segmenter(), volume, [VoxelScore((500, 0, 0))], layers=["down"])
+        explain(segmenter(), volume, [VoxelTarget((500, 0, 0))], layers=["down"])
     with pytest.raises(InputError, match="'mr' is missing"):
         two = model(Blob(3, 2, 2), input={"channels": [{"name": "mr"}, {"name": "pet"}]})
         explain(two, {"pet": volume})
@@ -237,7 +241,7 @@ def test_a_network_that_is_a_program_is_explained_as_far_as_it_can_be(kind, tmp_
     with pytest.raises(InputError, match="--trust"):
         load_model(card, weights=path)
     program, volume = load_model(card, weights=path, trust=True), noise(8, 8, 8)
-    yes = [ClassScore("yes")]
+    yes = [ClassTarget("yes")]
     ours, theirs = (explain(m, volume, yes, ["lime"], superpixels=8)[0] for m in (model(net), program))
     assert np.allclose(ours.volume.array, theirs.volume.array, atol=1e-5)
     if kind == "script":
@@ -292,7 +296,7 @@ def test_every_method_on_a_program_ends_in_the_networks_own_map_or_in_one_senten
     if kind.startswith("exported"):
         refused = {"segxrescam"} | ({"deeplift"} if kind == "exported" else set())
     else:
-        of_layers = {name for name, m in METHODS.items() if isinstance(m, LayerMethod)}
+        of_layers = {name for name, m in methods().items() if isinstance(m, LayerMethod)}
         refused = of_layers | {"deeplift", "lrp", "guidedbackprop", "deconvnet", "guidedgradcam"}
     said = {}
     for name in refused:
@@ -306,12 +310,12 @@ def test_every_method_on_a_program_ends_in_the_networks_own_map_or_in_one_senten
         assert "takes no hooks" in said["gradcam"] and "no activation function" in said["lrp"]
 
     options = {"samples": 10, "superpixels": 4, "layers": ["features"] if kind.startswith("exported") else []}
-    rest = [name for name in METHODS if name not in refused]
+    rest = [name for name in methods() if name not in refused]
     one, other = (explain(given, x, [1], rest, **options) for given in (program, net))
     assert {a.method for a in one} == set(rest)
     for found, expected in zip(one, other, strict=True):
         largest = np.abs(expected.volume.array).max()
-        rounding = 1e-2 if isinstance(METHODS[found.method], QueryMethod) else 1e-5  # differences of float32 scores
+        rounding = 1e-2 if isinstance(methods()[found.method], QueryMethod) else 1e-5  # differences of float32 scores
         assert found.method == expected.method
         assert largest and np.allclose(found.volume.array, expected.volume.array, atol=rounding * largest), found.method
 

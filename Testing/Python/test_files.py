@@ -12,9 +12,8 @@ import time
 import numpy as np
 import pytest
 
-from MedXAILib import NOTICE
+from MedXAILib import NOTICE, Attribution
 from MedXAILib.errors import InputError
-from MedXAILib.explanation import Attribution
 from MedXAILib.geometry.labels import Label, Labels
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.read import read_volume
@@ -136,7 +135,7 @@ def test_tables_agree_with_the_maps_by_brute_force(tmp_path, extension):
         assert np.allclose([float(row[c]) for c in "ras"], centre, atol=1e-3)
         assert float(row["volume_ml"]) == pytest.approx(inside.sum() * 9 / 1000, rel=1e-5)
         assert float(row["peak"]) == pytest.approx(heat[inside].max(), rel=1e-5)
-        assert float(row["mass_share"]) == pytest.approx(positive[inside].sum() / positive.sum(), rel=1e-5)
+        assert float(row["mass_fraction"]) == pytest.approx(positive[inside].sum() / positive.sum(), rel=1e-5)
     for row in rows(tmp_path / "superpixels.csv"):
         value = int(row["label"])
         assert float(row["coefficient"]) == a.coefficients[value]
@@ -144,11 +143,11 @@ def test_tables_agree_with_the_maps_by_brute_force(tmp_path, extension):
     shares = rows(tmp_path / "anatomy.csv")
     for row in shares:
         inside = anatomy.volume.array == {"left": 1, "right": 2, "elsewhere": 0}[row["structure"]]
-        assert float(row["positive_share"]) == pytest.approx(positive[inside].sum() / positive.sum(), rel=1e-5)
-        assert float(row["negative_share"]) == pytest.approx(
+        assert float(row["positive_fraction"]) == pytest.approx(positive[inside].sum() / positive.sum(), rel=1e-5)
+        assert float(row["negative_fraction"]) == pytest.approx(
             np.minimum(mass, 0)[inside].sum() / np.minimum(mass, 0).sum(), rel=1e-5
         )
-        assert float(row["volume_share"]) == pytest.approx((inside & seen).sum() / seen.sum(), rel=1e-5)
+        assert float(row["volume_fraction"]) == pytest.approx((inside & seen).sum() / seen.sum(), rel=1e-5)
     assert len(shares) == 3
 
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from MedXAILib import NOTICE, MaskScore, VoxelScore, explain, load_model, models, read_volume
+from MedXAILib import NOTICE, MaskTarget, VoxelTarget, explain, load_model, models, read_volume
 from MedXAILib.app import cli
-from MedXAILib.attribution.methods import METHODS, method
+from MedXAILib.attribution.registry import method, methods
 from MedXAILib.errors import InputError
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.write import write_volume
@@ -63,7 +63,7 @@ def test_a_model_is_known_in_any_spelling_and_no_other_is_taken_for_it(typed, me
 
 def test_two_names_that_are_alike_are_none():
     assert matching("T1 a", ["t1-a", "t1_a"]) is None and matching("t1_a", ["t1-a", "t1_a"]) == "t1_a"
-    assert len({matching(name, METHODS) for name in METHODS}) == len(METHODS)
+    assert len({matching(name, methods()) for name in methods()}) == len(methods())
 
 
 @pytest.mark.parametrize("command", [[], ["info"], ["predict"], ["explain"], ["layers"], ["train"], ["card", "check"]])
@@ -232,8 +232,8 @@ def test_what_cannot_be_asked_in_python_is_a_sentence(asked):
         (lambda net, image: explain(net, image, methods="saliency", windows=2000), "windows=2000: one window takes"),
         (lambda net, image: explain(net, image, methods="saliency", windows=True), "windows=True: give one number"),
         (lambda net, image: explain(net, {0: image, 1: image}, methods="saliency"), "give text"),
-        (lambda net, image: VoxelScore((1, 2), 1), "three numbers"),
-        (lambda net, image: MaskScore(image, 1), "takes a Volume, not ndarray"),
+        (lambda net, image: VoxelTarget((1, 2), 1), "three numbers"),
+        (lambda net, image: MaskTarget(image, 1), "takes a Volume, not ndarray"),
         (lambda net, image: Volume(np.ma.masked_array(image[0, 0], image[0, 0] > 0), np.eye(4)), "masked array"),
     ],
 )  # fmt: skip

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from fixture_nets import Blob, model
 
-from MedXAILib.explanation import explain
+from MedXAILib import explain
 from MedXAILib.geometry.affine import directions
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.read import read_volume
 from MedXAILib.models.loading import load_model
-from MedXAILib.scoring.targets import ClassScore
+from MedXAILib.scoring.targets import ClassTarget
 from MedXAILib.tiling import Stitcher
 
 NETS = {
@@ -65,7 +65,7 @@ def check(seed: int, tiling: str, net: str) -> float:
     distance = sum(((index - p) * s / w) ** 2 for index, p, s, w in zip((i, j, k), point, spacing, sigma, strict=True))
     volume = Volume(np.exp(-0.5 * distance).astype(np.float32).transpose(2, 1, 0), affine)
     network = Blob(2 if tiling == "slices" else 3, **NETS[net])
-    (found,) = explain(model(network, **settings), volume, [ClassScore("yes")], layers=["features"])
+    (found,) = explain(model(network, **settings), volume, [ClassTarget("yes")], layers=["features"])
     errors = []
     for heat in (found.volume, found.on(volume)):
         mass = heat.array.astype(float)

@@ -21,12 +21,14 @@ from captum.attr import (
 )
 from torch import nn
 
-from MedXAILib.attribution.gradient import BASELINES, NOISE, Sensitivity, Setting, baseline
-from MedXAILib.attribution.methods import METHODS, InputMethod
-from MedXAILib.explanation import explain
-from MedXAILib.findings.regions import foreground
+from MedXAILib import explain
+from MedXAILib.attribution.gradient import BASELINES, NOISE, InputResult, baseline
+from MedXAILib.attribution.method import GradientInputs, InputMethod
+from MedXAILib.attribution.registry import methods
+from MedXAILib.caveats import texts
 from MedXAILib.geometry.volume import Volume
-from MedXAILib.scoring.targets import MaskScore
+from MedXAILib.preprocessing.foreground import foreground
+from MedXAILib.scoring.targets import MaskTarget
 
 SHAPE = {2: (2, 3, 8, 6), 3: (1, 3, 8, 6, 4)}
 """Two slices, one volume; of three channels."""
@@ -97,7 +99,7 @@ def as_batch(volume: torch.Tensor, dimensions: int) -> torch.Tensor:
 def gradient_of(net: nn.Module, classes: list[int], dimensions: int):
     """The function through which methods see a network, without tiles and tapes."""
 
-    def gradient(x, rule=None, baseline=None, text="", scores_only=False):
+    def gradient(x, rule=None, baseline=None, text="", scores_only=False, own=False):
         leaf = as_batch(x, dimensions).clone().requires_grad_()
         with rule() if rule else nullcontext():
             output = net(leaf if baseline is None else torch.cat([leaf, as_batch(baseline, dimensions)]))
@@ -110,16 +112,19 @@ def gradient_of(net: nn.Module, classes: list[int], dimensions: int):
     return gradient
 
 
-def run(name: str, net, x: torch.Tensor, classes: list[int], b=None, baselines=(), samples=None, seed=0) -> Sensitivity:
+def run(name: str, net, x: torch.Tensor, classes: list[int], b=None, baselines=(), samples=None, seed=0) -> InputResult:
     """A method of the registry on ``x`` as the network takes it; baselines are (channel, d0, d1, d2)."""
     dimensions = x.ndim - 2
-    setting = Setting("", b, tuple(baselines), samples, seed, by_slices=dimensions == 2)
-    return METHODS[name].run(as_volume(x), gradient_of(net, classes, dimensions), setting)
+    options = {"samples": samples, "baseline": ""}
+    inputs = GradientInputs(
+        options=options, seed=seed, baseline=b, baselines=tuple(baselines), by_slices=dimensions == 2
+    )
+    return methods()[name].run(as_volume(x), gradient_of(net, classes, dimensions), inputs)
 
 
 def map_of(name: str, values: torch.Tensor) -> torch.Tensor:
     """The largest absolute value over channels, or their sum: (d0, d1, d2)."""
-    return values.abs().amax(0) if METHODS[name].strongest else values.sum(0)
+    return methods()[name].reduce(values)
 
 
 def close(found, expected, tolerance: float = DOUBLE) -> None:
@@ -130,7 +135,7 @@ def close(found, expected, tolerance: float = DOUBLE) -> None:
 
 def explained(net, x, method: str, target=1, **more) -> np.ndarray:
     (found,) = explain(net, x, [target], [method], **more)
-    assert found.signed == METHODS[method].signed
+    assert found.signed == methods()[method].signed
     return found.volume.array
 
 
@@ -174,9 +179,9 @@ def test_the_noise_of_smoothgrad_has_the_deviation_it_says():
     """The gradient of x^3 / 3 is x^2, and its mean under noise x^2 + deviation^2."""
     x, setting = (
         torch.linspace(-1, 3, 4000, dtype=torch.float64).reshape(1, 10, 20, 20),
-        Setting("", None, (), 50, 0, False),
+        GradientInputs(options={"samples": 50}, seed=0, baseline=None, baselines=(), by_slices=False),
     )
-    found = METHODS["smoothgrad"].run(x, lambda x, text: (torch.zeros(1, 1), x[None] ** 2), setting)
+    found = methods()["smoothgrad"].run(x, lambda x, text: (torch.zeros(1, 1), x[None] ** 2), setting)
     assert float((found.values[0] - x**2).mean()) == pytest.approx((NOISE * 4) ** 2, rel=0.02)
     assert NOISE == 0.15
 
@@ -190,7 +195,7 @@ def own_baseline(name: str, x: torch.Tensor, inside: torch.Tensor, mm: tuple[flo
     """Channel by channel, written out."""
     out, inside = np.zeros(x.shape), np.asarray(inside)
     for c, values in enumerate(x.numpy()):
-        if name == "air":
+        if name == "minimum":
             out[c] = values.min()
         if name == "mean":
             for part in (inside, ~inside):
@@ -257,7 +262,7 @@ def test_maps_are_complete(dimensions, name):
     sums = found.values[0].sum((0, 2, 3) if dimensions == 2 else None).reshape(-1).numpy()
     worst = int(np.abs(sums - wanted).argmax())
     assert abs(sums - wanted)[worst] < 0.01 * np.abs(wanted).max()
-    ((said,),) = found.limits
+    ((said,),) = map(texts, found.caveats)
     adds_up, differs = map(float, re.search(r"adds up to (\S+), the score differs .* by ([-\d.e]+)", said).groups())
     assert adds_up == pytest.approx(sums[worst], rel=1e-3) and differs == pytest.approx(wanted[worst], rel=1e-3)
     assert "Unreliable" not in said
@@ -267,7 +272,8 @@ def test_a_map_that_is_not_complete_says_so():
     net, x = made(Net, 3, act=nn.Tanh)
     (found,) = explain(net, 10 * x, [1], ["ig"], samples=1)
     assert any(
-        "Completeness" in s and "Unreliable: do not interpret this map; raise --samples" in s for s in found.limits
+        "Completeness" in s and "Unreliable: do not interpret this map; raise --samples" in s
+        for s in texts(found.caveats)
     )
 
 
@@ -321,13 +327,13 @@ def test_guided_backpropagation_and_deconvolution_are_captums(name, kind, dimens
     close(map_of(name, run(name, net, x, [1]).values[0]), expected.abs().amax(0))
     close(explained(net, x, name), expected.abs().amax(0), SINGLE)
     (found,) = explain(net, x, [1], [name])
-    assert any("randomisation check" in sentence for sentence in found.limits)
+    assert any("randomisation check" in sentence for sentence in texts(found.caveats))
 
 
 @DIMENSIONS
 def test_deeplift_is_captums(dimensions):
     net, x = made(Net, dimensions)
-    for name in ("air", "zero"):
+    for name in ("minimum", "zero"):
         b = baselines_of(x)[name]
         expected = captums(DeepLift, net, x, 1, as_batch(b, dimensions).contiguous())
         close(run("deeplift", net, x, [1], b).values[0], expected, 1e-10)
@@ -340,7 +346,7 @@ def test_without_biases_lrp_is_gradient_times_input_and_says_what_it_adds_up_to(
     (found,) = explain(net, x, [1], ["lrp"])
     close(found.volume.array, captums(InputXGradient, net, x).sum(0), 1e-3)  # its epsilon is 1e-6
     score = net(x)[:, 1].sum().item()
-    (said,) = [s for s in found.limits if s.startswith("Relevance")]
+    (said,) = [s for s in texts(found.caveats) if s.startswith("Relevance")]
     adds_up, of = map(float, re.search(r"adds up to (\S+) of a score of (\S+);", said).groups())
     assert of == pytest.approx(score, rel=1e-3) and adds_up == pytest.approx(score, rel=1e-2)
 
@@ -413,7 +419,7 @@ def test_over_windows_gradients_are_those_of_the_stitched_score():
     x = torch.randn(1, 1, 24, 8, 8, dtype=torch.float64)
     region = np.ones((24, 8, 8), np.uint8)
     region[[8, 9, 14, 15]] = 0  # windows hold 0 to 15 and 8 to 23
-    target = MaskScore(Volume(region, np.eye(4)), 1)
+    target = MaskTarget(Volume(region, np.eye(4)), 1)
     leaf = x.clone().requires_grad_()
     (slope,) = torch.autograd.grad(net(leaf)[0, 1][torch.from_numpy(region) > 0].sum(), leaf)
     for name, expected in (("saliency", slope.abs()), ("gradxinput", slope * x)):
@@ -423,7 +429,7 @@ def test_over_windows_gradients_are_those_of_the_stitched_score():
 def test_every_method_of_the_input_was_looked_at_here():
     looked_at = ["saliency", "gradxinput", "smoothgrad", "ig", "expgrad", "deeplift", "lrp"]
     looked_at += ["guidedbackprop", "deconvnet", "guidedgradcam"]
-    assert set(looked_at) == {name for name, m in METHODS.items() if isinstance(m, InputMethod)}
+    assert set(looked_at) == {name for name, m in methods().items() if isinstance(m, InputMethod)}
 
 
 def test_an_error_of_completeness_is_explained_by_its_method():
@@ -437,10 +443,10 @@ def test_an_error_of_completeness_is_explained_by_its_method():
     net, x = made(Normed, 2)
     for samples in (3, 300):
         (found,) = explain(net, x, [1], ["deeplift"], samples=samples, baseline="zero")
-        (said,) = [s for s in found.limits if "Completeness" in s]
+        (said,) = [s for s in texts(found.caveats) if "Completeness" in s]
         assert "sample's own statistics" in said and "more --samples" not in said
     (found,) = explain(net, x, [1], ["lrp"])
-    (said,) = [s for s in found.limits if "Relevance" in s]
+    (said,) = [s for s in texts(found.caveats) if "Relevance" in s]
     assert "biases" in said and "sample's own statistics" in said
 
 
@@ -456,14 +462,15 @@ class Strided(nn.Module):
         return self.head(self.features(x).mean((2, 3)))
 
 
-@pytest.mark.parametrize("name", [name for name, m in METHODS.items() if m.task != "segmentation"])
+@pytest.mark.parametrize("name", [name for name, m in methods().items() if m.task != "segmentation"])
 def test_a_samples_map_is_its_own_whatever_its_batch(name):
     """Of a bare network given a batch of arrays: baselines, noise, fills, superpixels and draws."""
     torch.manual_seed(0)
     net, x = Strided().double().eval(), torch.rand(3, 2, 16, 12, dtype=torch.float64)
     x = x * torch.tensor([1, 5, 0.1]).reshape(3, 1, 1, 1) - torch.tensor([0, 2, 9.0]).reshape(3, 1, 1, 1)
     options = {"slices": "all", "samples": 12, "superpixels": 5, "layers": ["features"]}
-    for base in BASELINES if METHODS[name].kind == "input" and METHODS[name].baseline else BASELINES[:1]:
+    takes = {option.name for option in methods()[name].options}
+    for base in BASELINES if "baseline" in takes else BASELINES[:1]:
         (together,) = explain(net, x, [1], [name], baseline=base, **options)
         for n in range(3):
             (alone,) = explain(net, x[n : n + 1], [1], [name], baseline=base, **options)

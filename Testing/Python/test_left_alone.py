@@ -15,12 +15,12 @@ from fixture_nets import model
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from MedXAILib.attribution.recorder import record
+from MedXAILib import explain
 from MedXAILib.errors import InputError
-from MedXAILib.explanation import explain
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.prediction import predict
 from MedXAILib.progress import Cancelled
+from MedXAILib.recording.record import record
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 
@@ -393,10 +393,10 @@ def test_of_a_random_network_the_same_seed_gives_the_same_map_and_it_is_said(mak
         torch.rand(5)  # whatever is drawn between
         (found,) = explain(net, X, [1], [method], seed=seed, **options)
         maps.append(found.volume.array)
-        assert [c.code for c in found.limits if hasattr(c, "code")].count("random-network") == 1
+        assert [c.code for c in found.caveats].count("random-network") == 1
     assert np.array_equal(maps[0], maps[1]) and not np.array_equal(maps[0], maps[2])
     (found,) = explain(Base().eval(), X, [1], [method], **options)
-    assert not any(getattr(c, "code", "") == "random-network" for c in found.limits)
+    assert not any(c.code == "random-network" for c in found.caveats)
 
 
 def test_threads_get_the_right_maps_of_one_network():

@@ -7,7 +7,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from MedXAILib.attribution.lime import fit, lime, mean_fill, paint, switches  # noqa: E402
+from MedXAILib.attribution.fills import mean_fill  # noqa: E402
+from MedXAILib.attribution.lime import fit, lime, switches  # noqa: E402
+from MedXAILib.attribution.method import painted as paint  # noqa: E402
+from MedXAILib.caveats import texts  # noqa: E402
 from MedXAILib.progress import Cancelled  # noqa: E402
 
 
@@ -163,16 +166,16 @@ def test_limits_say_what_the_surrogate_is_worth():
     zero = torch.tensor(0.0).double()
     linear = lime(torch.ones(1, 12, 12).double(), lambda b: b.mean((1, 2, 3))[:, None], segments, fill=zero,
                   samples=400, seed=0)  # fmt: skip
-    assert linear.limits() == (f"LIME's surrogate explains R2 = {linear.r2[0]:.2f} of the score's variance.",)
+    assert texts(linear.caveats()) == [f"LIME's surrogate explains R2 = {linear.r2[0]:.2f} of the score's variance."]
 
     def parity(batch):  # no linear model can describe it
         return (batch[:, 0, ::3, ::3].flatten(1).sum(1) % 2)[:, None]
 
     poor = lime(torch.ones(1, 12, 12).double(), parity, segments, fill=zero, samples=400, seed=0)
-    assert poor.r2[0] < 0.5 and "poorly" in poor.limits()[1]
+    assert poor.r2[0] < 0.5 and "poorly" in texts(poor.caveats())[1]
     few = lime(torch.ones(1, 12, 12).double(), parity, segments, fill=zero, samples=10, seed=0)
-    (sentence,) = few.limits()
+    (sentence,) = texts(few.caveats())
     assert "10 samples for 16 superpixels" in sentence, "an R2 of a fit with fewer samples than features says nothing"
     deaf = lime(torch.ones(1, 12, 12).double(), lambda b: torch.full((len(b), 1), 3.7), segments, fill=zero,
                 samples=50, seed=0)  # fmt: skip
-    assert not deaf.coefficients.any() and "never changed the score" in deaf.limits()[0]
+    assert not deaf.coefficients.any() and "never changed the score" in texts(deaf.caveats())[0]

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from MedXAILib.attribution.methods import FAILS, METHODS, PASSES, Facts, methods
+from MedXAILib.attribution.method import FAILS, PASSES, Cost
+from MedXAILib.attribution.option import settled
+from MedXAILib.attribution.registry import chosen, methods
 from MedXAILib.attribution.taxonomy import IMPLEMENTED, OUT_OF_SCOPE, PLANNED, TAXONOMY, markdown
 from MedXAILib.errors import InputError
 
@@ -16,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_every_method_has_a_row_and_every_row_a_method_or_a_reason():
-    assert {row.name for row in TAXONOMY if row.status == IMPLEMENTED} == set(METHODS)
+    assert {row.name for row in TAXONOMY if row.status == IMPLEMENTED} == set(methods())
     assert {row.status for row in TAXONOMY} == {IMPLEMENTED, PLANNED, OUT_OF_SCOPE}
     assert all(row.why for row in TAXONOMY if row.status != IMPLEMENTED)
 
@@ -29,8 +31,8 @@ def test_the_readme_holds_the_table_that_the_command_prints():
 
 def test_the_randomisation_check_is_what_was_published():
     """Adebayo et al. 2018: gradients and Grad-CAM pass, guided backpropagation and guided Grad-CAM fail."""
-    assert {name for name, m in METHODS.items() if m.randomisation == PASSES} == {"saliency", "gradcam", "layerwise"}
-    assert {name for name, m in METHODS.items() if m.randomisation == FAILS} == {
+    assert {name for name, m in methods().items() if m.randomisation == PASSES} == {"saliency", "gradcam", "layerwise"}
+    assert {name for name, m in methods().items() if m.randomisation == FAILS} == {
         "guidedbackprop",
         "guidedgradcam",
         "deconvnet",
@@ -38,13 +40,13 @@ def test_the_randomisation_check_is_what_was_published():
 
 
 def test_costs_are_evaluations():
-    facts = Facts("slices", (1, 64, 64), (1.0, 1.0, 1.0), channels=32, samples=None, superpixels=None)
-    found = {name: m.evaluations(facts) for name, m in METHODS.items()}
+    cost = {"shape": (1, 64, 64), "spacing": (1.0, 1.0, 1.0), "by_slices": True}
+    found = {name: m.evaluated(Cost(options=settled(m.options, {}), **cost), 32) for name, m in methods().items()}
     assert found["gradcam"] == found["saliency"] == 1 and found["scorecam"] == 33 and found["lime"] == 500
     assert 200 <= found["occlusion"] <= 250 and found["rise"] == 1000 and found["ig"] == 52
 
 
 def test_all_means_every_method_once():
-    assert [m.name for m in methods(["lime", "all"])] == ["lime", *[name for name in METHODS if name != "lime"]]
+    assert [m.name for m in chosen(["lime", "all"])] == ["lime", *[name for name in methods() if name != "lime"]]
     with pytest.raises(InputError, match="no method 'gradcan'"):
-        methods(["gradcan"])
+        chosen(["gradcan"])

@@ -15,10 +15,11 @@ from monai.networks.nets import BasicUNetPlusPlus
 from PIL import Image
 from torch import nn
 
+from MedXAILib import explain
 from MedXAILib.app.job import Job
 from MedXAILib.app.run import check_card, run
+from MedXAILib.caveats import texts
 from MedXAILib.errors import InputError
-from MedXAILib.explanation import explain
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.models import drafting
 from MedXAILib.models.card import ModelCard
@@ -64,7 +65,7 @@ class Segmenter(nn.Module):
 def said(network, x=X, **options) -> tuple[str, str, tuple[str, ...], np.ndarray]:
     """Class, fact, limits and map."""
     (found,) = explain(network, x, **options)
-    return found.target, found.provenance["fact"], found.limits, found.volume.array
+    return found.target, found.says, texts(found.caveats), found.volume.array
 
 
 def sparsemax(z):
@@ -222,7 +223,7 @@ def test_a_grey_network_that_makes_colours_itself_gets_its_grey_picture(own):
     (expected,) = torch.autograd.grad(network(leaf)[0, 1], leaf)
     (found,) = explain(network, x, targets=[np.int64(1)], methods=["saliency"])
     np.testing.assert_allclose(found.volume.array, expected[0].abs().numpy(), rtol=1e-5)
-    assert REPEATED not in found.limits
+    assert REPEATED not in texts(found.caveats)
 
 
 SEGMENTATIONS = {
@@ -379,8 +380,8 @@ def test_what_is_no_score_of_one_sample_is_a_sentence(end, sentence):
 
 @pytest.mark.parametrize("end", [lambda z: 100 * z.softmax(1), lambda z: 2 * z.sigmoid() + 1])
 def test_what_is_made_of_probabilities_and_is_none_is_remarked(end):
-    assert any("made of probabilities" in limit for limit in explain(Net(end), X)[0].limits)
-    assert not any("made of" in limit for limit in explain(Net(lambda z: z.softmax(1).log()), X)[0].limits)
+    assert any("made of probabilities" in limit for limit in texts(explain(Net(end), X)[0].caveats))
+    assert not any("made of" in limit for limit in texts(explain(Net(lambda z: z.softmax(1).log()), X)[0].caveats))
 
 
 @pytest.mark.parametrize("back", [False, True], ids=["to probabilities", "to logits"])
@@ -629,7 +630,11 @@ def test_a_grey_picture_for_a_network_of_colours_is_given_three_times():
     remarks = []
     (one,) = explain(network, grey, targets=[1], say=remarks.append)
     (three,) = explain(network, grey.expand(-1, 3, -1, -1), targets=[1])
-    assert np.array_equal(one.volume.array, three.volume.array) and remarks == [REPEATED] and REPEATED in one.limits
+    assert (
+        np.array_equal(one.volume.array, three.volume.array)
+        and remarks == [REPEATED]
+        and REPEATED in texts(one.caveats)
+    )
     fields = card(2).written() | {"spatial": {"mode": "slices", "axis": "k"}, "input": {"color": "rgb"}}
     model = Model(ModelCard.model_validate(fields), network, "cpu", "", "")
     prediction = predict(model, Volume(grey[0].numpy(), np.eye(4)))

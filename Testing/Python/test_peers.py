@@ -20,13 +20,15 @@ from monai.visualize.class_activation_maps import ModelWithHooks
 from scipy.ndimage import zoom
 from torch import nn
 
-from MedXAILib.attribution.methods import METHODS, LayerMethod, QueryMethod
-from MedXAILib.attribution.recorder import record
+from MedXAILib import explain
+from MedXAILib.attribution.method import LayerMethod, QueryMethod
+from MedXAILib.attribution.registry import methods
+from MedXAILib.caveats import texts
 from MedXAILib.errors import InputError
-from MedXAILib.explanation import explain
 from MedXAILib.findings.regions import hot_regions
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.mrml.colors import display_limit
+from MedXAILib.recording.record import record
 
 # of a peer, and of torch's own export
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing", "ignore::FutureWarning")
@@ -141,8 +143,8 @@ def test_defect_06_hot_is_high_and_an_empty_map_is_empty_and_says_so():
     x[..., 4:8, 0:4, 8:12] = 1
     empty, hot = explain(net, x, [0, 1], layers=["features"])
     assert np.unravel_index(hot.volume.array.argmax(), (3, 3, 3)) == (1, 0, 2)
-    assert np.count_nonzero(hot.volume.array) == 1 and not any("empty" in sentence for sentence in hot.limits)
-    assert not empty.volume.array.any() and any("The map is empty" in sentence for sentence in empty.limits)
+    assert np.count_nonzero(hot.volume.array) == 1 and not any("empty" in sentence for sentence in texts(hot.caveats))
+    assert not empty.volume.array.any() and any("The map is empty" in sentence for sentence in texts(empty.caveats))
     assert hot_regions(empty.volume)[1] == [] and len(hot_regions(hot.volume)[1]) == 1
     assert not (empty.volume.array / display_limit(empty.volume.array)).any(), "nothing is shown"
 
@@ -222,7 +224,7 @@ def test_defect_08_each_call_of_a_module_has_its_own_map():
     assert not np.allclose(*expected, rtol=0.1)
 
 
-@pytest.mark.parametrize("name", [m.name for m in METHODS.values() if m.task != "segmentation"])
+@pytest.mark.parametrize("name", [m.name for m in methods().values() if m.task != "segmentation"])
 def test_defect_09_a_nearly_constant_image_gives_numbers(name):
     """medcam: a constant map divides 0 by 0 and is NaN. (An image of one value has nothing to explain, and is refused.)"""
     net, x = classifier(), torch.full((2, 1, 16, 16), 3.0, dtype=torch.float64)
@@ -230,11 +232,11 @@ def test_defect_09_a_nearly_constant_image_gives_numbers(name):
         explain(net, x, [1], [name])
     x[:, :, 0, 0] += 1e-9
     net[0].padding = net[2].padding = (0, 0)  # else the border differs
-    options = {"samples": 20, "superpixels": 4} if isinstance(METHODS[name], QueryMethod) else {}
-    (found,) = explain(net, x, [1], [name], ["3"] if isinstance(METHODS[name], LayerMethod) else (), **options)
+    options = {"samples": 20, "superpixels": 4} if isinstance(methods()[name], QueryMethod) else {}
+    (found,) = explain(net, x, [1], [name], ["3"] if isinstance(methods()[name], LayerMethod) else (), **options)
     assert np.isfinite(found.volume.array).all()
     assert np.isfinite(display_limit(found.volume.array)) and display_limit(found.volume.array) > 0
-    assert all(np.isfinite(region.mass_share) for region in hot_regions(found.volume)[1])
+    assert all(np.isfinite(region.mass_fraction) for region in hot_regions(found.volume)[1])
 
 
 def test_defect_09_a_constant_map_is_hot_everywhere():
@@ -246,7 +248,7 @@ def test_defect_09_a_constant_map_is_hot_everywhere():
     np.testing.assert_allclose(values, 3 / 4**3, rtol=1e-6)  # the weight 1 over the cells, times the activation
     assert display_limit(values) == pytest.approx(3 / 4**3) and display_limit(0 * values) == 1
     labels, (region,) = hot_regions(found.volume)
-    assert labels.volume.array.all() and region.mass_share == pytest.approx(1)
+    assert labels.volume.array.all() and region.mass_fraction == pytest.approx(1)
     full = Volume(np.zeros((8, 8, 8), np.float32), np.eye(4))
     np.testing.assert_allclose(found.on(full).array, 3 / 4**3, rtol=1e-6)
 

@@ -11,15 +11,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from MedXAILib.attribution.perturbation import (  # noqa: E402
-    draws,
-    kernel_shap,
-    masks,
-    occlusion,
-    occlusion_evaluations,
-    patches,
-    rise,
-)
+from MedXAILib.attribution.perturbation import draws, masks, occlusion, occlusion_evaluations, patches, rise  # noqa: E402
+from MedXAILib.attribution.shap import kernel_shap  # noqa: E402
+from MedXAILib.caveats import texts  # noqa: E402
 from MedXAILib.errors import InputError  # noqa: E402
 from MedXAILib.progress import Cancelled  # noqa: E402
 
@@ -120,7 +114,9 @@ def test_occlusion_finds_a_planted_patch_and_asks_nothing_about_air():
     z, y, w = np.unravel_index(found.values[0].argmax(), x.shape[1:])
     assert 5 <= z < 8 and 9 <= y < 12 and 6 <= w < 9
     np.testing.assert_array_equal(found.values[1], -found.values[0])
-    assert found.limits(0) == () and not found.values[2].any() and "never changed the score" in found.limits(2)[0]
+    assert (
+        found.caveats[0] == () and not found.values[2].any() and "never changed the score" in texts(found.caveats[2])[0]
+    )
     # starts 0, 2, .. 8 and 0, 2, .. 12; those at 0 lie in the air
     assert (
         sum(asked)
@@ -231,10 +227,10 @@ def test_rise_tells_noise_from_evidence():
                             batch.sum((1, 2, 3)) * 0 - 3], 1)  # fmt: skip
 
     found = rise(x, score, fill=ZERO, samples=500, seed=0, cells=(6, 6), batch=100)
-    chance = [int(re.search(r"chance alone gives (\d+)%", found.limits(n)[0])[1]) for n in (0, 1)]
-    assert chance[0] > 70 and "mostly noise" in found.limits(0)[1]
-    assert chance[1] < 30 and len(found.limits(1)) == 1
-    assert not found.values[2].any() and "never changed the score" in found.limits(2)[0]
+    chance = [int(re.search(r"chance alone gives (\d+)%", texts(found.caveats[n])[0])[1]) for n in (0, 1)]
+    assert chance[0] > 70 and "mostly noise" in texts(found.caveats[0])[1]
+    assert chance[1] < 30 and len(texts(found.caveats[1])) == 1
+    assert not found.values[2].any() and "never changed the score" in texts(found.caveats[2])[0]
 
 
 # Kernel SHAP
@@ -276,7 +272,9 @@ def test_enumerated_shapley_values_are_the_means_over_all_orders(shape):
     np.testing.assert_allclose(found.coefficients, expected, atol=1e-12)
     with torch.no_grad():
         np.testing.assert_allclose(found.base, net(fill[None])[0], atol=1e-14)
-    assert found.limits(1) == ("The Shapley values are exact: all 2^6 coalitions of superpixels were evaluated.",)
+    assert texts(found.caveats(1)) == [
+        "The Shapley values are exact: all 2^6 coalitions of superpixels were evaluated."
+    ]
     assert not kernel_shap(x, net, segments, fill=fill, samples=61, seed=0).exact
 
 
@@ -301,7 +299,9 @@ def test_sampled_shapley_values_of_a_linear_score_are_its_coefficients(device):
     found = kernel_shap(x, score, segments, fill=torch.zeros_like(x), samples=400, seed=0, batch=64)
     np.testing.assert_allclose(found.coefficients, planted, atol=1e-12)
     np.testing.assert_allclose(found.base, 5)
-    assert not found.exact and found.errors.max() < 1e-12 and "up to 0% of the largest value" in found.limits()[0]
+    assert (
+        not found.exact and found.errors.max() < 1e-12 and "up to 0% of the largest value" in texts(found.caveats())[0]
+    )
 
 
 def test_sampled_shapley_values_are_unbiased_and_as_far_off_as_their_standard_errors_say():
@@ -364,11 +364,17 @@ def test_limits_say_when_shapley_values_are_rough_or_undetermined():
         return torch.stack([torch.sin(total), 2 + 1e-9 * torch.sin(total)], 1)
 
     rough = kernel_shap(x, waves, segments, fill=ZERO, samples=100, seed=0)
-    assert "rough" in rough.limits()[1]
+    assert "rough" in texts(rough.caveats())[1]
     few = kernel_shap(x, waves, segments, fill=ZERO, samples=40, seed=0)
-    assert "evaluations for 36 superpixels do not determine" in few.limits()[0] and np.isinf(few.errors[0]).all()
+    assert (
+        "evaluations for 36 superpixels do not determine" in texts(few.caveats())[0] and np.isinf(few.errors[0]).all()
+    )
     np.testing.assert_allclose(few.coefficients.sum(1), [waves(x[None])[0, 0], 0], atol=1e-9)
-    assert not few.coefficients[1].any() and not few.errors[1].any() and "never changed the score" in few.limits(1)[0]
+    assert (
+        not few.coefficients[1].any()
+        and not few.errors[1].any()
+        and "never changed the score" in texts(few.caveats(1))[0]
+    )
 
 
 # What they have in common

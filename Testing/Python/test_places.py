@@ -27,11 +27,12 @@ from MedXAILib.attribution.probe import (
     limit,
 )
 from MedXAILib.attribution.probe import places as believable
-from MedXAILib.attribution.recorder import glimpse
+from MedXAILib.caveats import texts
 from MedXAILib.errors import InputError
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.models.layers import find, inspect
 from MedXAILib.progress import silent
+from MedXAILib.recording.record import glimpse
 
 BLOB = np.array((26, 10, 20))
 
@@ -271,7 +272,7 @@ def test_an_operator_that_hides_the_place_is_refused_unless_the_network_shows_it
 
     x = blob() + 0.1 * torch.rand(blob().shape, generator=torch.Generator().manual_seed(0))
     (found,) = explain(Net(low_pass).eval(), x, [0], layers=["c2"])
-    assert any(getattr(limit, "code", "") == "place-found" for limit in found.limits)
+    assert any(limit.code == "place-found" for limit in found.caveats)
     assert np.abs(centre(found) - centre(explain(Net(lambda x: x).eval(), x, [0], layers=["c2"])[0])).max() < 1
     with pytest.raises(InputError, match="is not known"):
         explain(Net(beside).eval(), x, [0], layers=["c2"])
@@ -384,7 +385,7 @@ def test_a_map_lies_in_the_slices_that_the_network_picks(pick, slices, cell):
     (found,) = explain(OneSlice(pick).eval(), torch.rand(1, 1, 9, 16, 16), [0], layers=["body"])
     laid = found.on(Volume(np.zeros((9, 16, 16), np.float32), np.eye(4))).array
     assert [int(n) for n in np.flatnonzero(laid.any((1, 2)))] == slices
-    assert any(f"covers {cell} voxels" in limit for limit in found.limits)
+    assert any(f"covers {cell} voxels" in limit for limit in texts(found.caveats))
 
 
 def test_the_place_is_confirmed_by_two_passes_once():
@@ -392,9 +393,9 @@ def test_the_place_is_confirmed_by_two_passes_once():
     network.c1.register_forward_hook(lambda *_: passes.append(1))
     first, second, third = (explain(network, x, [0], layers=["c2"], probe=probe)[0] for probe in (True, True, False))
     assert len(passes) == 1 + 2 + 1 + 1
-    assert not any("not confirmed" in limit for a in (first, second, third) for limit in a.limits)
+    assert not any("not confirmed" in limit for a in (first, second, third) for limit in texts(a.caveats))
     unasked = explain(Net(lambda x: x).eval(), x, [0], layers=["c2"], probe=False)[0]
-    assert any("not confirmed" in limit for limit in unasked.limits)
+    assert any("not confirmed" in limit for limit in texts(unasked.caveats))
 
 
 @pytest.mark.parametrize("wrong", ["flipped", "exchanged", "shifted"])
@@ -521,7 +522,7 @@ def test_a_module_that_sees_two_images_gives_two_maps():
     images = {name: torch.rand(1, 1, 16, 16, 16) for name in ("pre", "post")}
     assert [a.layer for a in explain(Siamese().eval(), images, [1])] == ["body#0", "body#1"]
     (one,) = explain(Siamese().eval(), images, [1], layers=["body#1"])
-    assert any("leaves out body#0" in limit for limit in one.limits)
+    assert any("leaves out body#0" in limit for limit in texts(one.caveats))
 
 
 class SliceBySlice(nn.Module):

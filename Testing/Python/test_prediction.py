@@ -16,7 +16,8 @@ from MedXAILib.io.read import read_volume
 from MedXAILib.models.loading import load_model
 from MedXAILib.prediction import predict
 from MedXAILib.preprocessing.prepare import prepare
-from MedXAILib.tiling import importance, tile, window_starts
+from MedXAILib.tiling import tile
+from MedXAILib.tiling.windows import importance, window_starts
 
 CARDS = Path(__file__).parents[1] / "cards"
 

@@ -7,17 +7,12 @@ from itertools import product
 import numpy as np
 import pytest
 
-from MedXAILib.findings.regions import (
-    anatomy_shares,
-    foreground,
-    hot_regions,
-    inner_points,
-    otsu_threshold,
-    superpixel_rows,
-)
+from MedXAILib.findings.anatomy import anatomy_fractions
+from MedXAILib.findings.regions import hot_regions, inner_points, superpixel_rows
 from MedXAILib.geometry.affine import apply
 from MedXAILib.geometry.labels import Label, Labels
 from MedXAILib.geometry.volume import Volume
+from MedXAILib.preprocessing.foreground import foreground, otsu_threshold
 
 
 def random_affine(rng) -> np.ndarray:
@@ -55,16 +50,16 @@ def flood(voxels: set) -> list[set]:
 @pytest.mark.parametrize("seed", range(24))
 def test_hot_regions_equal_a_loop_over_voxels(seed):
     rng = np.random.default_rng(seed)
-    heat, share = random_map(rng, ties=seed % 2 == 0), rng.uniform(0.1, 1.0)
+    heat, fraction = random_map(rng, ties=seed % 2 == 0), rng.uniform(0.1, 1.0)
     voxel_mm3 = np.prod(heat.spacing)
     smallest = voxel_mm3 * (rng.integers(1, 4) - 0.5)
-    labels, rows = hot_regions(heat, share=share, smallest_mm3=smallest)
+    labels, rows = hot_regions(heat, fraction=fraction, smallest_mm3=smallest)
 
     positive = sorted(((float(v), at) for at, v in np.ndenumerate(heat.array) if v > 0), reverse=True)
     total = sum(v for v, _ in positive)
     held, lowest = 0.0, np.inf
     for v, _ in positive:
-        if held < share * total * (1 - 1e-12):
+        if held < fraction * total * (1 - 1e-12):
             held, lowest = held + v, v
     parts = flood({at for v, at in positive if v >= lowest})
     parts.sort(key=lambda part: -sum(float(heat.array[at]) for at in part))
@@ -74,14 +69,14 @@ def test_hot_regions_equal_a_loop_over_voxels(seed):
     assert set(np.unique(labels.volume.array)) - {0} == {row.value for row in rows}
     claimed = {at for at, v in np.ndenumerate(labels.volume.array) if v}
     assert claimed == set().union(*parts)
-    assert [row.mass_share for row in rows] == sorted((row.mass_share for row in rows), reverse=True)
+    assert [row.mass_fraction for row in rows] == sorted((row.mass_fraction for row in rows), reverse=True)
     for row, label in zip(rows, labels.rows, strict=True):
         own = [at for at in claimed if labels.volume.array[at] == row.value]
         assert set(own) in parts
         mass = np.array([float(heat.array[at]) for at in own])
         points = np.array([apply(heat.affine, at[::-1]) for at in own])
         assert (label.value, label.name) == (row.value, row.name)
-        assert row.mass_share == pytest.approx(mass.sum() / total, rel=1e-5)
+        assert row.mass_fraction == pytest.approx(mass.sum() / total, rel=1e-5)
         assert row.peak == mass.max()
         assert row.volume_ml == pytest.approx(len(own) * voxel_mm3 / 1000)
         np.testing.assert_allclose(row.centroid, (mass @ points) / mass.sum(), atol=1e-4)
@@ -90,13 +85,13 @@ def test_hot_regions_equal_a_loop_over_voxels(seed):
 @pytest.mark.parametrize("seed", range(10))
 def test_the_set_is_the_smallest_that_holds_the_share(seed):
     heat = random_map(np.random.default_rng(100 + seed), ties=False)
-    labels, rows = hot_regions(heat, share=0.5, smallest_mm3=0)
+    labels, rows = hot_regions(heat, fraction=0.5, smallest_mm3=0)
     values = np.sort(heat.array[labels.volume.array > 0])
     total = heat.array[heat.array > 0].sum()
     assert values.sum() >= 0.5 * total * (1 - 1e-6)
     assert values[1:].sum() < 0.5 * total * (1 + 1e-6)  # without its lowest voxel it would not do
     assert heat.array[labels.volume.array == 0].max(initial=-np.inf) < values[0]
-    assert sum(row.mass_share for row in rows) == pytest.approx(values.sum() / total, rel=1e-5)
+    assert sum(row.mass_fraction for row in rows) == pytest.approx(values.sum() / total, rel=1e-5)
 
 
 def test_centroid_of_a_blob_at_a_known_point_of_an_oblique_grid():
@@ -107,7 +102,7 @@ def test_centroid_of_a_blob_at_a_known_point_of_an_oblique_grid():
         k, j, i = np.indices((31, 31, 31))
         squares = ((np.stack([i, j, k], -1) - centre) ** 2).sum(-1)
         heat = Volume(np.exp(-squares / 2 / 2.5**2).astype(np.float32), affine)
-        _, rows = hot_regions(heat, share=0.9)
+        _, rows = hot_regions(heat, fraction=0.9)
         assert len(rows) == 1
         np.testing.assert_allclose(rows[0].centroid, apply(affine, centre), atol=0.1 * heat.spacing.max())
 
@@ -118,9 +113,9 @@ def test_small_regions_are_dropped_by_mm3_but_the_heaviest_stays():
     array[10, 10, 10:13] = 1  # 3 mm3
     array[15, 15, 15] = 0.5
     mm = Volume(array, np.eye(4))
-    assert [row.volume_ml for row in hot_regions(mm, share=1)[1]] == [0.064]  # 50 mm3, but a thousandth is 8
-    assert [row.volume_ml for row in hot_regions(mm, share=1, smallest_mm3=2)[1]] == [0.064, 0.003]
-    assert [row.volume_ml for row in hot_regions(mm, share=1, smallest_mm3=1e6)[1]] == [0.064]
+    assert [row.volume_ml for row in hot_regions(mm, fraction=1)[1]] == [0.064]  # 50 mm3, but a thousandth is 8
+    assert [row.volume_ml for row in hot_regions(mm, fraction=1, smallest_mm3=2)[1]] == [0.064, 0.003]
+    assert [row.volume_ml for row in hot_regions(mm, fraction=1, smallest_mm3=1e6)[1]] == [0.064]
 
 
 def test_a_map_without_positive_values_has_no_regions():
@@ -143,7 +138,7 @@ def test_superpixel_rows():
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_anatomy_shares_equal_a_loop_over_voxels(seed):
+def test_anatomy_fractions_equal_a_loop_over_voxels(seed):
     rng = np.random.default_rng(seed)
     heat = random_map(rng, ties=False)
     seen = rng.random(heat.array.shape) < 0.7
@@ -170,20 +165,20 @@ def test_anatomy_shares_equal_a_loop_over_voxels(seed):
     expected = np.array(list(sums.values()))
     expected /= np.where(expected.sum(0) > 0, expected.sum(0), 1)
 
-    rows = anatomy_shares(heat, anatomy, seen)
-    found = np.array([[r.positive_share, r.negative_share, r.volume_share] for r in rows])
+    rows = anatomy_fractions(heat, anatomy, seen)
+    found = np.array([[r.positive_fraction, r.negative_fraction, r.volume_fraction] for r in rows])
     assert [r.structure for r in rows] == list(sums)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert found[3].tolist() == [0, 0, 0]
     np.testing.assert_allclose(found.sum(0), [float((heat.array > 0).any()), float((heat.array < 0).any()), 1.0])
 
 
-def test_anatomy_shares_of_an_empty_map_are_zero():
+def test_anatomy_fractions_of_an_empty_map_are_zero():
     heat = Volume(np.zeros((2, 2, 2), np.float32), np.eye(4))
     anatomy = Labels(heat.with_array(np.ones((2, 2, 2), np.uint8)), (Label(1, "all"),))
-    first, last = anatomy_shares(heat, anatomy, np.ones((2, 2, 2), bool))
-    assert (first.positive_share, first.negative_share, first.volume_share) == (0, 0, 1)
-    assert (last.structure, last.volume_share) == ("elsewhere", 0)
+    first, last = anatomy_fractions(heat, anatomy, np.ones((2, 2, 2), bool))
+    assert (first.positive_fraction, first.negative_fraction, first.volume_fraction) == (0, 0, 1)
+    assert (last.structure, last.volume_fraction) == ("elsewhere", 0)
 
 
 def ball(shape=(40, 40, 40), radius=15.0) -> np.ndarray:

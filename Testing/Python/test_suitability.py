@@ -15,12 +15,12 @@ from MedXAILib import explain, load_model, predict, read_volume
 from MedXAILib.app.cli import run
 from MedXAILib.errors import InputError
 from MedXAILib.examples.planted_lesion.demo import demo_head, plant_lesion
-from MedXAILib.findings.regions import foreground
 from MedXAILib.geometry.volume import Source, Volume
 from MedXAILib.io.write import write_volume
 from MedXAILib.models.card import ModelCard
 from MedXAILib.models.loading import find_card
 from MedXAILib.models.summary import ZOO, zoo_cards
+from MedXAILib.preprocessing.foreground import foreground
 from MedXAILib.preprocessing.prepare import prepare
 from MedXAILib.preprocessing.suitability import check, measure
 
@@ -216,7 +216,7 @@ def test_an_empty_slice_does_not_count_in_the_whole():
     with torch.no_grad():
         own = network(torch.from_numpy(array)).softmax(1).numpy()
     (a,) = explain(network, array, 0, ["saliency"])
-    assert own[0, 0] > own[1:3, 0].max() and a.provenance["fact"] == (
+    assert own[0, 0] > own[1:3, 0].max() and a.says == (
         f"highest p {own[1:3, 0].max():.3f} (slice {1 + own[1:3, 0].argmax()})"
     )
     (a,) = explain(network, array, 0, ["saliency"], slices="top:1")

@@ -17,11 +17,14 @@ from monai.networks.nets import DenseNet121, UNet, ViT
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from MedXAILib import explain
 from MedXAILib.attribution.cam import Feature, gradcam, mean_gradient
-from MedXAILib.attribution.recorder import INPUT, TapeCache, record
+from MedXAILib.caveats import texts
 from MedXAILib.errors import InputError, NetworkError
-from MedXAILib.explanation import explain
 from MedXAILib.progress import Cancelled
+from MedXAILib.recording.cache import RecordingCache
+from MedXAILib.recording.record import record
+from MedXAILib.recording.recording import INPUT
 
 TOLERANCE = {torch.float32: 5e-6, torch.float64: 1e-12}
 
@@ -44,7 +47,7 @@ def total(output: torch.Tensor, index: int) -> torch.Tensor:
 def ours(net, x, layer, index) -> torch.Tensor:
     tape = record(net, x, [layer])
     activation, gradient = tape.activations[layer], tape.gradients(lambda output: total(output, index))[layer]
-    feature = Feature(activation.detach(), lambda: gradient, cells=activation[0, 0].numel())
+    feature = Feature(activation.detach(), lambda own: gradient, cells=activation[0, 0].numel())
     return gradcam(feature, mean_gradient(feature))
 
 
@@ -579,8 +582,8 @@ def test_neither_in_place_input_nor_autocast_changes_an_explanation(method, arou
 def test_a_cache_that_nobody_holds_goes_with_its_graph():
     """The graph's hooks report progress: if they held the cache, both would stay for good, since graphs cannot be searched
     for cycles."""
-    cache = TapeCache(gap(nn.Tanh()), ["0"])
-    tape = cache.tape(0, torch.randn(1, 1, 4, 4, 4))
+    cache = RecordingCache(gap(nn.Tanh()), ["0"])
+    tape = cache.recording(0, torch.randn(1, 1, 4, 4, 4))
     tape.gradients(lambda output: output[:, 1])
     left = weakref.ref(cache), weakref.ref(tape), weakref.ref(tape.output)
     del cache, tape
@@ -796,10 +799,12 @@ def test_unused_cut_and_dead_layers_are_told_apart():
         tape.check("apart")
     one, other = explain(net, x, [0], layers=["c", "aside"])
     assert one.volume.array.any() and not other.volume.array.any()
-    assert any("does not depend" in s for s in other.limits) and not any("does not depend" in s for s in one.limits)
-    assert not any("map is empty" in s for s in other.limits)
+    assert any("does not depend" in s for s in texts(other.caveats)) and not any(
+        "does not depend" in s for s in texts(one.caveats)
+    )
+    assert not any("map is empty" in s for s in texts(other.caveats))
     (dead,) = explain(net, x, [0], layers=["dead"])
-    assert any("map is empty" in s for s in dead.limits)
+    assert any("map is empty" in s for s in texts(dead.caveats))
 
 
 def test_an_input_that_the_output_does_not_use_is_a_sentence():
@@ -879,17 +884,17 @@ def test_tapes_are_counted_with_all_that_autograd_keeps():
     limit, x = 64 << 20, torch.rand(1, 1, 128, 128)
     networks = [layered(number) for number in range(20)]
     for network in networks:
-        TapeCache(network, ["0"], limit=limit).tape(0, x)
+        RecordingCache(network, ["0"], limit=limit).recording(0, x)
     before, most = psutil.Process().memory_info().rss, 0
     for network in networks:
         for _ in range(10):
-            cache = TapeCache(network, ["0"], limit=limit)
+            cache = RecordingCache(network, ["0"], limit=limit)
             for tile in range(30):
-                tape = cache.tape(tile, x)
-                if tile > 1 and tile not in cache.tapes:
+                tape = cache.recording(tile, x)
+                if tile > 1 and tile not in cache.kept:
                     break
             most = max(most, psutil.Process().memory_info().rss - before)
-            held = sum(t.size for t in cache.tapes.values())
+            held = sum(t.size for t in cache.kept.values())
             assert limit - 2 * tape.size <= held <= limit or tile == 29
             assert tape.size > 2 * sum(a.numel() * 4 for a in tape.activations.values()), "more than activations"
     assert most <= 1.2 * limit, f"{most >> 20} MiB"

@@ -26,7 +26,7 @@ from MedXAILib.errors import InputError
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.write import write_volume
 from MedXAILib.progress import Cancelled
-from MedXAILib.scoring.targets import ClassScore
+from MedXAILib.scoring.targets import ClassTarget
 from MedXAILib.training import cases, checkpoint, measuring, train
 from MedXAILib.training.augmentation import Augment
 from MedXAILib.training.cases import Example
@@ -226,7 +226,7 @@ def test_a_unet_classifier_learns_labels_that_come_together_and_looks_at_them(tm
             continue
         volume = read_volume(tmp_path / f"{number}.png")
         maps = explain(
-            model, volume, [ClassScore("Edema"), ClassScore("Lung Opacity")], ["gradcam"], layers=["decoder.1"]
+            model, volume, [ClassTarget("Edema"), ClassTarget("Lung Opacity")], ["gradcam"], layers=["decoder.1"]
         )
         heat = [attribution.on(volume).array[0] for attribution in maps]
         different.append(np.corrcoef(heat[0].ravel(), heat[1].ravel())[0, 1])

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from MedXAILib import explain
-from MedXAILib.attribution.methods import METHODS
-from MedXAILib.explanation import Attribution
+from MedXAILib import Attribution, explain
+from MedXAILib.attribution.registry import methods
+from MedXAILib.caveats import texts
 from MedXAILib.geometry.volume import Source, Volume
 from MedXAILib.io.describe import describe
 from MedXAILib.io.read import read_volume
@@ -81,19 +81,19 @@ class Segmenter(nn.Module):
         return nn.functional.interpolate(self.head(self.body(x)), scale_factor=2)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", methods())
 def test_every_map_says_how_it_is_read(name):
-    network = Segmenter().eval() if METHODS[name].task == "segmentation" else pooled()
-    layer = ["body.3"] if METHODS[name].task == "segmentation" else ["0.4" if name == "cam" else "0.3"]
+    network = Segmenter().eval() if methods()[name].task == "segmentation" else pooled()
+    layer = ["body.3"] if methods()[name].task == "segmentation" else ["0.4" if name == "cam" else "0.3"]
     for a in explain(network, slices(), [1], [name], [] if name == "layerwise" else layer, samples=20):
-        assert METHODS[name].reading in a.limits
-        assert all(isinstance(sentence, str) and sentence.endswith(".") for sentence in a.limits)
+        assert methods()[name].reading in texts(a.caveats)
+        assert all(isinstance(sentence, str) and sentence.endswith(".") for sentence in texts(a.caveats))
 
 
 def test_no_two_methods_are_read_alike():
-    readings = [m.reading for m in METHODS.values()]
+    readings = [m.reading for m in methods().values()]
     assert len(set(readings)) == len(readings) and all(
-        m.title.split()[0] in m.reading for m in METHODS.values() if m.name in ("gradcam", "ig", "lime", "rise")
+        m.title.split()[0] in m.reading for m in methods().values() if m.name in ("gradcam", "ig", "lime", "rise")
     )
 
 
@@ -356,12 +356,12 @@ def test_tables_leave_open_what_the_file_leaves_open(tmp_path):
 
 def test_cells_and_sizes_are_told_in_pixels_where_nothing_better_is_known():
     found = explain(pooled(), radiograph(EVERYTHING, shape=(1, 32, 32)), [0], ["gradcam"], ["0.3"])[0]
-    assert "One map cell covers 2 x 2 pixels. Do not interpret smaller detail." in found.limits
+    assert "One map cell covers 2 x 2 pixels. Do not interpret smaller detail." in texts(found.caveats)
     assert "cell_mm" not in found.provenance and found.provenance["cell_pixels"] == [2, 2]
     placed = explain(pooled(), radiograph((), shape=(1, 32, 32)), [0], ["gradcam"], ["0.3"])[0]
-    assert "One map cell covers 1 x 2 x 2 mm. Do not interpret smaller detail." in placed.limits
+    assert "One map cell covers 1 x 2 x 2 mm. Do not interpret smaller detail." in texts(placed.caveats)
     segmented = explain(Segmenter().eval(), radiograph(EVERYTHING, shape=(1, 32, 32)), [0], ["gradcam"], ["body.3"])[0]
-    assert segmented.provenance["fact"].endswith(" pixels") and "mL" not in segmented.provenance["fact"]
+    assert segmented.says.endswith(" pixels") and "mL" not in segmented.says
 
 
 # "Grad-CAM on a flattened head peaks at the crop's edge"
@@ -420,7 +420,7 @@ def test_grad_cam_says_where_positions_are_not_pooled(name, method):
     head = make()
     network = (head if hasattr(head, "body") else nn.Sequential(body(), head)).eval()
     layer = "body.3" if hasattr(head, "body") else "0.3"
-    said = [s for s in explain(network, slices(), [1], [method], [layer])[0].limits if "pooled" in s]
+    said = [s for s in texts(explain(network, slices(), [1], [method], [layer])[0].caveats) if "pooled" in s]
     assert len(said) == (alone and method != "hirescam")
     if said:
         assert said[0].code == "pooling" and said[0].endswith("prefer hirescam.")
@@ -438,7 +438,7 @@ def test_grad_cam_says_where_positions_are_not_pooled(name, method):
 
 def test_segmentations_are_not_told_of_pooling():
     network = nn.Sequential(Segmenter(), nn.Conv2d(2, 2, 3, padding=1)).eval()
-    assert not any("pooled" in s for s in explain(network, slices(), [1], ["gradcam"], ["0.body.3"])[0].limits)
+    assert not any("pooled" in s for s in texts(explain(network, slices(), [1], ["gradcam"], ["0.body.3"])[0].caveats))
 
 
 # Letter D: hiding that does not hide
@@ -465,8 +465,8 @@ def test_what_hides_nothing_is_not_called_hiding(x, method):
     """Taking the ball away changes the score, so that "hiding never changed it" is false."""
     assert Size()(x)[0, 1] > 50 * Size()(x * (x < 0.5))[0, 1].clamp(min=0.01)
     found = explain(Size(), x, [1], [method], samples=40)[0]
-    assert [s.code for s in found.limits if "Next to nothing was hidden" in s] == ["fill"]
-    assert not any("never changed" in s or "nothing here raises" in s for s in found.limits)
+    assert [s.code for s in found.caveats if "Next to nothing was hidden" in s.text] == ["fill"]
+    assert not any("never changed" in s or "nothing here raises" in s for s in texts(found.caveats))
 
 
 @pytest.mark.parametrize("method", ["occlusion", "lime", "shap", "rise"])
@@ -476,7 +476,7 @@ def test_hiding_that_hides_is_told_as_before(method):
             return torch.tensor([[1.0, 2.0]]).expand(len(x), -1) + 0 * x.sum()
 
     x = phantom(1.0)
-    said = explain(Deaf(), x, [1], [method], samples=20)[0].limits
+    said = texts(explain(Deaf(), x, [1], [method], samples=20)[0].caveats)
     assert any("never changed the score" in s for s in said) and not any("Next to nothing" in s for s in said)
 
 
@@ -487,7 +487,7 @@ def test_a_baseline_that_is_the_input_is_named(method):
     ).eval()
     flat = torch.zeros(1, 1, 24, 24)
     flat[..., 6:18, 6:18] = 1
-    said = [explain(network, flat, [1], [method], baseline=name)[0].limits for name in ("mean", "zero")]
+    said = [texts(explain(network, flat, [1], [method], baseline=name)[0].caveats) for name in ("mean", "zero")]
     assert [sum("Next to nothing was hidden" in s for s in one) for one in said] == [1, 0]
 
 
@@ -497,11 +497,11 @@ def test_an_empty_map_says_whether_it_was_looked_for():
     against = nn.Sequential(body(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)).eval()
     against[3].weight.data.abs_().neg_()
     said = explain(against, slices().abs(), [1], ["gradcam"], ["0.4"])[0]
-    assert not said.volume.array.any() and any("nothing here raises the score of 1" in s for s in said.limits)
+    assert not said.volume.array.any() and any("nothing here raises the score of 1" in s for s in texts(said.caveats))
     against[3].weight.data.zero_()
     said = explain(against, slices(), [1], ["gradcam"], ["0.4"])[0]
-    assert not said.volume.array.any() and not any("nothing here raises" in s for s in said.limits)
-    assert any(getattr(s, "code", "") == "empty" and "does not mean that nothing matters" in s for s in said.limits)
+    assert not said.volume.array.any() and not any("nothing here raises" in s for s in texts(said.caveats))
+    assert any(s.code == "empty" and "does not mean that nothing matters" in s.text for s in said.caveats)
 
 
 # "a randomised segmenter calls the whole volume one class", "random weights with the hash removed: nothing said"
@@ -512,7 +512,7 @@ def test_a_segmenter_that_calls_everything_one_class_is_remarked(bias, remarked)
     network = nn.Conv2d(1, 2, 1).eval()
     network.weight.data[:] = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1)
     network.bias.data[:] = torch.tensor([0.0, bias])
-    said = explain(network, slices(2), [1], ["saliency"])[0].limits
+    said = texts(explain(network, slices(2), [1], ["saliency"])[0].caveats)
     assert [s.code for s in said if "of the whole image" in s] == (["one-class"] if remarked else [])
 
 

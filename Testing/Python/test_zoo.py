@@ -16,11 +16,12 @@ from PIL import Image
 
 from MedXAILib import explain, load_model, predict, read_volume
 from MedXAILib.app.cli import run
-from MedXAILib.attribution.methods import METHODS
+from MedXAILib.attribution.registry import methods
+from MedXAILib.caveats import texts
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.write import write_volume
 from MedXAILib.models.summary import ZOO, brief, needs_consent, thumbnail, zoo_cards
-from MedXAILib.scoring.targets import RegionScore
+from MedXAILib.scoring.targets import RegionTarget
 from MedXAILib.training.recipe import known_recipes, read_recipe
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Checks"))
@@ -47,7 +48,7 @@ def test_a_card_says_what_one_must_know(name):
     card = load_model(name, device="cpu").card
     assert "Research use only, not for clinical use" in card.description
     assert card.provenance and card.licence and len(card.weaknesses) >= 3
-    assert card.layers and card.methods and set(card.methods) <= set(METHODS)
+    assert card.layers and card.methods and set(card.methods) <= set(methods())
     assert set(card.layers) <= {layer for layer, _ in load_model(name, device="cpu").network.named_modules()}
     assert not needs_consent(brief(name).weights), "the panel asks for no consent"
     with Image.open(thumbnail(name)) as picture:
@@ -76,7 +77,7 @@ def test_threshold_gradcam_at_the_bottleneck_and_the_last_decoder_block(name, da
     maps = explain(
         model,
         volume,
-        [RegionScore(part, 0.5) for part in parts],
+        [RegionTarget(part, 0.5) for part in parts],
         ["gradcam"],
         layers=list(BOTTLENECK_AND_LAST[name]),
         prediction=prediction,
@@ -86,9 +87,9 @@ def test_threshold_gradcam_at_the_bottleneck_and_the_last_decoder_block(name, da
     for attribution in maps:
         deep = attribution.layer == BOTTLENECK_AND_LAST[name][0]
         assert np.allclose(attribution.volume.spacing, coarse if deep else 1)
-        assert any("repeats the segmentation" in limit for limit in attribution.limits) != deep
+        assert any("repeats the segmentation" in limit for limit in texts(attribution.caveats)) != deep
         empty = attribution.volume.array.max() == 0
-        assert any("The map is empty" in limit for limit in attribution.limits) == empty
+        assert any("The map is empty" in limit for limit in texts(attribution.caveats)) == empty
         if not deep and not empty:
             value = 1 + [part in attribution.target for part in parts].index(True)
             heat, mask = attribution.on(volume).array, prediction.labels.volume.array == value

@@ -503,7 +503,7 @@ def test_an_export_is_what_the_command_line_writes(explained, computed, commande
     explained.panel.look.show(explained.maps)
     shown = {row[0]: row[1:] for row in texts(explained.ui.structures)}
     of = [row for row in rows(out / "anatomy.csv") if row["method"] == "gradcam"]
-    assert shown == {row["structure"]: [f"{100 * float(row[c]):.1f} %" for c in ("positive_share", "volume_share")] for row in of}  # fmt: skip
+    assert shown == {row["structure"]: [f"{100 * float(row[c]):.1f} %" for c in ("positive_fraction", "volume_fraction")] for row in of}  # fmt: skip
 
 
 def approximately(one: list[dict], other: list[dict]) -> bool:

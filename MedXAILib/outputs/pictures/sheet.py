@@ -12,7 +12,7 @@ from ...geometry.labels import Labels
 from ...geometry.volume import Volume
 from ...mrml.colors import THRESHOLD, heat_table
 from ...mrml.nodes import Overlay, centre
-from ...tiling import ranges
+from ...names import ranges
 from .snapshot import (
     ACCENT,
     DIM,

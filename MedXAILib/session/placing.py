@@ -9,12 +9,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..attribution.probe import CONFIRMED, CONTRADICTED, UNCLEAR, Answers, Verdict, ask, can_tell, judge, turned
-from ..attribution.recorder import TapeCache, glimpse
-from ..errors import Caveat, InputError, NetworkError
+from ..caveats import Caveat
+from ..errors import LayerError, NetworkError
 from ..models.layers import inspect
 from ..models.running.guest import innermost, seed_of, state_of, weights_of
 from ..prediction import feed
 from ..progress import Progress
+from ..recording.cache import RecordingCache
+from ..recording.record import glimpse
 
 if TYPE_CHECKING:
     import torch
@@ -33,21 +35,27 @@ class Placing:
     """The verdicts on some layers of one case.
 
     :param layers: that maps are asked of; none is asked again whose verdict is known.
-    :param tapes: on which the case will be recorded.
+    :param cache: on which the case will be recorded.
     :param probe: whether the network may be asked at all.
     """
 
     def __init__(
-        self, model: Model, layers: Sequence[Layer], tiling: Tiling, tensor: torch.Tensor, tapes: TapeCache, probe: bool
+        self,
+        model: Model,
+        layers: Sequence[Layer],
+        tiling: Tiling,
+        tensor: torch.Tensor,
+        cache: RecordingCache,
+        probe: bool,
     ):
-        self.model, self.tapes, self.probe = model, tapes, probe
+        self.model, self.cache, self.probe = model, cache, probe
         self.known = _known(model.network)
         self.layers = {layer.name: layer for layer in layers}
         self.asked = [x for x in self.layers.values() if probe and can_tell(x) and self._key(x) not in self.known]
         if self.asked:
             self.tile, self.number, self.piece = _telling(tiling, tensor)
             self.asked = [self._as_asked(layer) for layer in self.asked]
-            tapes.watched = self.tile
+            cache.watched = self.tile
         self.answers: Answers | None = None
         self.verdicts: dict[str, Verdict] = {}
 
@@ -81,9 +89,9 @@ class Placing:
 
     def _at_rest(self, x: torch.Tensor, progress: Progress) -> dict[str, torch.Tensor]:
         """Activations for the input as it is: as they were recorded, or where they are not at hand by one more pass."""
-        tape = self.tapes.tapes.get(self.tile)
-        seen = tape.activations if tape else self.tapes.seen
-        self.tapes.watched, self.tapes.seen = None, {}
+        recording = self.cache.kept.get(self.tile)
+        seen = recording.activations if recording else self.cache.seen
+        self.cache.watched, self.cache.seen = None, {}
         found = {layer.name: self._own(seen.get(layer.name), layer) for layer in self.asked}
         if any(activation is None for activation in found.values()):
             return glimpse(
@@ -101,12 +109,12 @@ class Placing:
     def place(self, layer: Layer) -> Layer:
         """The layer as it may be shown, with what limits belief in its place.
 
-        :raises InputError: where its cells do not lie where the trace says, or nobody knows where.
+        :raises LayerError: where its cells do not lie where the trace says, or nobody knows where.
         """
         verdict: Verdict | None = self.known.get(self._key(layer)) or self.verdicts.get(layer.name)
         what = verdict.what if verdict else UNCLEAR
         if what == CONTRADICTED:
-            raise InputError(
+            raise LayerError(
                 f"Where the cells of the layer '{layer.name}' lie is not known: the network answers as if they were elsewhere "
                 "than its operators say, so a map would lie at the wrong place; choose another --layer, or a method that "
                 "needs none, as saliency, ig or lime."
@@ -115,7 +123,7 @@ class Placing:
             doubt = None if what == CONFIRMED else NOT_CONFIRMED if self.probe else NOT_ASKED
             return replace(layer, doubt=doubt)
         if what != CONFIRMED:
-            raise InputError(
+            raise LayerError(
                 f"Where the cells of the layer '{layer.name}' lie is not known: the operator {layer.hidden} on the way hides "
                 "it, and the network's own answers do not show it; choose a --layer before it, or a method that needs none, "
                 "as saliency, ig or lime."

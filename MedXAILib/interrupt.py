@@ -39,7 +39,7 @@ def undisturbed() -> Iterator[None]:
 
 def watch() -> None:
     """Start watching these signals; call it once, from the main thread."""
-    from ..outputs.staging import discard, unfinished
+    from .outputs.staging import discard, unfinished
 
     waiting, written = socket.socketpair()
     written.setblocking(False)

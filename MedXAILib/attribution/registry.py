@@ -1,0 +1,51 @@
+"""The methods by name: those that come with MedXAI, and those that other packages add (group ``medxai.methods``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from functools import cache
+
+from ..errors import InputError
+from ..names import matching
+from ..plugins import added
+from . import cam, gradient, lime, perturbation, shap
+from .method import Method
+from .option import Option
+
+ALL = "all"
+"""Stands for every method that suits the network."""
+
+
+@cache
+def methods() -> dict[str, Method]:
+    """Every method by its name."""
+    own = (*cam.METHODS, *gradient.METHODS, *perturbation.METHODS, lime.METHOD, shap.METHOD)
+    found = {method.name: method for method in own}
+    return found | {method.name: method for method in added("methods") if method.name not in found}
+
+
+def method(name: str) -> Method:
+    """A method by name or title, in any spelling of capitals and hyphens.
+
+    :raises InputError: listing the methods.
+    """
+    known = methods()
+    titles = {m.title: m.name for m in known.values()}
+    found = matching(name, known) or titles.get(matching(name, titles) or "")
+    if found is None:
+        near = get_close_matches(name.casefold(), known, 1)
+        meant = f"did you mean {near[0]}? Else " if near else ""
+        raise InputError(f"There is no method '{name}': {meant}choose from {', '.join(known)}, or {ALL}.")
+    return known[found]
+
+
+def chosen(names: Iterable[str]) -> list[Method]:
+    """The methods of these names, each once; ``all`` is every one."""
+    wanted = [method(name).name for given in names for name in (methods() if given == ALL else [given])]
+    return [methods()[name] for name in dict.fromkeys(wanted)]
+
+
+def options(among: Iterable[Method] | None = None) -> dict[str, Option]:
+    """The options of some methods, or of all, by name; those of the same name are one option."""
+    return {option.name: option for m in (methods().values() if among is None else among) for option in m.options}
