@@ -99,7 +99,7 @@ def info(
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
     """Print geometry, intensities, series, and what is odd about a file."""
-    from ..io.describe import describe
+    from ..outputs.earlier import describe
 
     facts = describe(path, series=series, frame=frame)
     if as_json:

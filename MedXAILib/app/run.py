@@ -20,13 +20,13 @@ from ..geometry.affine import spacing
 from ..geometry.labels import Labels
 from ..geometry.resample import resample
 from ..geometry.volume import Volume, size_words
-from ..io.cohort import Case, find_cases
-from ..io.read import read_volume
+from ..io.cohort import Case
 from ..io.segmentation import read_labels
 from ..models.layers import memory_estimate
 from ..mrml import nodes, scene
 from ..mrml.colors import distinct
 from ..outputs import folder as files
+from ..outputs.earlier import find_cases, read_volume
 from ..outputs.pictures import snapshot
 from ..outputs.staging import listed, staged, writable
 from ..preprocessing.prepare import Prepared, prepare

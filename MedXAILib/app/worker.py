@@ -92,7 +92,7 @@ class Worker:
 
     def load(self, request: dict) -> dict:
         from ..geometry.volume import Source
-        from ..io.read import read_volume
+        from ..outputs.earlier import read_volume
 
         volume = read_volume(self.folder / request["path"])
         self.volumes[request["handle"]] = replace(volume, source=Source(**request["source"]))
@@ -168,7 +168,7 @@ class Worker:
         return self.opened
 
     def inputs(self, job: Job) -> dict:
-        from ..io.read import read_volume
+        from ..outputs.earlier import read_volume
 
         return {
             name: self.volumes[value] if value in self.volumes else read_volume(value, frame=job.frame, series=job.series)

@@ -11,26 +11,30 @@ from numpy.typing import NDArray
 
 from ..geometry.affine import left_handed, oblique_degrees
 from ..geometry.volume import Volume
-from .dicom.scan import is_dicom, list_series
+from .cohort import Written, nothing
+from .dicom.scan import list_series
 from .paths import existing
 from .read import read_volume
+from .reader import DICOM, reader_of
 
 
-def describe(path: str | Path, series: str | None = None, frame: int | None = None) -> dict[str, Any]:
+def describe(
+    path: str | Path, series: str | None = None, frame: int | None = None, *, written: Written = nothing
+) -> dict[str, Any]:
     """What ``medxai info`` prints: geometry, intensities, series and what is odd, as plain JSON values.
 
+    :param series, frame, written: as for :func:`read_volume`.
     :raises InputError: as :func:`read_volume`.
     """
     path = existing(path)
-    volume = read_volume(path, series=series, frame=frame)
-    of_dicom = path.is_dir() or is_dicom(path)
+    volume = read_volume(path, series=series, frame=frame, written=written)
     return {
         "name": volume.source.name,
         "format": volume.source.format,
         "geometry": geometry(volume),
         "channels": volume.channels,
         "intensities": intensities(volume.array),
-        "series": [one.row() for one in list_series(path)] if of_dicom else [],
+        "series": [one.row() for one in list_series(path)] if reader_of(path) is DICOM else [],
         "remarks": [*volume.source.remarks, *oddities(volume)],
     }
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import InputError, is_utf8
+from ..errors import FileError, InputError, is_utf8
 from .dicom.scan import refuse_lost
 from .suffixes import HEADERS, suffix_of
 
@@ -77,5 +77,5 @@ def written_as(path: Path) -> Iterator[str]:
         shutil.move(plain, path)
 
 
-class NoImage(InputError):
+class NoImage(FileError):
     """A folder without images."""
