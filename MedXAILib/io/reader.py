@@ -49,10 +49,12 @@ class Reader(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Of the format."""
 
     @property
-    def suffixes(self) -> tuple[str, ...]: ...
+    def suffixes(self) -> tuple[str, ...]:
+        """Of its files."""
 
     def recognises(self, path: Path) -> bool:
         """Whether a file that bears one of the suffixes is of this format."""
