@@ -42,19 +42,22 @@ def describe(
 def geometry(volume: Volume) -> dict[str, Any]:
     """What the file says of shape, spacing and place; what it does not say is named instead."""
     given = volume.placed
-    facts: dict[str, Any] = {"shape": list(volume.shape)}
+    metadata: dict[str, Any] = {"shape": list(volume.shape)}
     if volume.unit:
         unit = volume.unit.replace(" ", "_")
-        facts |= {f"spacing_{unit}": rounded(volume.spacing), f"extent_{unit}": rounded(volume.spacing * volume.shape)}
+        metadata |= {
+            f"spacing_{unit}": rounded(volume.spacing),
+            f"extent_{unit}": rounded(volume.spacing * volume.shape),
+        }
     if given:
-        facts["origin_ras_mm"] = rounded(volume.affine[:3, 3])
+        metadata["origin_ras_mm"] = rounded(volume.affine[:3, 3])
     if volume.axes:
-        facts["axes"] = volume.axes
+        metadata["axes"] = volume.axes
     if "orientation" not in volume.source.assumed:
-        facts["oblique_degrees"] = round(oblique_degrees(volume.affine), 3)
-        facts["handedness"] = "left" if left_handed(volume.affine) else "right"
-    facts["affine" if given else "assumed_affine"] = volume.affine.tolist()
-    return facts | ({"not_in_the_file": list(volume.source.assumed)} if volume.source.assumed else {})
+        metadata["oblique_degrees"] = round(oblique_degrees(volume.affine), 3)
+        metadata["handedness"] = "left" if left_handed(volume.affine) else "right"
+    metadata["affine" if given else "assumed_affine"] = volume.affine.tolist()
+    return metadata | ({"not_in_the_file": list(volume.source.assumed)} if volume.source.assumed else {})
 
 
 def rounded(values: Iterable[float]) -> list[float]:
@@ -63,7 +66,7 @@ def rounded(values: Iterable[float]) -> list[float]:
 
 
 def intensities(array: NDArray[Any]) -> dict[str, Any]:
-    """Type, range, percentiles and the share of voxels at the minimum; values that are not finite are left out."""
+    """Type, range, percentiles and the fraction of voxels at the minimum; values that are not finite are left out."""
     finite = array[np.isfinite(array)] if array.dtype.kind == "f" else array.ravel()
     if finite.size == 0:
         return {"type": str(array.dtype), "min": None, "max": None, "percentiles": {}, "share_at_min": None}

@@ -29,7 +29,7 @@ from .scan import checked, choose_series, refuse_mixed, scan
 
 POSITION_TOLERANCE_MM = 0.05
 POSITION_TOLERANCE = 0.02
-"""How far a plane may lie from its place in a regular stack: 0.05 mm, or this share of the slice distance if that is more.
+"""How far a plane may lie from its place in a regular stack: 0.05 mm, or this fraction of the slice distance if that is more.
 
 Scanners round positions to some hundredths of a millimetre; a missing slice puts others off by half a distance at least.
 """
