@@ -21,7 +21,7 @@ _PUBLIC = {
     "Label": "geometry.labels",
     "Labels": "geometry.labels",
     "resample": "geometry.resample",
-    "read_volume": "io.read",
+    "read_volume": "outputs.earlier",
     "read_labels": "io.segmentation",
     "write_volume": "io.write",
     "write_labels": "io.write",

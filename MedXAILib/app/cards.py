@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..geometry.affine import spacing
-from ..io.cohort import find_cases
-from ..io.read import read_volume
 from ..models.card import read_card
 from ..models.layers import grids, inspect, stages
+from ..outputs.earlier import find_cases, read_volume
 from ..outputs.pictures import snapshot
 from ..prediction import lay_out
 from ..preprocessing.prepare import Prepared, prepare

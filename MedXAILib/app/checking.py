@@ -11,9 +11,9 @@ import numpy as np
 from ..attribution.registry import chosen as chosen_methods
 from ..errors import FileError, InputError, is_utf8, legible
 from ..geometry.volume import Volume
-from ..io.read import read_volume
 from ..models.loading import Model, load_model
 from ..mrml import scene
+from ..outputs.earlier import read_volume
 from ..outputs.staging import listed, writable
 from ..outputs.writer import chosen as chosen_writers
 from ..scoring import ClassTarget, ComponentTarget, MaskTarget, RegionTarget, Target, VoxelTarget

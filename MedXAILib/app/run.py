@@ -13,10 +13,10 @@ from typing import Any
 from ..errors import InputError, legible, of_path
 from ..findings.said import CaseResult
 from ..geometry.labels import Labels
-from ..io.cohort import Case, find_cases
-from ..io.read import read_volume
+from ..io.cohort import Case
 from ..io.segmentation import read_labels
 from ..models.loading import Model
+from ..outputs.earlier import find_cases, read_volume
 from ..outputs.folder import RunFolder, summary_of
 from ..outputs.layout import RESERVED, stems
 from ..outputs.staging import staged

@@ -67,6 +67,10 @@ class Grid:
         """Continuous indices (i, j, k) of RAS points in mm, shape (..., 3)."""
         return apply(inverse(self.affine), ras)
 
+    def index_of(self, ras: ArrayLike) -> Points:
+        """Continuous indices of RAS points in mm, shape (..., 3), in the array's order (k, j, i)."""
+        return apply(inverse(self.array_affine), ras)
+
     def contains(self, ras: ArrayLike) -> bool:
         """Whether a RAS point lies inside the outer faces."""
         index = self.ijk(np.asarray(ras, float))

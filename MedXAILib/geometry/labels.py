@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from colorsys import hsv_to_rgb
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +87,4 @@ def label_colors(count: int, first: float = 0.08) -> list[tuple[float, float, fl
 
     :param first: the hue (0..1) of the first one.
     """
-    from colorsys import hsv_to_rgb
-
     return [hsv_to_rgb((0.61803398875 * n + first) % 1, 0.65, 0.95) for n in range(count)]

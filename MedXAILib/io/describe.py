@@ -11,26 +11,30 @@ from numpy.typing import NDArray
 
 from ..geometry.affine import left_handed, oblique_degrees
 from ..geometry.volume import Volume
-from .dicom.scan import is_dicom, list_series
+from .cohort import Written, nothing
+from .dicom.scan import list_series
 from .paths import existing
 from .read import read_volume
+from .reader import DICOM, reader_of
 
 
-def describe(path: str | Path, series: str | None = None, frame: int | None = None) -> dict[str, Any]:
+def describe(
+    path: str | Path, series: str | None = None, frame: int | None = None, *, written: Written = nothing
+) -> dict[str, Any]:
     """What ``medxai info`` prints: geometry, intensities, series and what is odd, as plain JSON values.
 
+    :param series, frame, written: as for :func:`read_volume`.
     :raises InputError: as :func:`read_volume`.
     """
     path = existing(path)
-    volume = read_volume(path, series=series, frame=frame)
-    of_dicom = path.is_dir() or is_dicom(path)
+    volume = read_volume(path, series=series, frame=frame, written=written)
     return {
         "name": volume.source.name,
         "format": volume.source.format,
         "geometry": geometry(volume),
         "channels": volume.channels,
         "intensities": intensities(volume.array),
-        "series": [one.row() for one in list_series(path)] if of_dicom else [],
+        "series": [one.row() for one in list_series(path)] if reader_of(path) is DICOM else [],
         "remarks": [*volume.source.remarks, *oddities(volume)],
     }
 
@@ -38,19 +42,22 @@ def describe(path: str | Path, series: str | None = None, frame: int | None = No
 def geometry(volume: Volume) -> dict[str, Any]:
     """What the file says of shape, spacing and place; what it does not say is named instead."""
     given = volume.placed
-    facts: dict[str, Any] = {"shape": list(volume.shape)}
+    metadata: dict[str, Any] = {"shape": list(volume.shape)}
     if volume.unit:
         unit = volume.unit.replace(" ", "_")
-        facts |= {f"spacing_{unit}": rounded(volume.spacing), f"extent_{unit}": rounded(volume.spacing * volume.shape)}
+        metadata |= {
+            f"spacing_{unit}": rounded(volume.spacing),
+            f"extent_{unit}": rounded(volume.spacing * volume.shape),
+        }
     if given:
-        facts["origin_ras_mm"] = rounded(volume.affine[:3, 3])
+        metadata["origin_ras_mm"] = rounded(volume.affine[:3, 3])
     if volume.axes:
-        facts["axes"] = volume.axes
+        metadata["axes"] = volume.axes
     if "orientation" not in volume.source.assumed:
-        facts["oblique_degrees"] = round(oblique_degrees(volume.affine), 3)
-        facts["handedness"] = "left" if left_handed(volume.affine) else "right"
-    facts["affine" if given else "assumed_affine"] = volume.affine.tolist()
-    return facts | ({"not_in_the_file": list(volume.source.assumed)} if volume.source.assumed else {})
+        metadata["oblique_degrees"] = round(oblique_degrees(volume.affine), 3)
+        metadata["handedness"] = "left" if left_handed(volume.affine) else "right"
+    metadata["affine" if given else "assumed_affine"] = volume.affine.tolist()
+    return metadata | ({"not_in_the_file": list(volume.source.assumed)} if volume.source.assumed else {})
 
 
 def rounded(values: Iterable[float]) -> list[float]:
@@ -59,7 +66,7 @@ def rounded(values: Iterable[float]) -> list[float]:
 
 
 def intensities(array: NDArray[Any]) -> dict[str, Any]:
-    """Type, range, percentiles and the share of voxels at the minimum; values that are not finite are left out."""
+    """Type, range, percentiles and the fraction of voxels at the minimum; values that are not finite are left out."""
     finite = array[np.isfinite(array)] if array.dtype.kind == "f" else array.ravel()
     if finite.size == 0:
         return {"type": str(array.dtype), "min": None, "max": None, "percentiles": {}, "share_at_min": None}

@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import FileError
 
 MOST_PACKED = 1100
 """By how much gzip can pack at most (about 1032 times)."""
 
 
 def is_gzip(path: Path) -> bool:
+    """Whether a file begins as gzip does."""
     with path.open("rb") as file:
         return file.read(2) == b"\x1f\x8b"
 
@@ -28,7 +29,7 @@ def first_bytes(path: Path, count: int) -> bytes:
         with gzip.open(path) if is_gzip(path) else path.open("rb") as file:
             return file.read(count)
     except (OSError, EOFError, zlib.error):
-        raise InputError(f"{path}: the file is damaged (its gzip stream ends or breaks); copy it again.") from None
+        raise FileError(path, "the file is damaged (its gzip stream ends or breaks)", "copy it again") from None
 
 
 def require_bytes(path: Path, data_path: Path, needed: int) -> None:
@@ -45,7 +46,7 @@ def require_bytes(path: Path, data_path: Path, needed: int) -> None:
     if zipped:
         size = needed if noted == needed % 2**32 else unzipped_size(data_path, needed)
     if size < needed:
-        raise InputError(f"{path}: the file is cut short ({size} of {needed} bytes); copy or download it again.")
+        raise FileError(path, f"the file is cut short ({size} of {needed} bytes)", "copy or download it again")
 
 
 def unzipped_size(path: Path, enough: int) -> int:
@@ -76,14 +77,14 @@ def data_files(path: Path, given: str, listed: list[str]) -> list[Path]:
         found = re.fullmatch(r"([^%]*)%(0?\d?)d([^%]*?)((?:\s+-?\d+){3,4})", given)
         first, last, step = map(int, found[4].split()[:3]) if found else (0, 0, 0)
         if not found or not step or abs(last - first) // abs(step) >= MOST_FILES:
-            raise InputError(f"{path}: its pattern of data files '{given[:80]}' is none that is read; write one file.")
+            raise FileError(path, f"its pattern of data files '{given[:80]}' is none that is read", "write one file")
         numbers = range(first, last + (1 if step > 0 else -1), step)
         names = [f"{found[1]}{n:{found[2]}d}{found[3]}" for n in numbers]
     if not names:
-        raise InputError(f"{path}: its header lists no data file; export it again.")
+        raise FileError(path, "its header lists no data file", "export it again")
     files = [path.parent / name.strip() for name in names]
     if lost := next((file for file in files if not file.is_file()), None):
-        raise InputError(f"{path}: its data file {lost.name} is not there, or is no file; put it beside the header.")
+        raise FileError(path, f"its data file {lost.name} is not there, or is no file", "put it beside the header")
     return files
 
 
@@ -134,7 +135,5 @@ def require_memory(path: Path, needed: int) -> None:
         return
 
     if needed > psutil.virtual_memory().total:
-        raise InputError(
-            f"{path}: the header announces {needed / 2**30:,.0f} GiB, more than this machine's memory; "
-            "crop or downsample the volume first, or copy it again if that cannot be."
-        )
+        fault = f"the header announces {needed / 2**30:,.0f} GiB, more than this machine's memory"
+        raise FileError(path, fault, "crop or downsample the volume first, or copy it again if that cannot be")

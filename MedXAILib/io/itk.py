@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import FileError
 from ..geometry.affine import LPS_RAS, Affine
 from ..geometry.volume import Volume
 from .guards import quiet, require_memory
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 def read_itk(path: Path, frame: int | None) -> Volume:
-    """Read whatever SimpleITK reads as one volume; a fourth axis of size 1 goes, a longer one needs ``frame``."""
+    """Read whatever SimpleITK reads as one volume; a fourth axis of size 1 goes, a longer one needs ``frame``.
+
+    :raises InputError: for a file that cannot be read or placed, or a frame that is needed or does not exist.
+    """
     image, array, listed = open_itk(path)
     rank = image.GetDimension()
     remarks = []
@@ -41,7 +44,10 @@ def read_itk(path: Path, frame: int | None) -> Volume:
 
 
 def open_itk(path: Path) -> tuple[sitk.Image, NDArray[Any], bool]:
-    """The SimpleITK image, its array, and whether the array's last axis lists volumes (a sequence) and not channels."""
+    """The SimpleITK image, its array, and whether the array's last axis lists volumes (a sequence) and not channels.
+
+    :raises InputError: for a file that SimpleITK does not read, or of complex numbers.
+    """
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()
@@ -56,12 +62,12 @@ def open_itk(path: Path) -> tuple[sitk.Image, NDArray[Any], bool]:
             image = reader.Execute()
     except RuntimeError as error:
         if "number of domain axes" in str(error):
-            raise InputError(f"{path}: its fourth axis is of a kind that is not read; save it as NIfTI.") from None
+            raise FileError(path, "its fourth axis is of a kind that is not read", "save it as NIfTI") from None
         if "orthonormal" in str(error):
-            raise InputError(f"{path}: the affine is slightly sheared; {UNSHEAR}.") from None
-        raise InputError(f"{path}: the file cannot be read ({short_reason(error)}); copy or export it again.") from None
+            raise FileError(path, "the affine is slightly sheared", UNSHEAR) from None
+        raise FileError(path, f"the file cannot be read ({short_reason(error)})", "copy or export it again") from None
     if "complex" in image.GetPixelIDTypeAsString():
-        raise InputError(f"{path}: the voxels are complex numbers; write their magnitude to a new file and give that.")
+        raise FileError(path, "the voxels are complex numbers", "write their magnitude to a new file and give that")
     listed = bool(kinds & {"list", "time"}) and image.GetNumberOfComponentsPerPixel() > 1
     return image, sitk.GetArrayFromImage(image), listed
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..errors import InputError
-from ..geometry.affine import SHEAR_TOLERANCE, directions, same_affine, shear, shear_degrees
+from ..errors import FileError
+from ..geometry.affine import SHEAR_TOLERANCE, Affine, directions, same_affine, shear, shear_degrees
 from ..geometry.volume import Volume
 from .guards import first_bytes, is_gzip, require_bytes
 from .itk import short_reason
@@ -32,15 +33,16 @@ class NiftiHeader(NamedTuple):
     fields: Any
     """The header itself, as nibabel has it."""
     shape: tuple[int, ...]
-    sform: np.ndarray | None
-    qform: np.ndarray | None
-    pixdim: np.ndarray
+    sform: Affine | None
+    qform: Affine | None
+    pixdim: NDArray[np.float64]
     """Spacing along i, j, k in mm."""
     unit: bool
     """Whether the spacing has a unit of length."""
 
     @property
     def datatype(self) -> int:
+        """The standard's number of the type of the voxels."""
         return int(self.fields["datatype"])
 
     @property
@@ -52,7 +54,8 @@ class NiftiHeader(NamedTuple):
 
     @property
     def bytes_needed(self) -> int:
-        return int(max(self.fields["vox_offset"], 0)) + prod(self.shape) * self.fields.get_data_dtype().itemsize
+        """How large the file with the voxels must be."""
+        return int(max(self.fields["vox_offset"], 0)) + prod(self.shape) * int(self.fields.get_data_dtype().itemsize)
 
 
 def read_nifti(path: Path, frame: int | None) -> Volume:
@@ -65,14 +68,13 @@ def read_nifti(path: Path, frame: int | None) -> Volume:
     header_path, data_path = nifti_pair(path)
     header = nifti_header(header_path)
     if header.datatype in NIFTI_COMPLEX:
-        raise InputError(f"{path}: the voxels are complex numbers; write their magnitude to a new file and give that.")
+        raise FileError(path, "the voxels are complex numbers", "write their magnitude to a new file and give that")
     affine, remarks = nifti_affine(path, header)
     require_bytes(path, data_path, header.bytes_needed)
     offset = float(header.fields["vox_offset"])
     if header_path == data_path and offset < int(header.fields["sizeof_hdr"]) + 4:
-        raise InputError(
-            f"{path}: its voxels would begin within its header (vox_offset {offset:g}); export the file again."
-        )
+        fault = f"its voxels would begin within its header (vox_offset {offset:g})"
+        raise FileError(path, fault, "export the file again")
     array, more = nifti_voxels(path, data_path, header, frame)
     volume = placed(path, array, affine, [*more, *remarks])
     if header.preferred:
@@ -81,46 +83,48 @@ def read_nifti(path: Path, frame: int | None) -> Volume:
     return assuming(unplaced(volume, spacing=header.unit), flat)
 
 
-def nifti_affine(path: Path, header: NiftiHeader) -> tuple[np.ndarray, list[str]]:
-    """IJK-to-RAS in mm, and what is odd about it."""
-    if not header.preferred:
+def nifti_affine(path: Path, header: NiftiHeader) -> tuple[Affine, list[str]]:
+    """IJK-to-RAS in mm, and what is odd about it.
+
+    :raises InputError: for a sheared affine, and one at odds with the spacing.
+    """
+    by_sform = header.preferred == "sform"
+    affine, other = (header.sform, header.qform) if by_sform else (header.qform, header.sform)
+    if affine is None:
         return np.diag([*header.pixdim, 1.0]), []
-    affine, other = header.sform, header.qform
-    of_one_space = header.preferred == "sform" or int(header.fields["sform_code"]) == int(header.fields["qform_code"])
-    if affine is not None and of_one_space and shear(affine) > SHEAR_TOLERANCE:
-        raise InputError(
-            f"{path}: the affine is sheared by {shear_degrees(affine):.1f} degrees (a gantry tilt?); {UNSHEAR}."
-        )
-    if header.preferred == "qform":
-        affine, other = other, affine
-    elif other is None:
+    of_one_space = by_sform or int(header.fields["sform_code"]) == int(header.fields["qform_code"])
+    if header.sform is not None and of_one_space and shear(header.sform) > SHEAR_TOLERANCE:
+        degrees = shear_degrees(header.sform)
+        raise FileError(path, f"the affine is sheared by {degrees:.1f} degrees (a gantry tilt?)", UNSHEAR)
+    sizes = (*header.shape, 1, 1)[:3]
+    if by_sform and other is None:
         by_spacing = affine.copy()
         by_spacing[:3, :3] = directions(affine) * header.pixdim
-        sizes = (*header.shape, 1, 1)[:3]
         if usable(by_spacing) is None or not same_affine(by_spacing, affine, sizes, 0.01):
-            raise InputError(
-                f"{path}: the spacing in the header contradicts its sform; write the file again with one affine "
-                "(in nibabel, img.set_qform(img.affine) and save)."
-            )
-    if other is None or same_affine(affine, other, (*header.shape, 1, 1)[:3], 0.01):
+            remedy = "write the file again with one affine (in nibabel, img.set_qform(img.affine) and save)"
+            raise FileError(path, "the spacing in the header contradicts its sform", remedy)
+    if other is None or same_affine(affine, other, sizes, 0.01):
         return affine, []
-    unused = "sform" if header.preferred == "qform" else "qform"
+    unused = "qform" if by_sform else "sform"
     return affine, [f"sform and qform of the header disagree; the {unused} was not used (nor is it by Slicer)"]
 
 
-def nifti_voxels(path: Path, data_path: Path, header: NiftiHeader, frame: int | None) -> tuple[np.ndarray, list[str]]:
+def nifti_voxels(path: Path, data_path: Path, header: NiftiHeader, frame: int | None) -> tuple[NDArray[Any], list[str]]:
     """(k, j, i[, channel]) of one frame, scaled as the header says, and what was chosen or left out.
 
     Scaled values are float32, or float64 where the file has more digits than that; colours are never scaled.
+
+    :raises InputError: for a damaged file, lists of colours, and a frame that is needed or does not exist.
     """
     from nibabel.arrayproxy import ArrayProxy
 
-    shape, fields, remarks = header.shape, header.fields, []
+    shape, fields = header.shape, header.fields
+    remarks: list[str] = []
     vector = len(shape) == 5 and shape[4] > 1 and (shape[3] == 1 or int(fields["intent_code"]) in NIFTI_VECTORS)
     outer = shape[3:4] if vector else shape[3:]
     count = prod(outer)
     if vector and header.datatype in NIFTI_COLORS:
-        raise InputError(f"{path}: its voxels are lists of colours, which is not read; write one volume for each.")
+        raise FileError(path, "its voxels are lists of colours, which is not read", "write one volume for each")
     picked = chosen_frame(path, frame, count)
     if count > 1:
         remarks.append(f"frame {picked} of {count}")
@@ -139,7 +143,7 @@ def nifti_voxels(path: Path, data_path: Path, header: NiftiHeader, frame: int | 
             while zipped and count == 1 and file.read(1 << 20):
                 pass  # to the checksum at the end
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise InputError(f"{path}: the file is damaged ({short_reason(error)}); copy or download it again.") from None
+        raise FileError(path, f"the file is damaged ({short_reason(error)})", "copy or download it again") from None
     if array.dtype.fields:
         array = np.stack([array[name] for name in "RGB"], -1)
         if header.datatype == 2304:
@@ -151,7 +155,7 @@ def nifti_voxels(path: Path, data_path: Path, header: NiftiHeader, frame: int | 
     return np.swapaxes(spatial, 0, 2), remarks
 
 
-def nifti_scaled(array: np.ndarray, fields: Any) -> np.ndarray:
+def nifti_scaled(array: NDArray[Any], fields: Any) -> NDArray[Any]:
     """Slope and intercept applied; a slope of 0 or none means that the stored values stand."""
     slope, intercept = float(fields["scl_slope"]), float(fields["scl_inter"])
     intercept = intercept if np.isfinite(intercept) else 0.0
@@ -162,7 +166,10 @@ def nifti_scaled(array: np.ndarray, fields: Any) -> np.ndarray:
 
 
 def nifti_pair(path: Path) -> tuple[Path, Path]:
-    """The file that holds the header and the one that holds the voxels."""
+    """The file that holds the header and the one that holds the voxels.
+
+    :raises InputError: where one of a pair is missing.
+    """
     suffix = suffix_of(path)
     if suffix in (".nii", ".nii.gz"):
         return path, path
@@ -173,7 +180,7 @@ def nifti_pair(path: Path) -> tuple[Path, Path]:
     data = next((beside[name] for end in (".img", ".img.gz") if (name := f"{stem}{end}".lower()) in beside), None)
     if not header.is_file() or data is None:
         missing = f"{stem}.img" if data is None else header.name
-        raise InputError(f"{path}: {missing} is missing beside it; a header and its image belong together.")
+        raise FileError(path, f"{missing} is missing beside it", "a header and its image belong together")
     return header, data
 
 
@@ -185,35 +192,35 @@ def nifti_header(path: Path) -> NiftiHeader:
     import nibabel
 
     raw = first_bytes(path, 540)
-    kinds = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
+    kinds: dict[int, Any] = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
     length = next((n for n in kinds for order in "<>" if raw[:4] == struct.pack(order + "i", n)), None)
     if length is None or len(raw) < length:
-        raise InputError(f"{path}: this is no NIfTI file, or a damaged one; copy or export it again.")
+        raise FileError(path, "this is no NIfTI file, or a damaged one", "copy or export it again")
     if length == 348 and raw[344:347] not in (b"n+1", b"ni1"):
-        raise InputError(
-            f"{path}: this is an ANALYZE file, which does not tell left from right; convert it to NIfTI knowing that."
-        )
+        fault = "this is an ANALYZE file, which does not tell left from right"
+        raise FileError(path, fault, "convert it to NIfTI knowing that")
     fields = kinds[length](raw[:length], check=False)
     rank, *sizes = map(int, fields["dim"])
     shape = tuple(sizes[:rank]) if 1 <= rank <= 7 else ()
     damaged = not shape or min(shape) < 1 or int(fields["datatype"]) not in NIFTI_TYPES + NIFTI_COMPLEX
     if damaged or not np.isfinite(float(fields["vox_offset"])):
-        raise InputError(f"{path}: the NIfTI header is damaged; copy or export the file again.")
+        raise FileError(path, "the NIfTI header is damaged", "copy or export the file again")
     units = int(fields["xyzt_units"]) & 7
     unit = {1: 1000.0, 3: 0.001}.get(units, 1.0)  # metre, micrometre; anything else is taken as mm
     scale = np.array([[unit], [unit], [unit], [1.0]])
     with np.errstate(all="ignore"):  # a damaged header may hold anything
-        rows = np.array([fields["srow_x"], fields["srow_y"], fields["srow_z"], [0, 0, 0, 1]], float)
         pixdim = np.array(fields["pixdim"], float)
-        qform = quaternion_affine(*(fields[f"{kind}_{axis}"] for kind, axis in QUATERNION), pixdim)
-        sform = usable(scale * rows) if int(fields["sform_code"]) > 0 else None
-        qform = usable(scale * qform) if int(fields["qform_code"]) > 0 else None
+        sform = usable(scale * fields.get_sform()) if int(fields["sform_code"]) > 0 else None
+        qform = usable(scale * quaternion_affine(fields, pixdim)) if int(fields["qform_code"]) > 0 else None
     return NiftiHeader(fields, shape, sform, qform, pixdim[1:4] * unit, units in (1, 2, 3))
 
 
-def quaternion_affine(b, c, d, x, y, z, pixdim) -> np.ndarray:
-    """IJK-to-RAS of a NIfTI qform: quaternion (a, b, c, d), offset and pixdim (its first entry is the handedness)."""
-    b, c, d = float(b), float(c), float(d)
+def quaternion_affine(fields: Any, pixdim: NDArray[np.float64]) -> Affine:
+    """IJK-to-RAS of a NIfTI qform: quaternion (a, b, c, d), offset and pixdim (its first entry is the handedness).
+
+    nibabel refuses a first entry of 0 and a quaternion longer than 1, which the standard's own library takes.
+    """
+    b, c, d = (float(fields[f"quatern_{part}"]) for part in "bcd")
     vector = b * b + c * c + d * d
     if vector > 1:  # as the standard's own library has it
         b, c, d = (part / vector**0.5 for part in (b, c, d))
@@ -227,8 +234,5 @@ def quaternion_affine(b, c, d, x, y, z, pixdim) -> np.ndarray:
     )
     affine = np.eye(4)
     affine[:3, :3] = rotation * pixdim[1:4] * [1, 1, -1 if pixdim[0] < 0 else 1]
-    affine[:3, 3] = x, y, z
+    affine[:3, 3] = [fields[f"qoffset_{axis}"] for axis in "xyz"]
     return affine
-
-
-QUATERNION = (*(("quatern", axis) for axis in "bcd"), *(("qoffset", axis) for axis in "xyz"))

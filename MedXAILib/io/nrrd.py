@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import FileError
 from ..geometry.volume import Volume
 from .guards import MOST_PACKED, data_files, first_bytes, require_memory
 from .itk import read_itk
@@ -51,22 +51,23 @@ LENGTHS |= dict.fromkeys(("nm", "nanometer", "nanometre"), 1e-6)
 
 
 def read_nrrd(path: Path, frame: int | None) -> Volume:
-    """NRRD; one that names no space of the patient may lie anywhere, and a remark says so."""
+    """NRRD; one that names no space of the patient may lie anywhere, and a remark says so.
+
+    :raises InputError: for a file that is cut short, cannot be read, or lies in the scanner's axes.
+    """
     fields = nrrd_fields(path)
     require_nrrd_bytes(path, fields)
     space = fields.get("space", "").lower()
     if space.startswith("scanner-xyz"):
-        raise InputError(
-            f"{path}: it lies in the scanner's axes ({space}), and the file does not say how the patient lay in it; write it in "
-            "left-posterior-superior (in Slicer, load and save it)."
-        )
+        fault = f"it lies in the scanner's axes ({space}), and the file does not say how the patient lay in it"
+        raise FileError(path, fault, "write it in left-posterior-superior (in Slicer, load and save it)")
     require_range(path, fields)
     volume = read_itk(path, frame)
     if 0 < fields.get("space directions", "((()))").count("(") < 3:
         volume = assuming(volume, ("position", "orientation", "thickness"))
     name, units = nrrd_units(fields)
     if strange := [unit for unit in units if unit not in LENGTHS]:
-        raise InputError(f"{path}: its {name} '{strange[0]}' are no length that is known; write it again in mm.")
+        raise FileError(path, f"its {name} '{strange[0]}' are no length that is known", "write it again in mm")
     scale = [LENGTHS[unit] for unit in units]
     if len(scale) == 3 and scale != [1, 1, 1]:
         by = np.diag([*scale, 1.0])  # of axes of space, or of the array
@@ -117,9 +118,8 @@ def require_nrrd_bytes(path: Path, fields: dict[str, str]) -> None:
         "text",
         "ascii",
     ):
-        raise InputError(
-            f"{path}: the file is cut short ({size} bytes, and its header announces {needed}); copy or download it again."
-        )
+        fault = f"the file is cut short ({size} bytes, and its header announces {needed})"
+        raise FileError(path, fault, "copy or download it again")
 
 
 def require_range(path: Path, fields: dict[str, str]) -> None:
@@ -142,11 +142,9 @@ def require_range(path: Path, fields: dict[str, str]) -> None:
         values = np.array(words, np.float64)
     except ValueError:
         return  # SimpleITK says what is no number
-    limits = np.iinfo(name)
-    if values.size and not limits.min <= values.min() <= values.max() <= limits.max:
-        raise InputError(
-            f"{path}: its values go from {values.min():g} to {values.max():g}, which {name} does not hold."
-        )
+    bounds = np.iinfo(name)
+    if values.size and not bounds.min <= values.min() <= values.max() <= bounds.max:
+        raise FileError(path, f"its values go from {values.min():g} to {values.max():g}, which {name} does not hold.")
 
 
 def nrrd_header(path: Path) -> str:

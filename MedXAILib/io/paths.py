@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import InputError, is_utf8
+from ..errors import FileError, InputError, is_utf8
 from .dicom.scan import refuse_lost
 from .suffixes import HEADERS, suffix_of
 
@@ -17,15 +17,15 @@ from .suffixes import HEADERS, suffix_of
 def existing(path: str | Path) -> Path:
     """:raises InputError: where nothing is, or a folder or file is empty."""
     if not isinstance(path, str | os.PathLike):
-        raise InputError(f"{path!r} is no path: give the path of a file or folder as text.")
+        raise InputError(f"{path!r} is no path", "give the path of a file or folder as text", joint=": ")
     path = Path(path)
     refuse_lost(path)
     if not path.exists():
-        raise InputError(f"{path}: there is no such file or folder; check the spelling.")
+        raise FileError(path, "there is no such file or folder", "check the spelling")
     if not (path.is_file() or path.is_dir()):
-        raise InputError(f"{path}: this is no file but a pipe or device; write what it gives to a file and give that.")
+        raise FileError(path, "this is no file but a pipe or device", "write what it gives to a file and give that")
     if path.is_file() and path.stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty; copy or download it again.")
+        raise FileError(path, "the file is empty", "copy or download it again")
     return path
 
 
@@ -56,9 +56,8 @@ def plain_folder() -> Iterator[Path]:
     try:
         folder = tempfile.mkdtemp()
     except OSError as error:
-        raise InputError(
-            f"No temporary folder can be made ({error.strerror}); set the environment variable TMPDIR to a folder with room."
-        ) from None
+        fault = f"No temporary folder can be made ({error.strerror})"
+        raise InputError(fault, "set the environment variable TMPDIR to a folder with room") from None
     try:
         yield Path(folder)
     finally:
@@ -77,5 +76,5 @@ def written_as(path: Path) -> Iterator[str]:
         shutil.move(plain, path)
 
 
-class NoImage(InputError):
+class NoImage(FileError):
     """A folder without images."""

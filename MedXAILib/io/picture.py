@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 from ..geometry.volume import GEOMETRY, Volume
 from .guards import require_memory
 from .placing import assuming, chosen_frame, placed
@@ -21,9 +23,10 @@ if TYPE_CHECKING:
 
 def read_picture(path: Path, frame: int | None) -> Volume:
     """PNG, JPEG or TIFF as one slice: rows go to the back, columns to the left, 1 mm (nothing better is known). The pages of
-    a TIFF are slices, or one of them is picked by ``frame``."""
-    import warnings
+    a TIFF are slices, or one of them is picked by ``frame``.
 
+    :raises InputError: for a picture that cannot be read, and pages that make no volume.
+    """
     from PIL import Image
 
     try:
@@ -50,14 +53,11 @@ def read_picture(path: Path, frame: int | None) -> Volume:
     except InputError:
         raise
     except Exception:  # PIL's decoders raise whatever they stumble over
-        raise InputError(
-            f"{path}: the picture is damaged, too large, or of a kind that is not read (values of 64 bits); save it again as PNG."
-        ) from None
+        fault = "the picture is damaged, too large, or of a kind that is not read (values of 64 bits)"
+        raise FileError(path, fault, "save it again as PNG") from None
     if len({(array.shape, array.dtype) for array in arrays}) > 1:
-        raise InputError(
-            f"{path}: its {len(arrays)} pages differ in size or kind and make no volume; choose one, --frame 0 to --frame "
-            f"{len(arrays) - 1}."
-        )
+        fault = f"its {len(arrays)} pages differ in size or kind and make no volume"
+        raise FileError(path, fault, f"choose one, --frame 0 to --frame {len(arrays) - 1}")
     what = f"a stack of {len(arrays)} pictures" if len(arrays) > 1 else "a picture"
     remarks = [
         f"{what}: no spacing or place in the patient is known; what is written has pixels of 1 mm, which mean nothing",
@@ -66,7 +66,7 @@ def read_picture(path: Path, frame: int | None) -> Volume:
     return assuming(placed(path, np.stack(arrays), np.diag([-1.0, -1.0, 1.0, 1.0]), remarks), GEOMETRY)
 
 
-def page_of(picture: Image) -> tuple[np.ndarray, list[str]]:
+def page_of(picture: Image) -> tuple[NDArray[Any], list[str]]:
     """(row, column[, channel]) of the page that a PIL image is at, and what was changed."""
     from PIL import ImageOps
 
@@ -80,7 +80,7 @@ def page_of(picture: Image) -> tuple[np.ndarray, list[str]]:
     return as_stored(array, tags), [*said, *changes]
 
 
-def pixels(picture: Image) -> tuple[np.ndarray, list[str]]:
+def pixels(picture: Image) -> tuple[NDArray[Any], list[str]]:
     """(row, column[, channel]) of a PIL image, grey or RGB, and what was changed to get there."""
     mode = picture.mode
     if mode in ("L", "RGB") or mode.startswith(("I", "F")):

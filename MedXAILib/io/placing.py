@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..errors import InputError, legible
-from ..geometry.affine import SHEAR_TOLERANCE, implausible, shear, shear_degrees
+from ..errors import FileError, legible
+from ..geometry.affine import SHEAR_TOLERANCE, Affine, implausible, shear, shear_degrees
 from ..geometry.volume import GEOMETRY, Source, Volume
 from .suffixes import suffix_of
 
@@ -19,7 +21,7 @@ UNSHEAR = (
 )
 
 
-def usable(affine: np.ndarray) -> np.ndarray | None:
+def usable(affine: Affine) -> Affine | None:
     """The affine, or None where it is not finite or not invertible."""
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
         return None
@@ -29,20 +31,23 @@ def usable(affine: np.ndarray) -> np.ndarray | None:
 def chosen_frame(path: Path, frame: int | None, count: int) -> int:
     """:raises InputError: where a frame is needed and none was given, or one that does not exist."""
     if frame is None and count > 1:
-        raise InputError(f"{path}: the file holds {count} volumes; choose one, --frame 0 to --frame {count - 1}.")
+        raise FileError(path, f"the file holds {count} volumes", f"choose one, --frame 0 to --frame {count - 1}")
     if not 0 <= (frame or 0) < count:
-        raise InputError(f"{path}: there is no frame {frame}; it must be below {count}.")
+        raise FileError(path, f"there is no frame {frame}", f"it must be below {count}")
     return frame or 0
 
 
-def placed(path: Path, array: np.ndarray, affine: np.ndarray, remarks: list[str]) -> Volume:
-    """The Volume, or a sentence where the affine is none."""
+def placed(path: Path, array: NDArray[Any], affine: Affine, remarks: list[str]) -> Volume:
+    """The Volume of an array (k, j, i[, channel]) and its IJK-to-RAS affine in mm.
+
+    :raises InputError: for an affine that is none, is sheared, or cannot be.
+    """
     if usable(affine) is None:
-        raise InputError(f"{path}: its spacing or axes are zero or not finite; mend the header or export it again.")
+        raise FileError(path, "its spacing or axes are zero or not finite", "mend the header or export it again")
     if fault := implausible(affine):
-        raise InputError(f"{path}: its header gives {fault}, which cannot be; mend the header or export it again.")
+        raise FileError(path, f"its header gives {fault}, which cannot be", "mend the header or export it again")
     if shear(affine) > SHEAR_TOLERANCE:
-        raise InputError(f"{path}: the affine is sheared by {shear_degrees(affine):.1f} degrees; {UNSHEAR}.")
+        raise FileError(path, f"the affine is sheared by {shear_degrees(affine):.1f} degrees", UNSHEAR)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         remarks = [*remarks, f"{np.count_nonzero(~np.isfinite(array))} values are not finite (NaN or infinite)"]
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import FileError
 from ..geometry.affine import LPS_RAS
 from ..geometry.labels import Label, Labels, label_colors, overlaid
 from .itk import itk_affine, open_itk
@@ -32,21 +34,21 @@ def read_labels(path: str | Path) -> Labels:
     volume = read_volume(path)
     array = volume.array
     if volume.channels > 1:
-        raise InputError(f"{path}: an RGB image is no label map; give one integer for each voxel.")
+        raise FileError(path, "an RGB image is no label map", "give one integer for each voxel")
     if array.dtype.kind == "f":
         if not np.isfinite(array).all() or (array != np.round(array)).any():
-            raise InputError(f"{path}: the values are no whole numbers, so this is no label map; give a segmentation.")
+            fault = "the values are no whole numbers, so this is no label map"
+            raise FileError(path, fault, "give a segmentation")
         if np.abs(array).max() < 2**31:
             array = array.astype(np.int32)
     if array.min() < 0 or array.max() > 65535:
-        raise InputError(f"{path}: labels go from 0 to 65535, and this file has {array.min()} to {array.max()}.")
+        raise FileError(path, f"labels go from 0 to 65535, and this file has {array.min()} to {array.max()}.")
     volume = volume.with_array(smallest(array))
     values = [int(value) for value in np.unique(array) if value]
     if len(values) > MANY_LABELS and patchiness(array) < 0.5:
-        raise InputError(
-            f"{path}: this looks like an image and not like a label map ({len(values)} values, which change from voxel to voxel); give a "
-            "segmentation."
-        )
+        changing = f"{len(values)} values, which change from voxel to voxel"
+        fault = f"this looks like an image and not like a label map ({changing})"
+        raise FileError(path, fault, "give a segmentation")
     rows = [
         Label(value, f"label {value}", color) for value, color in zip(values, label_colors(len(values)), strict=True)
     ]
@@ -57,7 +59,7 @@ MANY_LABELS = 20
 """From so many on, a label map is asked whether it is one."""
 
 
-def patchiness(array: np.ndarray) -> float:
+def patchiness(array: NDArray[Any]) -> float:
     """How often a voxel has its right neighbour's value, among those that are not 0: nearly always in a label map, seldom in an
     image."""
     one, other = array[..., :-1], array[..., 1:]
@@ -97,7 +99,7 @@ def read_segments(path: Path, keys: dict[str, str]) -> Labels:
             affine[:3, 3] += affine[:3, :3] @ extent[::2]
         segments = [segment(keys, n, layers.shape[3]) for n in range(len(keys)) if f"Segment{n}_ID" in keys]
     except ValueError:
-        raise InputError(f"{path}: its Segment entries are damaged; save the segmentation again in Slicer.") from None
+        raise FileError(path, "its Segment entries are damaged", "save the segmentation again in Slicer") from None
     distinct = len({stored for _, stored, _, _ in segments}) == len(segments)
     values = [stored if distinct else n for n, (_, stored, _, _) in enumerate(segments, 1)]
     merged, shared = overlaid((layers[..., layer] == stored for layer, stored, _, _ in segments), values)
@@ -136,7 +138,7 @@ def segment(keys: dict[str, str], n: int, layers: int) -> tuple[int, int, str, t
     return layer, stored, keys.get(f"Segment{n}_Name") or keys[f"Segment{n}_ID"], color
 
 
-def smallest(array: np.ndarray) -> np.ndarray:
+def smallest(array: NDArray[Any]) -> NDArray[Any]:
     """Whole numbers in the smallest of uint8, int16, uint16 and int32 that holds them."""
     low, high = int(array.min()), int(array.max())
     for dtype in (np.uint8, np.int16, np.uint16, np.int32):

@@ -1,7 +1,8 @@
-"""Which suffix means which format."""
+"""Which suffix means which of our formats."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 NIFTI = (".nii", ".nii.gz", ".hdr", ".img", ".img.gz")
@@ -11,6 +12,7 @@ NRRD = (".nrrd", ".nhdr")
 META = (".mha", ".mhd")
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 FREESURFER = (".mgz", ".mgh")
+DICOM = (".dcm", ".ima")
 WRITABLE = (".nrrd", ".nii.gz", ".nii", ".mha")
 
 
@@ -18,3 +20,10 @@ def suffix_of(path: Path) -> str:
     """The lower-case suffix, with .nii.gz and .img.gz in one piece."""
     name = path.name.lower()
     return next((double for double in (".nii.gz", ".img.gz") if name.endswith(double)), Path(name).suffix)
+
+
+def has_suffix(path: Path, suffixes: Iterable[str]) -> bool:
+    """Whether a file bears one of these suffixes, of which some may have several dots, in capitals or not."""
+    known = tuple(suffix.lower() for suffix in suffixes)
+    doubles = tuple(suffix for suffix in known if suffix.count(".") > 1)
+    return suffix_of(path) in known or path.name.lower().endswith(doubles)

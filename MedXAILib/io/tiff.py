@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import FileError
 
 BITS, COMPRESSION, PHOTOMETRIC, DESCRIPTION, ORIENTATION, SAMPLES = 258, 259, 262, 270, 274, 277
 PLANES, FORMAT, DEPTH = 284, 339, 32997
@@ -24,27 +25,23 @@ def refuse_tiff(path: Path, picture: Any, alone: bool) -> None:
     """
     tags, count = picture.tag_v2, picture.n_frames
     if not whole_chain(path):
-        raise InputError(f"{path}: the file is cut short: pages are missing at its end; copy or download it again.")
+        raise FileError(path, "the file is cut short: pages are missing at its end", "copy or download it again")
     if tags.get(DEPTH, 1) > 1:
-        raise InputError(
-            f"{path}: its pages hold several slices each (ImageDepth), which is not read; write a page for each."
-        )
+        fault = "its pages hold several slices each (ImageDepth), which is not read"
+        raise FileError(path, fault, "write a page for each")
     if tags.get(PLANES) == 2 and max(np.atleast_1d(tags.get(BITS, 1))) > 8:
-        raise InputError(
-            f"{path}: its colours of 16 bits lie in planes of their own, which is not read; save it again as PNG."
-        )
+        fault = "its colours of 16 bits lie in planes of their own, which is not read"
+        raise FileError(path, fault, "save it again as PNG")
     if tags.get(ORIENTATION, 1) > 4 and tags.get(COMPRESSION, 1) == 1 and picture.mode.startswith(("L", "I;16")):
-        raise InputError(
-            f"{path}: it is stored lying on its side (Orientation {tags[ORIENTATION]}), which is not read; save it upright."
-        )
+        fault = f"it is stored lying on its side (Orientation {tags[ORIENTATION]}), which is not read"
+        raise FileError(path, fault, "save it upright")
     images, channels, times = tiff_axes(str(tags.get(DESCRIPTION, "")), tags.get(SAMPLES, 1))
     if images > count or '"truncated": true' in str(tags.get(DESCRIPTION, "")):
-        raise InputError(f"{path}: it announces more pages than it has ({count}); save it again as a plain stack.")
+        raise FileError(path, f"it announces more pages than it has ({count})", "save it again as a plain stack")
     if count > 1 and channels * times > 1 and not alone:
-        raise InputError(
-            f"{path}: its {count} pages are of {channels} channels and {times} time points; choose a page, --frame 0 to --frame "
-            f"{count - 1}, or save one channel and time as a stack."
-        )
+        fault = f"its {count} pages are of {channels} channels and {times} time points"
+        remedy = f"choose a page, --frame 0 to --frame {count - 1}, or save one channel and time as a stack"
+        raise FileError(path, fault, remedy)
 
 
 def tiff_axes(text: str, samples: int) -> tuple[int, int, int]:
@@ -81,7 +78,7 @@ def whole_chain(path: Path) -> bool:
     return True
 
 
-def as_stored(array: np.ndarray, tags: dict[int, Any]) -> np.ndarray:
+def as_stored(array: NDArray[Any], tags: dict[int, Any]) -> NDArray[Any]:
     """Grey values of a TIFF as they are meant: PIL takes signed bytes for unsigned ones, 32 unsigned bits for signed ones,
     and leaves black and white as they are in 16 bits."""
     bits, kind = (tuple(np.atleast_1d(tags.get(tag, 1))) for tag in (BITS, FORMAT))

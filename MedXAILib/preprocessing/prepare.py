@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError
-from ..geometry.affine import OPPOSITE, apply, axis_codes, nearest_axes
+from ..geometry.affine import OPPOSITE, axis_codes, nearest_axes
 from ..geometry.grid import Grid
 from ..geometry.resample import resample
 from ..geometry.volume import Volume
@@ -68,13 +68,13 @@ class Prepared:
 
     def nearest(self, ras: tuple[float, float, float]) -> np.ndarray:
         """Index (d0, d1, d2) of the voxel nearest to a RAS point in mm; it may lie outside the grid."""
-        return np.round(apply(np.linalg.inv(self.affine), ras)).astype(int)
+        return np.round(self.grid.index_of(ras)).astype(int)
 
     @cached_property
     def extent(self) -> list[tuple[float, float]]:
         """The first and the last voxel along d0, d1, d2 that the reference volume fills; beyond lies padding."""
         faces = np.stack(np.meshgrid(*[(-0.5, n - 0.5) for n in self.reference.shape]), -1).reshape(-1, 3)
-        at = apply(np.linalg.inv(self.affine), apply(self.reference.affine, faces))
+        at = self.grid.index_of(self.reference.ras(faces))
         return [(float(low) + 0.5, float(high) - 0.5) for low, high in zip(at.min(0), at.max(0), strict=True)]
 
     def volume(self, array: np.ndarray, affine: np.ndarray | None = None) -> Volume:

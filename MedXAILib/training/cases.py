@@ -15,12 +15,12 @@ import numpy as np
 from ..errors import InputError
 from ..geometry.resample import resample
 from ..geometry.volume import Volume
-from ..io.cohort import find_cases
 from ..io.read import read_volume
 from ..io.segmentation import read_labels
 from ..io.suffixes import HEADERS
 from ..models.card import Expected, ModelCard
 from ..models.loading import sha256
+from ..outputs.earlier import find_cases
 from ..preprocessing.prepare import Prepared, prepare
 from ..preprocessing.suitability import LEAST, measure
 from ..progress import Progress

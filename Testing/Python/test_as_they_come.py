@@ -16,6 +16,7 @@ import tifffile
 from PIL import Image
 from test_dicom import series_files, slice_file
 
+import MedXAILib
 from MedXAILib import NOTICE
 from MedXAILib.errors import InputError
 from MedXAILib.geometry.volume import Volume
@@ -23,6 +24,7 @@ from MedXAILib.io.cohort import find_cases
 from MedXAILib.io.read import read_volume
 from MedXAILib.io.segmentation import read_labels
 from MedXAILib.io.write import write_volume
+from MedXAILib.outputs import earlier
 from MedXAILib.outputs.folder import Folder, stems
 
 nibabel = pytest.importorskip("nibabel")
@@ -542,8 +544,20 @@ def test_what_an_earlier_run_wrote_is_no_case(tmp_path):
         Image.fromarray(np.zeros((4, 4), np.uint8)).save(out / "map.png")
         (out / "run.json").write_text(json.dumps({"notice": NOTICE, "files": ["map.png", "run.json"]}))
     said = []
-    assert [case.name for case in find_cases(tmp_path, said.append)] == ["a.png"]
+    assert [case.name for case in earlier.find_cases(tmp_path, said.append)] == ["a.png"]
+    assert len(find_cases(tmp_path)) == 3
     assert said == ["4 files that an earlier run wrote into this folder: left out."]
+
+
+def test_a_series_into_whose_folder_a_run_wrote_is_read(tmp_path):
+    slice_file(tmp_path / "1.dcm", np.zeros((4, 4), np.uint16), (0, 0, 0))
+    out = tmp_path / "out"
+    out.mkdir()
+    write_volume(Volume(np.zeros((2, 2, 2), np.float32), np.eye(4)), out / "map.nrrd")
+    (out / "run.json").write_text(json.dumps({"notice": NOTICE, "files": ["map.nrrd", "run.json"]}))
+    assert MedXAILib.read_volume(tmp_path).source.format == earlier.describe(tmp_path)["format"] == "dicom"
+    with pytest.raises(InputError, match="holds one NRRD file beside DICOM"):
+        read_volume(tmp_path)
 
 
 def test_a_series_of_which_a_file_is_lost_is_refused(tmp_path):

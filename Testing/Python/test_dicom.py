@@ -271,6 +271,56 @@ def test_stored_units_need_no_rescaling(tmp_path):
     assert "have a unit and were kept" in " ".join(volume.source.remarks)
 
 
+@pytest.mark.parametrize(
+    ("pixels", "first", "count"),
+    [
+        (np.array([[0, 7], [200, 255]], np.uint8), 0, 4096),
+        (np.array([[-900, -3], [0, 32700]], np.int16), -1000, 2**16),
+        (np.array([[0, 9], [10, 65535]], np.uint16), 10, 300),
+    ],
+)
+def test_the_modality_table_is_applied(tmp_path, pixels, first, count):
+    """Literally, as in DICOM PS3.3, C.11.1: also where the table has numbers that the pixels' own type does not hold."""
+    table = np.random.default_rng(0).integers(0, 2**16, count).astype(np.uint16)
+    item = pydicom.Dataset()
+    item.add_new(
+        "LUTDescriptor",
+        "SS" if first < 0 else "US",
+        [count % 2**16 - (2**16 if count % 2**16 >= 2**15 else 0), first, 16],
+    )
+    item.add_new("LUTData", "OW", table.tobytes())
+    item.ModalityLUTType = "HU"
+    bits = 8 * pixels.itemsize
+    depth = {"BitsAllocated": bits, "BitsStored": bits, "HighBit": bits - 1}
+    slice_file(
+        tmp_path / "x", pixels, [0, 0, 0], ModalityLUTSequence=[item], RescaleSlope=None, RescaleIntercept=None, **depth
+    )
+    expected = table[np.clip(pixels.astype(int) - first, 0, count - 1)]
+    assert np.array_equal(read_volume(tmp_path / "x").array[0], expected)
+
+
+def test_real_world_values_that_are_not_applied_are_said(tmp_path):
+    unit, item = pydicom.Dataset(), pydicom.Dataset()
+    unit.CodeValue, unit.CodingSchemeDesignator, unit.CodeMeaning = "g/ml", "UCUM", "standardized uptake  value"
+    item.MeasurementUnitsCodeSequence = [unit]
+    item.RealWorldValueSlope, item.RealWorldValueIntercept = 1.0, -1024.0
+    pixels = np.full((5, 4), 1000, np.uint16)
+    slice_file(tmp_path / "same", pixels, [0, 0, 0], RealWorldValueMappingSequence=[item])
+    assert not any("real world" in text for text in read_volume(tmp_path / "same").source.remarks)
+    item.RealWorldValueSlope = 0.25
+    slice_file(tmp_path / "other", pixels, [0, 0, 0], RealWorldValueMappingSequence=[item])
+    said = "its mapping to real world values (standardized uptake value) was not applied: these are the rescaled ones"
+    volume = read_volume(tmp_path / "other")
+    assert said in volume.source.remarks and (volume.array == -24).all()
+
+
+def test_both_unpackers_give_the_same(data, monkeypatch):
+    path = data / "dicom" / "RG3_J2KR.dcm"
+    one = read_volume(path).array
+    monkeypatch.setattr("pydicom.pixels.utils.pixel_array", lambda *arguments, **options: 1 / 0)
+    assert np.array_equal(read_volume(path).array, one)
+
+
 def test_spacing_of_the_detector_is_said(tmp_path):
     place = {"ImagePositionPatient": None, "ImageOrientationPatient": None, "PixelSpacing": None}
     slice_file(tmp_path / "x.dcm", np.zeros((5, 4), np.uint16), [0, 0, 0], ImagerPixelSpacing=[0.2, 0.1], **place)

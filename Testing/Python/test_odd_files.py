@@ -129,6 +129,12 @@ def test_a_metaimage_says_what_it_does_not_know(tmp_path, lines, assumed):
     assert set(read_volume(tmp_path / "x.mha").source.assumed) == set(assumed)
 
 
+@pytest.mark.parametrize("name", ["HeaderSize", "CompressedDataSize"])
+def test_a_metaimage_whose_numbers_are_words_is_refused(tmp_path, name):
+    meta(tmp_path / "x.mha", f"{name} = many", "ElementDataFile = LOCAL", data=bytes(12))
+    refused(tmp_path / "x.mha", "no MetaImage file, or a damaged one")
+
+
 @pytest.mark.parametrize(("unit", "mm"), [("cm", 10), ("um", 0.001), ("mm", 1), ("?", 1)])
 def test_distance_units_become_mm(tmp_path, unit, mm):
     lines = (f"DistanceUnits = {unit}", "Offset = 1 2 3", "ElementSpacing = 2 2 3", "AnatomicalOrientation = RAI")

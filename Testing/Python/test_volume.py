@@ -108,6 +108,7 @@ def test_the_two_orders_of_indices_are_views_of_one_grid():
     ijk = rng.uniform(0, 5, (20, 3))
     assert np.allclose(apply(grid.array_affine, ijk[:, ::-1]), grid.ras(ijk))
     assert np.allclose(grid.ijk(grid.ras(ijk)), ijk)
+    assert np.allclose(grid.index_of(grid.ras(ijk)), ijk[:, ::-1])
 
 
 def test_what_belongs_to_slices_stays_with_them():

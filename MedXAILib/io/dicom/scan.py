@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ...errors import InputError, legible
+from ...errors import FileError, InputError
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,7 @@ class Series:
     slices: int
     files: tuple[Path, ...]
 
-    def row(self) -> dict:
+    def row(self) -> dict[str, int | str | None]:
         """Plain values, without files."""
         return {
             "number": self.number,
@@ -45,9 +51,8 @@ def files_below(folder: Path) -> list[Path]:
     """
 
     def fail(error: OSError) -> None:
-        raise InputError(
-            f"{legible(str(error.filename))}: this folder cannot be read ({error.strerror}); change its permissions, or move it out."
-        )
+        fault = f"this folder cannot be read ({error.strerror})"
+        raise FileError(str(error.filename), fault, "change its permissions, or move it out")
 
     found = []
     for place, folders, names in os.walk(folder, followlinks=True, onerror=fail):
@@ -62,10 +67,8 @@ def files_below(folder: Path) -> list[Path]:
 def refuse_lost(path: Path) -> None:
     """:raises InputError: for a link that leads nowhere, as those of git-annex do before the file is fetched."""
     if path.is_symlink() and not path.exists():
-        raise InputError(
-            f"{legible(str(path))}: this is a link that leads nowhere; get the file that it stands for (git-annex: git annex get), or "
-            "remove the link."
-        )
+        remedy = "get the file that it stands for (git-annex: git annex get), or remove the link"
+        raise FileError(path, "this is a link that leads nowhere", remedy)
 
 
 def is_dicom(path: Path) -> bool:
@@ -88,7 +91,7 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
-def header(path: Path):
+def header(path: Path) -> Dataset:
     """The data set of a file without its pixels.
 
     :raises InputError: for whatever pydicom cannot make sense of.
@@ -102,9 +105,6 @@ def header(path: Path):
 @contextmanager
 def checked(path: Path) -> Iterator[None]:
     """Turn what pydicom throws at damaged files, which may be any exception, into a sentence."""
-    import logging
-    import warnings
-
     logger = logging.getLogger("pydicom")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -115,9 +115,8 @@ def checked(path: Path) -> Iterator[None]:
     except (InputError, KeyboardInterrupt, SystemExit):
         raise
     except Exception as error:
-        raise InputError(
-            f"{path}: the DICOM file is damaged ({type(error).__name__}); export or copy it again, or take it out of the folder."
-        ) from None
+        remedy = "export or copy it again, or take it out of the folder"
+        raise FileError(path, f"the DICOM file is damaged ({type(error).__name__})", remedy) from None
     finally:
         logger.setLevel(level)
 
@@ -134,8 +133,11 @@ SUFFIXES = (".dcm", ".ima", ".dicom", ".dcm.gz", ".ima.gz")
 """What names of DICOM files end in, where it tells anything."""
 
 
-def scan(path: Path) -> tuple[dict[Series, dict], set[str]]:
-    """The series below a path, by number, each with the headers of its files; and the names of other objects there."""
+def scan(path: Path) -> tuple[dict[Series, dict[Path, Dataset]], set[str]]:
+    """The series below a path, by number, each with the headers of its files; and the names of other objects there.
+
+    :raises InputError: where there is none, or a file that is meant to be DICOM cannot be read.
+    """
     files = [path]
     if path.is_dir():
         there = files_below(path)
@@ -144,10 +146,9 @@ def scan(path: Path) -> tuple[dict[Series, dict], set[str]]:
         for file in there if files else ():
             refuse_lost(file)
             if file.name.lower().endswith(SUFFIXES) and file not in images:
-                raise InputError(
-                    f"{legible(str(file))}: this is no DICOM file, or one that is empty, cut short or packed; copy it again, or move it out."
-                )
-    found: dict[str, dict] = {}
+                fault = "this is no DICOM file, or one that is empty, cut short or packed"
+                raise FileError(file, fault, "copy it again, or move it out")
+    found: dict[str, dict[Path, Dataset]] = {}
     others = set()
     for file in files:
         data = header(file)
@@ -160,13 +161,13 @@ def scan(path: Path) -> tuple[dict[Series, dict], set[str]]:
             else:
                 found.setdefault(str(data.get("SeriesInstanceUID", "")), {})[file] = data
     if not found:
-        raise InputError(nothing_to_read(path, others))
+        raise nothing_to_read(path, others)
     series = [(describe_series(uid, headers), headers) for uid, headers in found.items()]
     series.sort(key=lambda one: (one[0].number is None, one[0].number or 0, one[0].uid))
     return dict(series), others
 
 
-def not_an_image(data) -> str:
+def not_an_image(data: Dataset) -> str:
     """The name of what a data set is, if it is no image that can be read as a volume; else an empty string."""
     from pydicom.uid import UID
 
@@ -180,20 +181,24 @@ def not_an_image(data) -> str:
     return ""
 
 
-def nothing_to_read(path: Path, others: set[str]) -> str:
-    """The sentence for a path without an image series, from what it holds instead."""
+def nothing_to_read(path: Path, others: set[str]) -> FileError:
+    """What is said of a path without an image series, from what it holds instead."""
     names = ", ".join(sorted(others))
     if not others:
-        return f"{path}: there is no DICOM image in it; give an image file or a folder with a DICOM series."
+        fault = "there is no DICOM image in it"
+        return FileError(path, fault, "give an image file or a folder with a DICOM series")
     if "Segmentation" in names:
-        return (
-            f"{path}: this is no image but a DICOM segmentation; give the series that it was drawn on, "
-            "and convert the segmentation itself to .seg.nrrd with Slicer or dcmqi."
-        )
-    return f"{path}: this is no image that can be read ({names}); give the series of images that belongs to it."
+        remedy = "give the series that it was drawn on, and convert the segmentation itself to .seg.nrrd with Slicer or dcmqi"
+        return FileError(path, "this is no image but a DICOM segmentation", remedy)
+    fault = f"this is no image that can be read ({names})"
+    return FileError(path, fault, "give the series of images that belongs to it")
 
 
-def describe_series(uid: str, headers: dict) -> Series:
+def describe_series(uid: str, headers: dict[Path, Dataset]) -> Series:
+    """What the headers of a series' files say of it.
+
+    :raises InputError: where they make no sense.
+    """
     path, first = next(iter(headers.items()))
     with checked(path):
         number = first.get("SeriesNumber")
@@ -207,7 +212,7 @@ def describe_series(uid: str, headers: dict) -> Series:
         )
 
 
-def frame_count(path: Path, data) -> int:
+def frame_count(path: Path, data: Dataset) -> int:
     """NumberOfFrames, 1 where there is none.
 
     :raises ValueError: for more frames than the file has bytes, before anything is made for each of them.
@@ -218,7 +223,7 @@ def frame_count(path: Path, data) -> int:
     return count
 
 
-def refuse_mixed(path: Path, headers: Iterable) -> None:
+def refuse_mixed(path: Path, headers: Iterable[Dataset]) -> None:
     """:raises InputError: for images that bear one series' UID and are of several patients, or lie in several places."""
     for name, words in {
         "PatientID": "patients",
@@ -227,9 +232,8 @@ def refuse_mixed(path: Path, headers: Iterable) -> None:
     }.items():
         known = {str(data.get(name) or "").strip() for data in headers} - {""}
         if len(known) > 1:
-            raise InputError(
-                f"{path}: images of {len(known)} {words} bear the same SeriesInstanceUID; put each into a folder of its own, and give one."
-            )
+            fault = f"images of {len(known)} {words} bear the same SeriesInstanceUID"
+            raise FileError(path, fault, "put each into a folder of its own, and give one")
 
 
 def choose_series(path: Path, found: list[Series], wanted: str | None) -> Series:
@@ -244,4 +248,4 @@ def choose_series(path: Path, found: list[Series], wanted: str | None) -> Series
     if len(matching) == 1:
         return matching[0]
     listing = "; ".join(str(one) for one in found)
-    raise InputError(f"{path}: {what}; choose one by --series with its UID, number or description: {listing}.")
+    raise FileError(path, what, f"choose one by --series with its UID, number or description: {listing}")

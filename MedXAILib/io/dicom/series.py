@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ...errors import InputError, legible
-from ...geometry.affine import LPS_RAS, SHEAR_TOLERANCE, apply, implausible, shear
+from ...errors import FileError, legible
+from ...geometry.affine import LPS_RAS, SHEAR_TOLERANCE, Affine, apply, implausible, shear
 from ...geometry.volume import Source, Volume
+from ..placing import UNSHEAR
 from .pixels import voxels, with_pixels
 from .plane import (
     TIME_TAGS,
     Plane,
     along,
+    known,
     normal,
     patient_letters,
     plane_affine,
@@ -25,13 +29,10 @@ from .scan import checked, choose_series, refuse_mixed, scan
 
 POSITION_TOLERANCE_MM = 0.05
 POSITION_TOLERANCE = 0.02
-"""How far a plane may lie from its place in a regular stack: 0.05 mm, or this share of the slice distance if that is more.
+"""How far a plane may lie from its place in a regular stack: 0.05 mm, or this fraction of the slice distance if that is more.
 
 Scanners round positions to some hundredths of a millimetre; a missing slice puts others off by half a distance at least.
 """
-UNSHEAR = (
-    "resample it with the tilt correction of dcm2niix or Slicer (DICOM module, 'Acquisition geometry regularization')"
-)
 
 
 def read_series(path: str | Path, *, series: str | None = None, frame: int | None = None) -> Volume:
@@ -84,9 +85,9 @@ def read_series(path: str | Path, *, series: str | None = None, frame: int | Non
         source = Source(legible(path.resolve().name), "dicom", uids, tuple(remarks), assumed, letters)
         volume = Volume(array, LPS_RAS @ affine, source)
     except ValueError as error:
-        raise InputError(f"{path}: its geometry makes no sense ({error}); export the series again.") from None
+        raise FileError(path, f"its geometry makes no sense ({error})", "export the series again") from None
     if fault := implausible(volume.affine):
-        raise InputError(f"{path}: its headers give {fault}, which cannot be; export the series again.")
+        raise FileError(path, f"its headers give {fault}, which cannot be", "export the series again")
     return volume
 
 
@@ -94,10 +95,10 @@ def without_copies(planes: list[Plane], remarks: list[str]) -> list[Plane]:
     """One plane for each SOP instance and frame, as the same image may lie in a folder twice; images at different places are no
     copies, whatever their instances are called."""
 
-    def where(plane: Plane) -> tuple:
+    def where(plane: Plane) -> tuple[float, ...]:
         return () if plane.position is None else tuple(np.round(plane.position, 6))
 
-    unique: dict[tuple, Plane] = {}
+    unique: dict[tuple[Any, ...], Plane] = {}
     kept = []
     for plane in planes:
         first = unique.setdefault((plane.sop or str(plane.path), plane.frame, where(plane)), plane)
@@ -115,17 +116,18 @@ def one_volume(path: Path, planes: list[Plane], frame: int | None, remarks: list
     """
     if all(plane.position is not None and plane.orientation is not None for plane in planes):
         volumes, by = time_points(path, in_order(path, planes))
-        question = f"the series has {len(volumes)} images at each position{by}; choose one of these volumes,"
+        question = f"the series has {len(volumes)} images at each position{by}", "choose one of these volumes"
     else:
         volumes, by = [[plane] for plane in planes], ""
         question = (
-            f"its {len(planes)} images do not say where in the patient they lie, so they make no volume; export it with "
-            "its geometry, or read one frame as a picture,"
+            f"its {len(planes)} images do not say where in the patient they lie, so they make no volume",
+            "export it with its geometry, or read one frame as a picture",
         )
     if frame is None and len(volumes) > 1:
-        raise InputError(f"{path}: {question} --frame 0 to --frame {len(volumes) - 1}.")
+        fault, remedy = question
+        raise FileError(path, fault, f"{remedy}, --frame 0 to --frame {len(volumes) - 1}")
     if not 0 <= (frame or 0) < len(volumes):
-        raise InputError(f"{path}: there is no frame {frame}; it must be below {len(volumes)}.")
+        raise FileError(path, f"there is no frame {frame}", f"it must be below {len(volumes)}")
     if len(volumes) > 1:
         remarks.append(f"frame {frame} of {len(volumes)}{by}")
     return volumes[frame or 0]
@@ -141,16 +143,15 @@ def in_order(path: Path, planes: list[Plane]) -> list[Plane]:
     first = planes[0]
     if len({plane.size for plane in planes}) > 1:
         sizes = ", ".join(sorted({f"{columns}x{rows}" for rows, columns in (plane.size for plane in planes)}))
-        raise InputError(f"{path}: the images of the series have several sizes ({sizes}); move the odd ones away.")
+        raise FileError(path, f"the images of the series have several sizes ({sizes})", "move the odd ones away")
     if any(plane.spacing is None for plane in planes):
-        raise InputError(f"{path}: images of the series have no PixelSpacing; export the series again with it.")
-    if any(np.abs(plane.orientation - first.orientation).max() > SHEAR_TOLERANCE for plane in planes):
-        raise InputError(
-            f"{path}: the images of the series lie in different directions (a localizer among them?); "
-            "keep one direction in the folder."
-        )
-    if any(np.abs(np.divide(plane.spacing, first.spacing) - 1).max() > 1e-3 for plane in planes):
-        raise InputError(f"{path}: the images of the series differ in pixel spacing; keep those of one spacing.")
+        raise FileError(path, "images of the series have no PixelSpacing", "export the series again with it")
+    orientation, spacing = known(first.orientation), known(first.spacing)
+    if any(np.abs(known(plane.orientation) - orientation).max() > SHEAR_TOLERANCE for plane in planes):
+        fault = "the images of the series lie in different directions (a localizer among them?)"
+        raise FileError(path, fault, "keep one direction in the folder")
+    if any(np.abs(np.divide(known(plane.spacing), spacing) - 1).max() > 1e-3 for plane in planes):
+        raise FileError(path, "the images of the series differ in pixel spacing", "keep those of one spacing")
     return sorted(planes, key=along(first))
 
 
@@ -171,10 +172,8 @@ def time_points(path: Path, planes: list[Plane]) -> tuple[list[list[Plane]], str
             groups.append([plane])
     count = len(groups[0])
     if any(len(group) != count for group in groups):
-        raise InputError(
-            f"{path}: the {len(planes)} images lie at {len(groups)} positions, some of which have more images than "
-            "others; keep one image for each position."
-        )
+        fault = f"the {len(planes)} images lie at {len(groups)} positions, some of which have more images than others"
+        raise FileError(path, fault, "keep one image for each position")
     tag = next((tag for tag in TIME_TAGS if all(len({p.times.get(tag) for p in g}) == count for g in groups)), None)
     if count == 1 or tag is None:
         return [list(volume) for volume in zip(*groups, strict=True)], ""
@@ -182,11 +181,12 @@ def time_points(path: Path, planes: list[Plane]) -> tuple[list[list[Plane]], str
     return [list(volume) for volume in zip(*groups, strict=True)], f" that differ in {tag}"
 
 
-def sortable(value) -> tuple:
+def sortable(value: float | str | None) -> tuple[int, float, str]:
+    """A key by which numbers come first, in their order, and then text."""
     return (0, value, "") if isinstance(value, float) else (1, 0.0, str(value))
 
 
-def stack(path: Path, planes: list[Plane]) -> np.ndarray:
+def stack(path: Path, planes: Sequence[Plane]) -> Affine:
     """IJK-to-LPS of sorted planes: every plane must lie where the affine of a regular stack puts it.
 
     :raises InputError: where the distances are unequal or the stack is sheared.
@@ -196,11 +196,11 @@ def stack(path: Path, planes: list[Plane]) -> np.ndarray:
     place = along(first)
     gaps = np.diff([place(plane) for plane in planes])
     usual = float(np.median(gaps))
-    affine = plane_affine(first, (last.position - first.position) / count)
+    affine = plane_affine(first, (known(last.position) - known(first.position)) / count)
     if shear(affine) > SHEAR_TOLERANCE:  # rounded positions of a short stack, or a tilt, which shows below
         affine = plane_affine(first, normal(first) * (place(last) - place(first)) / count)
     expected = apply(affine, [(0, 0, k) for k in range(count + 1)])
-    misplaced = np.linalg.norm(expected - [plane.position for plane in planes], axis=1).max()
+    misplaced = np.linalg.norm(expected - [known(plane.position) for plane in planes], axis=1).max()
     tolerance = max(POSITION_TOLERANCE_MM, POSITION_TOLERANCE * usual)
     if misplaced <= tolerance:
         return affine
@@ -208,10 +208,10 @@ def stack(path: Path, planes: list[Plane]) -> np.ndarray:
     if abs(gaps[worst] - usual) > tolerance:
         one, other = planes[worst], planes[worst + 1]
         names = (f"frame {p.frame + 1}" if one.path == other.path else p.path.name for p in (one, other))
-        raise InputError(
-            f"{path}: the slices are not equally spaced: {' and '.join(names)} are "
-            f"{gaps[worst]:.2f} mm apart, others {usual:.2f} mm; add the missing slices, or resample the series with "
-            "Slicer (DICOM module, 'Acquisition geometry regularization')."
+        raise FileError(
+            path,
+            f"the slices are not equally spaced: {' and '.join(names)} are {gaps[worst]:.2f} mm apart, others {usual:.2f} mm",
+            "add the missing slices, or resample the series with Slicer (DICOM module, 'Acquisition geometry regularization')",
         )
     degrees = np.degrees(np.arctan2(misplaced, place(last) - place(first)))
-    raise InputError(f"{path}: the slices are stacked askew by {degrees:.1f} degrees (gantry tilt?); {UNSHEAR}.")
+    raise FileError(path, f"the slices are stacked askew by {degrees:.1f} degrees (gantry tilt?)", UNSHEAR)
