@@ -24,8 +24,8 @@ from typing import Any
 from ..attribution.registry import methods
 from ..errors import NO_MEMORY
 from ..geometry.volume import Source, Volume
-from ..io.read import read_volume
 from ..models.loading import Model, find_card, find_weights
+from ..outputs.earlier import read_volume
 from ..progress import Cancelled, Progress
 from ..provenance import available_memory, versions
 from ..session import Session
