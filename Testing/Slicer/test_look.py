@@ -556,7 +556,9 @@ def test_the_run_as_python_makes_the_same_map_again(explained, slicer):
     from MedXAILib.app.job import Job
     from MedXAILib.mrml.nodes import volume_of
 
-    job = Job("explain", {}, "planted-lesion", classes=("lesion",), methods=("gradcam",), share=0.25)
+    job = Job(
+        task="explain", inputs={}, model="planted-lesion", classes=("lesion",), methods=("gradcam",), mass_fraction=0.25
+    )
     text = keep.asPython(job, {"image": explained.volume})
     made: dict = {"slicer": slicer}
     exec(text, made)
