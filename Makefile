@@ -18,7 +18,7 @@ WITHOUT_TORCH := test_volume test_formats test_odd_files test_dicom test_as_they
 IN_PARALLEL := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 SPREAD := -n auto --maxprocesses 4 --dist worksteal
 LIGHT_NEEDS := "numpy>=1.26" "scikit-image>=0.22" "SimpleITK>=2.3" "pydantic>=2.7" "typer>=0.12" "rich>=13" "pydicom>=3.0" \
-  "psutil>=5.9" "slicer-core>=5.12" "pytest>=8" "pytest-timeout>=2.3" "pytest-xdist>=3.5" "hypothesis>=6.100" "nibabel>=5" "setuptools>=77"
+  "psutil>=5.9" "slicer-core>=5.12" "pytest>=8" "pytest-timeout>=2.3" "pytest-xdist>=3.5" "hypothesis>=6.100" "nibabel>=5" "setuptools>=77" "platformdirs>=4.2"
 
 .PHONY: demo test lint clean
 

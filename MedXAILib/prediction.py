@@ -15,8 +15,8 @@ from .geometry.resample import resample
 from .geometry.volume import Volume
 from .models.card import FROM_FILE, ModelCard
 from .models.layers import Layer, coarsest_stride, inspect
+from .models.running.agreement import compared, refuse_one_label
 from .models.running.guest import guest
-from .models.running.output import compared, refuse_one_label
 from .preprocessing.prepare import Prepared, prepare
 from .preprocessing.suitability import check, is_constant
 from .progress import Progress, portion, silent

@@ -22,7 +22,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from ..errors import InputError, NetworkError, first_line
-from ..models.layers import first_tensor
+from ..models.nested import first_tensor
 from ..models.running.guest import guest, mine, passing, written_name
 from ..progress import Cancelled, Progress, silent, ticking
 

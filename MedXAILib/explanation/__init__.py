@@ -19,8 +19,8 @@ from ..attribution.recorder import TapeCache
 from ..errors import InputError
 from ..geometry.volume import Volume
 from ..models.layers import Layer, default_layer, find, side_by_side, stages
+from ..models.running.agreement import Misread
 from ..models.running.guest import guest, moved_by_hooks, written_name
-from ..models.running.output import Misread
 from ..prediction import Prediction, lay_out, predict
 from ..preprocessing.prepare import Prepared, prepare
 from ..preprocessing.suitability import refuse_constant

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from ..errors import InputError
 from .card import TO_FILL, unfilled
-from .layers import examine
+from .inspection.examine import examine
 from .loading import FROM_FILE, read_weights, sha256
 from .networks import architecture
-from .running.output import MEANINGS, Part, choose, script, script_parts
+from .running.ends import MEANINGS
+from .running.parts import Part, choose
+from .running.script import script, script_parts
 from .summary import SCHEMA_VERSION
 from .weights.fitting import CUSTOMARY, beside, unwrapped
 

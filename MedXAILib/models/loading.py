@@ -18,7 +18,7 @@ from ..errors import InputError, first_line
 from ..names import matching
 from .card import FROM_FILE, ModelCard, read_card
 from .networks import architecture
-from .running.output import read_as
+from .running.reading import read_as
 from .security.consent import consent
 from .summary import SEARCH_PATH, ZOO, search_places, zoo_cards
 from .weights.contents import EXPORTED, PROGRAMS, Contents, inspect
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class Model:
     """A network in eval mode and the card that says what it expects and means.
 
-    :ivar network: gives one tensor, of logits or values, whatever the network itself gives: see :mod:`.running.output`.
+    :ivar network: gives one tensor, of logits or values, whatever the network itself gives: see :mod:`.running.reading`.
     :ivar device: where the network lies: ``cpu`` or ``cuda``.
     :ivar weights_sha256: of the weights file.
     :ivar path: name of the weights file, without its folder.

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from MedXAILib.models.card import ModelCard
-from MedXAILib.models.running.output import read_as
+from MedXAILib.models.running.reading import read_as
 
 
 class Blob(nn.Module):

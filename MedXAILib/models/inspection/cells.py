@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .places import varies
+from .coordinates import varies
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +39,7 @@ class Cells:
     """False: some cells lie up to a cell beside their place here (uneven pooling, sampling)."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Arrangement:
     """How a layer's tensor becomes (batch, channel, *cells).
 
@@ -61,7 +61,7 @@ class Arrangement:
     axes: tuple[int | None, ...] = ()
     turned: tuple[bool, ...] = ()
     carriers: tuple[int, ...] = ()
-    order: torch.Tensor | range | None = None
+    order: torch.Tensor | range = range(0)
     cell: torch.Tensor | None = None
     elements: int = 0
     near: torch.Tensor | None = None
@@ -93,9 +93,8 @@ class Arrangement:
             tensor = tensor.squeeze(axis)
         order = sorted(axis for axis in wanted if axis is not None)
         tensor = tensor.permute([order.index(axis) for axis in wanted if axis is not None])
-        for place, axis in enumerate(wanted):
-            if axis is None:
-                tensor = tensor.unsqueeze(place)
+        for place in (place for place, axis in enumerate(wanted) if axis is None):
+            tensor = tensor.unsqueeze(place)
         return tensor
 
     def lay(self, values: torch.Tensor, summed: bool = False) -> torch.Tensor:
@@ -103,14 +102,15 @@ class Arrangement:
         the elements of a cell are averaged, or ``summed`` and parted among the cells that show it; what shows none is 0."""
         import torch
 
-        if self.cell is None:
+        if self.cell is None or self.near is None:
             return values
         cell, count = self.cell.to(values.device), math.prod(self.sizes)
         result = values.new_zeros(*values.shape[:-1], count).index_add(-1, cell, values)
         near = self.near.to(values.device)
         parts = near[near >= 0] if summed else cell
         result = result / torch.bincount(parts, minlength=count).clamp(min=1).to(result)
-        return (result[..., near] * (near >= 0)).unflatten(-1, self.sizes)
+        laid: torch.Tensor = (result[..., near] * (near >= 0)).unflatten(-1, self.sizes)
+        return laid
 
     def spread(self, values: torch.Tensor) -> torch.Tensor:
         """Values of cells (*cells) for the elements, as :meth:`features` orders them."""
@@ -130,7 +130,14 @@ class Arrangement:
             order = order.flip([a for a, backwards in enumerate(self.turned) if backwards]).flatten()
         order = order.reshape(self.sizes).permute(*axes).flip(list(flips))
         sizes = tuple(order.shape)
-        return Arrangement(self.batch, self.channel, sizes, (), (), carriers, order.flatten(), None, self.elements)
+        return Arrangement(
+            batch=self.batch,
+            channel=self.channel,
+            sizes=sizes,
+            carriers=carriers,
+            order=order.flatten(),
+            elements=self.elements,
+        )
 
 
 def arrange(place: Place, sizes: tuple[int, ...], voxels: Sequence[int]) -> tuple[Cells, Arrangement] | None:
@@ -139,31 +146,45 @@ def arrange(place: Place, sizes: tuple[int, ...], voxels: Sequence[int]) -> tupl
     :param sizes: of the tensor.
     :param voxels: of the input, its spatial axes.
     """
-    at, grid = place.at[1:], place.grid[1:]
-    if len(sizes) < 2 or all(t.isnan().all() for t in grid):
+    if len(sizes) < 2 or all(t.isnan().all() for t in place.grid[1:]):
         return None
     # what was averaged over an axis of the input is one cell along it
-    at, grid = ([_in_the_middle(t, (n - 1) / 2) for t, n in zip(lines, voxels, strict=True)] for lines in (at, grid))
+    at, grid = (
+        [_in_the_middle(t, (n - 1) / 2) for t, n in zip(lines[1:], voxels, strict=True)]
+        for lines in (place.at, place.grid)
+    )
     axes = _batch_and_channel(sizes, grid, len(voxels))
     if axes is None:
         return None
     batch, channel = axes
     if channel is not None:
-        at, grid = [t.nanmean(channel, keepdim=True) for t in at], [_over_channels(t, channel) for t in grid]
-        if any(t is None for t in grid):
+        joined = [line for t in grid if (line := _over_channels(t, channel)) is not None]
+        if len(joined) < len(grid):
             return None  # its channels lie at different places
+        at, grid = [t.nanmean(channel, keepdim=True) for t in at], joined
     carriers = [axis for axis in range(len(sizes)) if any(t.shape[axis] > 1 for t in grid)]
     if not carriers:
         return None
     if batch is not None and sizes[batch] > 1:  # copies of the one sample
-        batch, carriers = None, sorted([batch, *carriers])
-    field, seen = place.field[1:], place.seen[1:]
-    rows = _rows(at, grid, carriers, sizes, field, seen, voxels)
-    if rows is None:
-        return _scattered(at, grid, field, seen, sizes, voxels, carriers, batch, channel)
-    stride, offset, axes, turned, exact = zip(*rows, strict=True)
-    count = tuple(1 if axis is None else sizes[axis] for axis in axes)
-    return Cells(stride, offset, field, seen, all(exact)), Arrangement(batch, channel, count, axes, turned)
+        carriers, batch = sorted([batch, *carriers]), None
+    spread = Spread(at=at, grid=grid, field=place.field[1:], seen=place.seen[1:], sizes=sizes, voxels=voxels)
+    found = _in_rows(spread, carriers, batch, channel)
+    return found or _scattered(spread, carriers, batch, channel)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Spread:
+    """Where the elements of a tensor lie along the spatial axes of the input: see :class:`.places.Place`.
+
+    :ivar sizes: of the tensor; ``voxels`` of the input.
+    """
+
+    at: list[torch.Tensor]
+    grid: list[torch.Tensor]
+    field: tuple[float, ...]
+    seen: tuple[tuple[float, float], ...]
+    sizes: tuple[int, ...]
+    voxels: Sequence[int]
 
 
 def _in_the_middle(t: torch.Tensor, value: float) -> torch.Tensor:
@@ -171,7 +192,9 @@ def _in_the_middle(t: torch.Tensor, value: float) -> torch.Tensor:
     return t.nan_to_num(value) if t.numel() == 1 else t
 
 
-def _batch_and_channel(sizes, grid, dimensions: int) -> tuple[int | None, int | None] | None:
+def _batch_and_channel(
+    sizes: Sequence[int], grid: Sequence[torch.Tensor], dimensions: int
+) -> tuple[int | None, int | None] | None:
     """The axes of batch and channel: of those that carry no place, the first one, and the one of several channels."""
     free = [axis for axis in range(len(sizes)) if all(t.shape[axis] == 1 for t in grid)]
     ordinary = len(sizes) == dimensions + 2
@@ -181,6 +204,7 @@ def _batch_and_channel(sizes, grid, dimensions: int) -> tuple[int | None, int | 
     if len(wide) > 1:
         return None
     near = [axis for axis in (1, len(sizes) - 1) if _channels_lie_together(grid, axis)]
+    channel: int | None
     if wide:
         channel = wide[0]
     elif ordinary and 1 in free:
@@ -194,7 +218,7 @@ def _batch_and_channel(sizes, grid, dimensions: int) -> tuple[int | None, int | 
     return next((axis for axis in free if axis != channel), None), channel
 
 
-def _channels_lie_together(grid, axis: int) -> bool:
+def _channels_lie_together(grid: Sequence[torch.Tensor], axis: int) -> bool:
     """Whether an axis along which places vary holds channels all the same: neighbours merged into one cell."""
     shared = [
         t for t in grid if t.shape[axis] > 1 and t.numel() > t.shape[axis]
@@ -216,27 +240,64 @@ def _over_channels(t: torch.Tensor, channel: int) -> torch.Tensor | None:
     return t.nanmean(channel, keepdim=True)
 
 
-def _rows(at, grid, carriers, sizes, field, seen, voxels) -> list | None:
-    """(stride, offset, tensor axis, backwards, exact) for each axis of the input, where each axis of the tensor runs along
-    one axis of the input in even steps; None otherwise."""
-    found, used = [], []
-    for c, n in enumerate(voxels):
-        mine = [axis for axis in carriers if grid[c].shape[axis] > 1 or at[c].shape[axis] > 1]
-        if len(mine) > 1:
-            return None
-        if not mine:
-            found.append((_breadth(seen[c]), float(at[c].flatten()[0]), None, False, True))
-            continue
-        used += mine
-        row = _even(at[c].expand_as(grid[c]).flatten(), grid[c].flatten(), field[c], n)
+def _in_rows(
+    spread: Spread, carriers: Sequence[int], batch: int | None, channel: int | None
+) -> tuple[Cells, Arrangement] | None:
+    """Elements in rows and columns: each axis of the tensor runs along one axis of the input in even steps; None where it
+    does not."""
+    rows, used = [], []
+    for c in range(len(spread.voxels)):
+        mine = [axis for axis in carriers if spread.grid[c].shape[axis] > 1 or spread.at[c].shape[axis] > 1]
+        row = _row(spread, c, mine)
         if row is None:
             return None
-        stride, offset, exact = row
-        if stride < 0:
-            found.append((-stride, offset + stride * (sizes[mine[0]] - 1), mine[0], True, exact))
-        else:
-            found.append((stride, offset, mine[0], False, exact))
-    return found if sorted(used) == sorted(carriers) else None
+        rows.append(row)
+        used += mine
+    if sorted(used) != sorted(carriers):
+        return None
+    cells = Cells(
+        tuple(row.stride for row in rows),
+        tuple(row.offset for row in rows),
+        spread.field,
+        spread.seen,
+        all(row.exact for row in rows),
+    )
+    return cells, Arrangement(
+        batch=batch,
+        channel=channel,
+        sizes=tuple(1 if row.axis is None else spread.sizes[row.axis] for row in rows),
+        axes=tuple(row.axis for row in rows),
+        turned=tuple(row.turned for row in rows),
+    )
+
+
+class Row(NamedTuple):
+    """Cells along one axis of the input.
+
+    :ivar axis: of the tensor, None for a cell that is alone; ``turned`` where it runs backwards.
+    """
+
+    stride: float
+    offset: float
+    exact: bool
+    axis: int | None = None
+    turned: bool = False
+
+
+def _row(spread: Spread, c: int, axes: Sequence[int]) -> Row | None:
+    """The row along axis ``c`` of the input, for the axes of the tensor that run along it."""
+    at, grid = spread.at[c], spread.grid[c]
+    if len(axes) > 1:
+        return None
+    if not axes:
+        return Row(_breadth(spread.seen[c]), float(at.flatten()[0]), True)
+    even = _even(at.expand_as(grid).flatten(), grid.flatten(), spread.field[c], spread.voxels[c])
+    if even is None:
+        return None
+    stride, offset, exact = even
+    if stride < 0:
+        return Row(-stride, offset + stride * (spread.sizes[axes[0]] - 1), exact, axes[0], True)
+    return Row(stride, offset, exact, axes[0])
 
 
 def _breadth(seen: tuple[float, float]) -> float:
@@ -281,26 +342,30 @@ def _round(value: float) -> float:
     return round(value, 9) + 0.0
 
 
-def _scattered(at, grid, field, seen, sizes, voxels, carriers, batch, channel) -> tuple[Cells, Arrangement] | None:
+def _scattered(
+    spread: Spread, carriers: Sequence[int], batch: int | None, channel: int | None
+) -> tuple[Cells, Arrangement] | None:
     """Elements in any order: each axis of the input is parted into cells, and each element belongs to one."""
     import torch
 
-    whole = [sizes[axis] for axis in carriers]
-    rest = [axis for axis in range(len(sizes)) if axis not in carriers]
+    whole = [spread.sizes[axis] for axis in carriers]
+    rest = [axis for axis in range(len(spread.sizes)) if axis not in carriers]
 
-    def flat(t):
+    def flat(t: torch.Tensor) -> torch.Tensor:
         return t.permute(*carriers, *rest).flatten(len(carriers)).squeeze(-1).expand(whole).flatten()
 
-    rows = zip(at, grid, field, voxels, strict=True)
+    rows = zip(spread.at, spread.grid, spread.field, spread.voxels, strict=True)
     coordinates = [_nearer(flat(a), flat(g), f, n) for a, g, f, n in rows]
     known = ~torch.stack([t.isnan() for t in coordinates]).any(0)
     if not known.any():
         return None
-    axes = max(1, sum(varies(t) for t in grid))
+    axes = max(1, sum(varies(t) for t in spread.grid))
     lines = [_lattice(t[known], max(whole) if len(whole) >= axes else max(whole) ** (1 / axes)) for t in coordinates]
     number, exact = torch.zeros(int(known.sum()), dtype=torch.long), True
     stride, offset, count, sight = [], [], [], []
-    for t, (step, first, cells), width, n in zip(coordinates, lines, field, map(_breadth, seen), strict=True):
+    for t, (step, first, cells), width, n in zip(
+        coordinates, lines, spread.field, map(_breadth, spread.seen), strict=True
+    ):
         if cells == 1:
             step = n
         here = _nearest((t[known] - first) / step).long()
@@ -314,18 +379,16 @@ def _scattered(at, grid, field, seen, sizes, voxels, carriers, batch, channel) -
         return None
     order, cell = _order(known.nonzero().flatten(), number, math.prod(count))
     arrangement = Arrangement(
-        batch,
-        channel,
-        tuple(count),
-        (),
-        (),
-        tuple(carriers),
-        order,
-        cell,
-        len(known),
-        _nearest_taken(number, count, sight),
+        batch=batch,
+        channel=channel,
+        sizes=tuple(count),
+        carriers=tuple(carriers),
+        order=order,
+        cell=cell,
+        elements=len(known),
+        near=_nearest_taken(number, count, sight),
     )
-    return Cells(tuple(stride), tuple(offset), field, seen, exact), arrangement
+    return Cells(tuple(stride), tuple(offset), spread.field, spread.seen, exact), arrangement
 
 
 def _nearest_taken(number: torch.Tensor, count: Sequence[int], sight: Sequence[float]) -> torch.Tensor:

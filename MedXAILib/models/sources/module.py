@@ -17,24 +17,13 @@ from ...geometry.volume import GEOMETRY, Source, Volume
 from ...preprocessing.prepare import REPEATED, Prepared
 from ...provenance import available_memory
 from ..card import FROM_FILE, ModelCard
-from ..layers import examine
+from ..inspection.examine import examine
 from ..loading import Model, onnx_refusal
-from ..running.output import (  # fmt: skip
-    DOUBTFUL,
-    MEANINGS,
-    Part,
-    agree,
-    another,
-    choose,
-    convinces,
-    likely,
-    meaning,
-    named,
-    pick,
-    plainly,
-    read_as,
-    tells,
-)
+from ..running.agreement import agree
+from ..running.ends import DOUBTFUL, MEANINGS
+from ..running.meaning import another, convinces, likely, meaning, plainly, tells
+from ..running.parts import Part, choose, named, pick
+from ..running.reading import read_as
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +48,7 @@ def bare(
     Classes are named by their numbers; an output of one number for each voxel is a segmentation. Where the network ends in
     a sigmoid or softmax, its output is probabilities. Else it is logits: several classes are taken as exclusive (softmax),
     a single one of a segmentation as a sigmoid; a single number for the whole is a value, of whatever kind. Only
-    predictions and regions depend on this, scores are logits. Of several tensors see :mod:`.running.output`.
+    predictions and regions depend on this, scores are logits. Of several tensors see :mod:`.running.parts`.
 
     :param output: which of several tensors of the output, by place or name.
     :param known: which of MEANINGS its values proved to be in a pass.
