@@ -19,7 +19,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from .. import NOTICE, __version__
 from ..attribution.methods import ALL, METHODS
 from ..errors import InputError, missing_package, of_path
-from ..models.summary import quantity, zoo_cards
+from ..models.sources.zoo import zoo_cards
+from ..models.summary import quantity
 from ..progress import Cancelled
 from . import interrupt
 from .job import Job

@@ -147,15 +147,13 @@ class Worker:
 
     def warm_model(self, job: Job):
         """The job's model; loaded where it is another one, or its files have changed."""
-        from ..models.loading import find_card, find_weights
+        from ..models.source import stamp
         from .run import model_of
 
-        card, folder = find_card(job.model)
-        weights = find_weights(card, folder, job.weights)
-        key = (job.model, card, str(weights), weights.stat().st_mtime_ns, job.device, job.trust, job.weights_key)
+        key = (job.model, stamp(job.model, job.weights), job.device, job.trust, job.weights_key)
         if key != self.model_key:
             self.model = self.model_key = self.opened = self.opened_key = None
-            self.model = model_of(replace(job, weights=str(weights)))
+            self.model = model_of(job)
             self.model_key = key
         return self.model
 

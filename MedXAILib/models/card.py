@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ..errors import InputError, of_path
 from ..names import matching
-from .summary import SCHEMA_VERSION, quantity, refuse_newer
+from .schema import SCHEMA_VERSION, refuse_newer
+from .summary import quantity
 
 TO_FILL = "FILL IN"
 """How a text begins in a drafted card where its owner has to put something."""

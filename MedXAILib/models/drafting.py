@@ -15,7 +15,7 @@ from .networks import architecture
 from .running.ends import MEANINGS
 from .running.parts import Part, choose
 from .running.script import script, script_parts
-from .summary import SCHEMA_VERSION
+from .schema import SCHEMA_VERSION
 from .weights.fitting import CUSTOMARY, beside, unwrapped
 
 DENSENETS = ("DenseNet121", "DenseNet169", "DenseNet201", "DenseNet264")

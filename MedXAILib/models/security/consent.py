@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from contextlib import suppress
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from ...errors import ConsentError
 from ...io.atomic import write_text
+from ..weights.contents import PROGRAMS, inspect
 
 CONFIG = "MEDXAI_CONFIG"
 """Environment variable: the folder of the user's settings, where consent is remembered."""
@@ -28,6 +30,19 @@ def consent(path: Path, kind: str, digest: str, trust: bool) -> None:
             f"this is {kind}, which is a program: opening it can run any code that it contains",
             "if you trust where it comes from, allow it with --trust (remembered for this very file)",
         )
+
+
+def needs_consent(weights: Path) -> bool:
+    """Whether opening a weights file may run code that nobody has consented to; told from its content, never by opening.
+
+    :raises WeightsError: for a file that is refused even with consent, or that is no weights file.
+    """
+    found = inspect(weights)
+    found.refuse()
+    if found.kind not in PROGRAMS:
+        return False
+    with open(weights, "rb") as file:
+        return not is_trusted(hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def config_folder() -> Path | None:

@@ -18,12 +18,13 @@ from ...preprocessing.prepare import REPEATED, Prepared
 from ...provenance import available_memory
 from ..card import FROM_FILE, ModelCard
 from ..inspection.examine import examine
-from ..loading import Model, onnx_refusal
+from ..loading import Model
 from ..running.agreement import agree
 from ..running.ends import DOUBTFUL, MEANINGS
 from ..running.meaning import another, convinces, likely, meaning, plainly, tells
 from ..running.parts import Part, choose, named, pick
 from ..running.reading import read_as
+from .onnx import is_onnx, refusal
 
 if TYPE_CHECKING:
     import torch
@@ -87,19 +88,12 @@ def runnable(network) -> torch.nn.Module:
     if isinstance(getattr(network, "_orig_mod", None), torch.nn.Module):
         return runnable(network._orig_mod)
     if is_onnx(network):
-        raise InputError(onnx_refusal(network if isinstance(network, str | os.PathLike) else "This"))
+        raise refusal(network if isinstance(network, str | os.PathLike) else "This")
     if not isinstance(network, torch.nn.Module):
         raise InputError(f"{type(network).__name__} is no network: give a torch.nn.Module, or a Model of load_model.")
     if isinstance(network, torch.fx.GraphModule) and "eval" in vars(network):  # it raises NotImplementedError
         raise InputError("This is the bare graph of an exported program: give the ExportedProgram itself.")
     return network
-
-
-def is_onnx(given) -> bool:
-    """Whether this is an ONNX model: a ModelProto, a session of onnxruntime, or a path."""
-    if isinstance(given, str | os.PathLike):
-        return str(given).lower().endswith((".onnx", ".ort"))
-    return type(given).__module__.partition(".")[0] in ("onnx", "onnxruntime")
 
 
 def as_module(program: torch.jit.ScriptModule) -> torch.nn.Module:
