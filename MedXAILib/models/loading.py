@@ -19,6 +19,7 @@ from .card import FROM_FILE, ModelCard, read_card
 from .networks import architecture
 from .running.reading import read_as
 from .security.consent import consent
+from .security.programs import copied, harmless
 from .source import source_of
 from .sources.card_file import CardFile
 from .weights.contents import EXPORTED, PROGRAMS, Contents, inspect
@@ -53,6 +54,7 @@ class Model:
 
     @property
     def name(self) -> str:
+        """The card's."""
         return self.card.name
 
 
@@ -121,7 +123,11 @@ def find_card(card: ModelCard | str | Path) -> tuple[ModelCard, Path | None]:
         return card, None
     source = source_of(_as_given(card))
     if not isinstance(source, CardFile):
-        raise CardError(card, f"this is a model of the kind {source.name}, which has no card")
+        raise CardError(
+            card,
+            f"this is a model of the kind {source.name}, which has no card",
+            "give the path of a model card (a .json file)",
+        )
     path = source.path(card)
     return read_card(path), path.parent
 
@@ -181,14 +187,13 @@ def run_program(contents: Contents) -> torch.nn.Module:
     """
     import torch
 
-    from .security.programs import copied, harmless
-
     before = logging.root.manager.disable
     logging.disable()  # torch writes whole tracebacks there
     try:
         if contents.kind == EXPORTED:
             return torch.export.unflatten(torch.export.load(BytesIO(harmless(contents))))
-        return torch.jit.load(BytesIO(copied(contents)), map_location="cpu")
+        program: torch.nn.Module = torch.jit.load(BytesIO(copied(contents)), map_location="cpu")
+        return program
     except InputError:
         raise
     except Exception as error:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from ..errors import CardError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 """Of a model card's fields."""
 TASKS, MODES = ("classification", "segmentation"), ("slices", "whole", "windows")
 

@@ -42,7 +42,7 @@ class Tracer:
         of fixed numbers before the first learned one does not count).
     """
 
-    def __init__(self, shape: Sequence[int], dry: bool, device: torch.device):
+    def __init__(self, shape: Sequence[int], dry: bool, device: torch.device) -> None:
         self.voxels, self.dry, self.device = tuple(shape[1:]), dry, device
         self.grids: dict[tuple[int, ...], Place] = {}
         self.attentions = self.steps = 0

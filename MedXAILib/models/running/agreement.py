@@ -35,7 +35,7 @@ class Misread(CardError):
     :ivar found: which of MEANINGS they are.
     """
 
-    def __init__(self, card: str, fault: str, remedy: str, found: str):
+    def __init__(self, card: str, fault: str, remedy: str, found: str) -> None:
         super().__init__(card, fault, remedy)
         self.found = found
 

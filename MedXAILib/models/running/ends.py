@@ -143,7 +143,7 @@ class _Step:
 class _Watcher:
     """:ivar steps: operators so far."""
 
-    def __init__(self, keep: int | None):
+    def __init__(self, keep: int | None) -> None:
         self.keep, self.steps = keep, 0
 
     def run(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

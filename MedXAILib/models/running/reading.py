@@ -57,7 +57,7 @@ def _reader() -> type[torch.nn.Module]:
         given: tuple[str, ...]
         unseen: bool
 
-        def __init__(self, network: torch.nn.Module, card: ModelCard, remarks: Sequence[str]):
+        def __init__(self, network: torch.nn.Module, card: ModelCard, remarks: Sequence[str]) -> None:
             super().__init__()
             # beside the registry, or all layers would be renamed
             self.__dict__.update(

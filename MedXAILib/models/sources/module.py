@@ -8,11 +8,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import InputError, first_line
+from ...errors import InputError, NetworkError, first_line
 from ...geometry.volume import GEOMETRY, Source, Volume
 from ...preprocessing.prepare import REPEATED, Prepared
 from ...provenance import available_memory
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
 AS_VALUE = "The network gives a single number, which is explained as a value; where it is the logit of a class, say so in a model card."
 ARRAY = "array"
+"""Format of a source that is an array without a geometry."""
 COPIES = 8
 """How many times as much memory as an input a network takes at least."""
-"""Format of a source that is an array without a geometry."""
 
 
 def bare(
     network: torch.nn.Module,
-    inputs,
+    inputs: Any,
     windows: int | Sequence[int] | None = None,
-    references: Sequence = (),
+    references: Sequence[Any] = (),
     output: int | str | None = None,
     known: str | None = None,
 ) -> tuple[Model, Prepared, list[Prepared]]:
@@ -73,7 +73,7 @@ def bare(
     )
 
 
-def runnable(network) -> torch.nn.Module:
+def runnable(network: Any) -> torch.nn.Module:
     """The network itself; an exported program as modules that take hooks, TorchScript in a module that takes some, a
     compiled network as it was written.
 
@@ -90,9 +90,11 @@ def runnable(network) -> torch.nn.Module:
     if is_onnx(network):
         raise refusal(network if isinstance(network, str | os.PathLike) else "This")
     if not isinstance(network, torch.nn.Module):
-        raise InputError(f"{type(network).__name__} is no network: give a torch.nn.Module, or a Model of load_model.")
+        raise InputError(
+            f"{type(network).__name__} is no network", "give a torch.nn.Module, or a Model of load_model", joint=": "
+        )
     if isinstance(network, torch.fx.GraphModule) and "eval" in vars(network):  # it raises NotImplementedError
-        raise InputError("This is the bare graph of an exported program: give the ExportedProgram itself.")
+        raise InputError("This is the bare graph of an exported program", "give the ExportedProgram itself", joint=": ")
     return network
 
 
@@ -101,12 +103,12 @@ def as_module(program: torch.jit.ScriptModule) -> torch.nn.Module:
     import torch
 
     class Program(torch.nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.program = program
             self.training = getattr(program, "training", False)
 
-        def forward(self, *inputs, **named):
+        def forward(self, *inputs: Any, **named: Any) -> Any:
             return self.program(*inputs, **named)
 
     Program.__name__ = getattr(program, "original_name", "") or Program.__name__
@@ -127,15 +129,15 @@ def is_flat(network: torch.nn.Module) -> bool:
     return 4 in weights and 5 not in weights
 
 
-def as_tensor(inputs, dimensions: int) -> tuple[torch.Tensor, Volume, list[str]]:
+def as_tensor(inputs: Any, dimensions: int) -> tuple[torch.Tensor, Volume, list[str]]:
     """The input as the network takes it, the volume on whose grid maps come back, and the names of the channels."""
     import torch
 
     if isinstance(inputs, Mapping):
         if not inputs:
-            raise InputError("The dict of inputs is empty: give name -> array.")
+            raise InputError("The dict of inputs is empty", "give name -> array", joint=": ")
         if not all(isinstance(name, str) for name in inputs):
-            raise InputError(f"The inputs have the names {list(inputs)}: give text, as {{'t1': array}}.")
+            raise InputError(f"The inputs have the names {list(inputs)}", "give text, as {'t1': array}", joint=": ")
         parts = [as_tensor(value, dimensions) for value in inputs.values()]
         shapes = {tuple(tensor.shape) for tensor, _, _ in parts}
         if len(shapes) > 1 or parts[0][0].shape[1] != 1:
@@ -144,8 +146,10 @@ def as_tensor(inputs, dimensions: int) -> tuple[torch.Tensor, Volume, list[str]]
         first, *others = volumes or [""]
         if apart := next((name for name in others if not volumes[name].grid.same_as(volumes[first].grid)), None):
             raise InputError(
-                f"The inputs '{first}' and '{apart}' lie on different grids, and a network without a card takes voxel by voxel what "
-                "lies at the same index: resample one onto the other first (MedXAILib.resample)."
+                f"The inputs '{first}' and '{apart}' lie on different grids, and a network without a card takes voxel by voxel "
+                "what lies at the same index",
+                "resample one onto the other first (MedXAILib.resample)",
+                joint=": ",
             )
         return torch.cat([tensor for tensor, _, _ in parts], 1), parts[0][1], list(inputs)
     if isinstance(inputs, Volume):
@@ -154,14 +158,17 @@ def as_tensor(inputs, dimensions: int) -> tuple[torch.Tensor, Volume, list[str]]
         return (channels.transpose(0, 1) if dimensions == 2 else channels[None]), inputs, ["image"]
     if not isinstance(inputs, torch.Tensor | np.ndarray):
         raise InputError(
-            f"A network without a card takes a Volume, an array or a tensor, not {type(inputs).__name__}: read the file with "
-            "read_volume first."
+            f"A network without a card takes a Volume, an array or a tensor, not {type(inputs).__name__}",
+            "read the file with read_volume first",
+            joint=": ",
         )
     tensor = _plain(inputs)
     if tensor.ndim not in (4, 5) or (tensor.ndim == 5 and len(tensor) > 1):
         raise InputError(
-            f"The input has the shape {tuple(tensor.shape)}: give it as the network takes it, (slices, channel, d1, d2) for a "
-            "2D network, or (1, channel, d0, d1, d2), one volume at a time."
+            f"The input has the shape {tuple(tensor.shape)}",
+            "give it as the network takes it, (slices, channel, d1, d2) for a 2D network, or (1, channel, d0, d1, d2), one "
+            "volume at a time",
+            joint=": ",
         )
     planes = tensor[:, 0] if tensor.ndim == 4 else tensor[0, 0]
     return tensor, Volume(planes.numpy(), np.eye(4), Source("array", ARRAY, assumed=GEOMETRY)), ["image"]
@@ -175,29 +182,35 @@ def _plain(inputs: torch.Tensor | np.ndarray) -> torch.Tensor:
     import torch
 
     if np.ma.isMaskedArray(inputs):
-        raise InputError("The input is a masked array: fill what is masked first, with array.filled(VALUE).")
+        raise InputError(
+            "The input is a masked array", "fill what is masked first, with array.filled(VALUE)", joint=": "
+        )
     if isinstance(inputs, np.ndarray):
         if inputs.dtype.kind not in "biuf":
-            raise InputError(f"The input holds values of the type {inputs.dtype}: give real numbers.")
+            raise InputError(f"The input holds values of the type {inputs.dtype}", "give real numbers", joint=": ")
         kind = np.float64 if inputs.dtype.itemsize == 8 and inputs.dtype.kind == "f" else np.float32
         inputs = torch.from_numpy(
             np.array(inputs, kind)
         )  # in this machine's byte order, and no view from back to front
     if inputs.is_complex() or inputs.is_meta:
         raise InputError(
-            f"The input holds {'complex numbers' if inputs.is_complex() else 'no values (meta)'}: give real numbers."
+            f"The input holds {'complex numbers' if inputs.is_complex() else 'no values (meta)'}",
+            "give real numbers",
+            joint=": ",
         )
     if inputs.numel() == 0:
         raise InputError(f"The input of the shape {tuple(inputs.shape)} is empty: there is nothing to explain.")
     inputs = inputs.detach().cpu()
     inputs = inputs.dequantize() if inputs.is_quantized else inputs
     if inputs.is_nested:
-        raise InputError("The input is a nested tensor: give one of one shape, one volume at a time.")
+        raise InputError("The input is a nested tensor", "give one of one shape, one volume at a time", joint=": ")
     inputs = inputs.to_dense() if inputs.layout is not torch.strided else inputs.resolve_neg()
     if not inputs.isfinite().any():
         raise InputError("The input holds no finite value: there is nothing to explain.")
     if not inputs.isfinite().all():
-        raise InputError("The input holds NaN or infinite values: replace them by what the network takes for air.")
+        raise InputError(
+            "The input holds NaN or infinite values", "replace them by what the network takes for air", joint=": "
+        )
     return inputs if inputs.dtype == torch.float64 else inputs.float()
 
 
@@ -229,7 +242,7 @@ def _size(tensor: torch.Tensor, windows: int | Sequence[int] | None) -> tuple[in
     if windows is None:
         return tuple(tensor.shape[2:])
     if tensor.ndim == 4:
-        raise InputError(f"windows={windows}: slices are given whole to a 2D network; leave the windows out.")
+        raise InputError("slices are given whole to a 2D network", "leave the windows out", about=f"windows={windows}")
     try:
         size = (
             (operator.index(windows),) * 3 if not isinstance(windows, Sequence) else tuple(map(operator.index, windows))
@@ -237,10 +250,12 @@ def _size(tensor: torch.Tensor, windows: int | Sequence[int] | None) -> tuple[in
     except TypeError:
         size = ()
     if len(size) != 3 or min(size) < 1 or isinstance(windows, bool):
-        raise InputError(f"windows={windows}: give one number of voxels, or three, as windows=(96, 96, 64).")
+        raise InputError("give one number of voxels, or three, as windows=(96, 96, 64).", about=f"windows={windows}")
     if (need := COPIES * 4 * tensor.shape[1] * prod(size)) > available_memory():
         raise InputError(
-            f"windows={windows}: one window takes {need / 2**30:.0f} GiB of memory or more; give a smaller one."
+            f"one window takes {need / 2**30:.0f} GiB of memory or more",
+            "give a smaller one",
+            about=f"windows={windows}",
         )
     return size
 
@@ -255,19 +270,19 @@ def draft(
     network: torch.nn.Module,
     tensor: torch.Tensor,
     names: Sequence[str],
-    windows,
+    windows: int | Sequence[int] | None,
     output: int | str | None,
     known: str | None = None,
 ) -> tuple[ModelCard, tuple[str, ...]]:
     """The card that a network and one input imply, and what was chosen on the way."""
-    spatial: dict = {"mode": "slices", "axis": "k"} if tensor.ndim == 4 else {"mode": "whole"}
+    spatial: dict[str, Any] = {"mode": "slices", "axis": "k"} if tensor.ndim == 4 else {"mode": "whole"}
     size = _size(tensor, windows)
     if windows is not None and tensor.ndim == 5:
         spatial = {"mode": "windows", "size": size}
     try:
         parts = examine(network, (1, tensor.shape[1], *size)).outputs
     except Exception as error:
-        raise InputError(
+        raise NetworkError(
             f"{type(network).__name__} does not take an input of the shape (1, {tensor.shape[1]}, "
             f"{', '.join(map(str, size))}): {first_line(error)}."
         ) from error
@@ -302,16 +317,20 @@ def scores_in(part: Part, name: str, size: tuple[int, ...]) -> Part:
     """
     shape = (*part.shape, 1) if len(part.shape) == 1 else part.shape
     if not part.floating:
-        raise InputError(f"{name} gives no real numbers: wrap it in a module that gives its logits.")
+        raise InputError(f"{name} gives no real numbers", "wrap it in a module that gives its logits", joint=": ")
     if len(shape) not in (2, len(size) + 2) or shape[0] != 1 or 0 in shape:
         raise InputError(
             f"{name} gives an output of the shape {part.shape} for one sample, which is neither (batch, class) nor (batch, "
-            "class, *spatial): wrap it in a module that gives its logits so."
+            "class, *spatial)",
+            "wrap it in a module that gives its logits so",
+            joint=": ",
         )
     if len(shape) > 2 and shape[2:] != size:
         raise InputError(
             f"{name} gives its classes at {' x '.join(map(str, shape[2:]))} places, and the input has "
-            f"{' x '.join(map(str, size))}: wrap it in a module that enlarges its logits to the input's size."
+            f"{' x '.join(map(str, size))}",
+            "wrap it in a module that enlarges its logits to the input's size",
+            joint=": ",
         )
     return replace(part, shape=shape)
 
@@ -367,7 +386,9 @@ def by_name(network: torch.nn.Module, names: Sequence[str]) -> torch.nn.Module:
     return around(network, lambda net, x: net(**{name: x[:, n : n + 1] for n, name in enumerate(names)}), "named")
 
 
-def around(network: torch.nn.Module, call: Callable, taken: str) -> torch.nn.Module:
+def around(
+    network: torch.nn.Module, call: Callable[[torch.nn.Module, torch.Tensor], Any], taken: str
+) -> torch.nn.Module:
     """The network as one whose forward is ``call(network, x)``. Its layers keep their names.
 
     :param taken: a word for how the input is taken.
@@ -375,7 +396,7 @@ def around(network: torch.nn.Module, call: Callable, taken: str) -> torch.nn.Mod
     import torch
 
     class Around(torch.nn.Module):
-        def forward(self, x: torch.Tensor):
+        def forward(self, x: torch.Tensor) -> Any:
             return call(self.__dict__["whole"], x)
 
     wrapped = Around()
