@@ -243,7 +243,7 @@ def _predict(model: Model, inputs, progress: Progress, tapes: TapeCache | None) 
 
         output, odd = compared(model, x, output_of)
         random |= any(drew)
-        remarks |= dict.fromkeys((*odd, *getattr(model.network, "remarks", ())))
+        remarks |= dict.fromkeys((*odd, *getattr(model.network, "messages", ())))
         output = output.detach().float().cpu().numpy()
         check_output(model.card, output, x.shape[2:])
         if model.card.task == "classification":

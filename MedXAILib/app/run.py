@@ -147,7 +147,7 @@ def carry_out(
         refuse_constant(opened.prepared)
     layers = record_layers(job, model, opened, keep, say)
     if new:
-        for remark in (*model.remarks, *opened.prepared.reference.source.remarks, *opened.prepared.remarks):
+        for remark in (*model.messages, *opened.prepared.reference.source.remarks, *opened.prepared.remarks):
             say(remark)
         if model.weights_sha256 and model.card.weights.sha256 is None:
             say(

@@ -39,7 +39,7 @@ class Model:
     :ivar device: where the network lies: ``cpu`` or ``cuda``.
     :ivar weights_sha256: of the weights file.
     :ivar path: name of the weights file, without its folder.
-    :ivar remarks: what was chosen in the weights file, and what else is in it.
+    :ivar messages: what was chosen in the weights file, and what else is in it.
     """
 
     card: ModelCard
@@ -47,7 +47,7 @@ class Model:
     device: str
     weights_sha256: str
     path: str
-    remarks: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "network", read_as(self.network, self.card))
@@ -110,8 +110,8 @@ def load_card(
             "get the right file, or mend the field 'weights.sha256'",
             joint=": ",
         )
-    network, remarks = fill(card, read_weights(file, trust), file, weights_key)
-    return Model(card, network.to(device), device, digest, file.name, remarks)
+    network, messages = fill(card, read_weights(file, trust), file, weights_key)
+    return Model(card, network.to(device), device, digest, file.name, messages)
 
 
 def find_card(card: ModelCard | str | Path) -> tuple[ModelCard, Path | None]:
@@ -243,7 +243,7 @@ def fill(
                 "give weights that were not converted or quantised",
             )
     network.load_state_dict(state, strict=False)
-    return network.eval(), tuple(remark for remark in (found.remark, content.remark) if remark)
+    return network.eval(), tuple(message for message in (found.message, content.message) if message)
 
 
 def kind_of(tensor: torch.Tensor) -> str:

@@ -144,8 +144,8 @@ def test_a_real_lightning_checkpoint_computes_what_its_network_did(data, tmp_pat
     with torch.no_grad():
         logits = model.network(torch.from_numpy(np.load(folder / "reference_input.npy")))
     np.testing.assert_allclose(logits, np.load(folder / "reference_logits.npy"), atol=1e-5)
-    assert "below 'state_dict.model'" in model.remarks[0] and "loss_fn" in model.remarks[0]
-    assert "names argparse.Namespace; nothing of it was looked up or run" in model.remarks[1]
+    assert "below 'state_dict.model'" in model.messages[0] and "loss_fn" in model.messages[0]
+    assert "names argparse.Namespace; nothing of it was looked up or run" in model.messages[1]
 
 
 def test_a_pointer_says_how_to_get_the_weights(data):

@@ -171,7 +171,7 @@ def _other_where_none(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 def kernel_mean(t: torch.Tensor, axis: int, taps: torch.Tensor) -> torch.Tensor:
     """The mean of coordinates over the taps of a kernel that do not lie in the padding; where these reach over a seam (of a
-    roll, of two pieces side by side), over those on the middle one's side.
+    roll, of two pictures side by side), over those on the middle one's side.
 
     :param taps: (cells, taps) indices along the axis, which may lie outside.
     """

@@ -46,10 +46,10 @@ _compared: weakref.WeakKeyDictionary[torch.nn.Module, tuple[object, Output, tupl
 """Network to its state, the ``output`` of the card that it was found to agree with, and what was odd about it."""
 
 
-def agree(network: torch.nn.Module, card: ModelCard, remarks: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """From now on the network is what the card says; gives ``remarks``."""
-    _compared[innermost(network)] = state_of(network), card.output, remarks
-    return remarks
+def agree(network: torch.nn.Module, card: ModelCard, messages: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """From now on the network is what the card says; gives ``messages``."""
+    _compared[innermost(network)] = state_of(network), card.output, messages
+    return messages
 
 
 def compared(model: Model, x: torch.Tensor, run: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, tuple[str, ...]]:
@@ -65,9 +65,9 @@ def compared(model: Model, x: torch.Tensor, run: Callable[[], torch.Tensor]) -> 
         if card.output.kind not in ("logits", "value"):  # every pass is looked at
             return run(), ()
         network = whole
-    before, agreed, remarks = _compared.get(innermost(network), (None, None, ()))
+    before, agreed, messages = _compared.get(innermost(network), (None, None, ()))
     if agreed == card.output and before == state_of(network):
-        return run(), remarks
+        return run(), messages
     if isinstance(network, torch.jit.ScriptModule):
         output, seen = run(), [plainly(network, x)]
     else:

@@ -321,7 +321,7 @@ def _frozen(parameters: Sequence[torch.nn.Parameter]) -> Iterator[None]:
 
 @contextmanager
 def _everything_put_back(network: torch.nn.Module, modules: Modules, seed: int) -> Iterator[None]:
-    """Whatever passes do to the modules is undone. They work on stand-ins for parameters and buffers, which a tape may go
+    """Whatever passes do to the modules is undone. They work on stand-ins for parameters and buffers, which a recording may go
     on using."""
     import torch
 

@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from ..card import ModelCard, Output
 
 
-def read_as(network: torch.nn.Module, card: ModelCard, remarks: Sequence[str] = ()) -> torch.nn.Module:
+def read_as(network: torch.nn.Module, card: ModelCard, messages: Sequence[str] = ()) -> torch.nn.Module:
     """The network as one that gives a single tensor of logits (or of values), as the card's ``output`` means it.
 
     The network itself where the card says that it does so already; one that gives a single number may give (batch,) in
     place of (batch, 1). Layers keep their names.
 
-    :param remarks: sentences on how it came to be read so; ``remarks`` of the result.
+    :param messages: sentences on how it came to be read so; ``messages`` of the result.
     """
     single = card.task == "classification" and len(card.output.labels) == 1
     plain = card.output.which is None and card.output.kind in ("logits", "value") and not single
-    return network if plain or read_through(network) is not None else _reader()(network, card, remarks)
+    return network if plain or read_through(network) is not None else _reader()(network, card, messages)
 
 
 def read_through(network: torch.nn.Module) -> torch.nn.Module | None:
@@ -57,11 +57,11 @@ def _reader() -> type[torch.nn.Module]:
         given: tuple[str, ...]
         unseen: bool
 
-        def __init__(self, network: torch.nn.Module, card: ModelCard, remarks: Sequence[str]) -> None:
+        def __init__(self, network: torch.nn.Module, card: ModelCard, messages: Sequence[str]) -> None:
             super().__init__()
             # beside the registry, or all layers would be renamed
             self.__dict__.update(
-                whole=network, read_by=card, which=card.output.which, given=tuple(remarks), unseen=False
+                whole=network, read_by=card, which=card.output.which, given=tuple(messages), unseen=False
             )
             if isinstance(network, torch.jit.ScriptModule):  # its tables are no dicts
                 self._modules = {"program": network}
@@ -78,7 +78,7 @@ def _reader() -> type[torch.nn.Module]:
             return self
 
         @property
-        def remarks(self) -> tuple[str, ...]:
+        def messages(self) -> tuple[str, ...]:
             wanted = self.read_by.output
             sentence = (
                 f"The network's last step is no {wanted.activation} that can be seen: its scores are the "

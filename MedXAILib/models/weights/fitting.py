@@ -42,11 +42,11 @@ class Fit:
     """Which tensors of a file are those of a network.
 
     :ivar names: the network's name of a tensor -> the file's.
-    :ivar remark: what was taken where there was a choice, left over or missing; empty for a plain state dict.
+    :ivar message: what was taken where there was a choice, left over or missing; empty for a plain state dict.
     """
 
     names: dict[str, str]
-    remark: str
+    message: str
 
 
 def fit(given: Weights, expected: Shapes, what: str, key: str | None = None) -> Fit:
@@ -84,7 +84,7 @@ def fit(given: Weights, expected: Shapes, what: str, key: str | None = None) -> 
         if whole:
             prefix, why = preferred(file, given, whole, held, wanted)
             names = {of: held[prefix + name] for name, of in wanted.items() if prefix + name in held}
-            return Fit(names, _remark(file, names, expected, given, prefix, why))
+            return Fit(names, _message(file, names, expected, given, prefix, why))
         kept_beside = [shown(p.removesuffix(".")) for p in fits if NEVER.search(p)]
         fault = fault or (
             f"what has its names lies below '{kept_beside[0]}', which is no weights but what a training keeps (--weights-key takes it)"
@@ -172,7 +172,7 @@ def preferred(
     return first, f"of {len(different)} parts that fit: {reason}; --weights-key chooses another"
 
 
-def _remark(file: Path, names: Mapping[str, str], expected: Shapes, given: Weights, prefix: str, why: str) -> str:
+def _message(file: Path, names: Mapping[str, str], expected: Shapes, given: Weights, prefix: str, why: str) -> str:
     """What was taken, left over and missing, in one sentence."""
     taken = (
         f"the weights are those below '{shown(prefix.removesuffix('.'))}'"

@@ -56,7 +56,7 @@ class Weights:
         return made
 
     @property
-    def remark(self) -> str:
+    def message(self) -> str:
         """What else the file names; empty where there is nothing."""
         if not self.other:
             return ""
