@@ -447,7 +447,7 @@ def answer_of(path, load, trust):
         found = load(path, trust=trust)
         if hasattr(found, "shapes"):
             found.tensors({name: name for name in found.shapes})
-        return "opened. " + getattr(found, "remark", "")
+        return "opened. " + getattr(found, "message", "")
     except InputError as error:
         return str(error)
 

@@ -17,7 +17,8 @@ from ..running.ends import watching
 from ..running.guest import innermost, moved_by_hooks, settle, state_of, written_name
 from ..running.meaning import parts_of
 from ..running.parts import Part
-from .cells import Arrangement, Cells, arrange
+from .arranging import arrange
+from .cells import Arrangement, Cells
 from .layer import Layer
 from .notes import Made, made_of, place_of
 from .places import Place
