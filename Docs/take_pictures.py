@@ -75,13 +75,14 @@ def tutorial() -> None:
 
 def lacking() -> str:
     """What the tutorial of the tumour needs and does not find; empty where it is all there."""
-    from MedXAILib.models import summary as listing
+    from MedXAILib.models.source import summarise
+    from MedXAILib.models.sources.zoo import zoo_cards
 
     if not BRAIN.is_file():
         return f"there is no {BRAIN} (set MEDXAI_TEST_DATA)"
-    if TUMOR_MODEL not in listing.zoo_cards():
+    if TUMOR_MODEL not in zoo_cards():
         return f"the zoo has no {TUMOR_MODEL}"
-    card = listing.brief(TUMOR_MODEL)
+    card = summarise(TUMOR_MODEL)
     return "" if card.weights else f"{card.weights_name} is not beside its card"
 
 

@@ -9,7 +9,11 @@ import qt
 import slicer
 
 from MedXAILib.errors import InputError
-from MedXAILib.models import summary as listing
+from MedXAILib.models.security.consent import needs_consent
+from MedXAILib.models.source import summarise
+from MedXAILib.models.sources.zoo import thumbnail, zoo_cards
+from MedXAILib.models.summary import ModelSummary
+from MedXAILib.models.weights.finding import SEARCH_PATH
 
 from . import results
 
@@ -25,7 +29,7 @@ CHANNEL = "MedXAI.Input."
 class InputSection:
     def __init__(self, panel):
         self.panel, self.ui = panel, panel.ui
-        self.card: listing.Brief | None = None
+        self.card: ModelSummary | None = None
         self.fault = ""
         self.consent = False
         self.shown = None
@@ -51,10 +55,10 @@ class InputSection:
         """Read a model's card and show it in short."""
         self.shown, self.card, self.fault, self.consent = model, None, "", False
         try:
-            self.card = listing.brief(model)
-            self.consent = self.card.weights is not None and listing.needs_consent(self.card.weights)
+            self.card = summarise(model)
+            self.consent = self.card.weights is not None and needs_consent(self.card.weights)
             if self.card.weights is None:
-                self.fault = f"{self.card.weights_name}: the weights of {self.card.name} are not beside its card; put the file there, or its folder into the environment variable {listing.SEARCH_PATH}."
+                self.fault = f"{self.card.weights_name}: the weights of {self.card.name} are not beside its card; put the file there, or its folder into the environment variable {SEARCH_PATH}."
         except InputError as error:
             self.fault = str(error)
         self.list(model)
@@ -76,14 +80,14 @@ class InputSection:
 
     def list(self, model: str) -> None:
         """The zoo with its pictures, then the cards used last, the shown one among them."""
-        zoo = listing.zoo_cards()
+        zoo = zoo_cards()
         names = zoo + recentModels()
         names += [] if model in names else [model]
         self.ui.model.clear()
         for number, name in enumerate(names):
             self.ui.model.addItem(name if name in zoo else Path(name).stem, name)
             self.ui.model.setItemData(number, purpose(name) if name in zoo else name, qt.Qt.ToolTipRole)
-            picture = listing.thumbnail(name) if name in zoo else None
+            picture = thumbnail(name) if name in zoo else None
             if picture:
                 self.ui.model.setItemIcon(number, qt.QIcon(str(picture)))
         self.ui.model.setCurrentIndex(names.index(model))
@@ -178,13 +182,13 @@ class InputSection:
 def purpose(model: str) -> str:
     """What a model of the zoo is for; rich text, which a tool tip wraps."""
     try:
-        text = listing.brief(model).description or model
+        text = summarise(model).description or model
     except InputError as error:
         text = error
     return f"<p>{html.escape(str(text))}</p>"
 
 
-def described(card: listing.Brief) -> str:
+def described(card: ModelSummary) -> str:
     """A card in a few lines of rich text."""
     shown = {"slices": f"{card.axis} slices", "whole": "the whole volume", "windows": "overlapping windows"}[card.mode]
     labels = ", ".join(card.labels[:6]) + (f" and {len(card.labels) - 6} more" if len(card.labels) > 6 else "")

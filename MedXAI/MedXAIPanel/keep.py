@@ -17,8 +17,8 @@ from MedXAILib.app.job import Job
 from MedXAILib.caveats import Caveat, as_values
 from MedXAILib.errors import InputError
 from MedXAILib.io.read import read_volume
-from MedXAILib.models import summary as listing
 from MedXAILib.models.security import consent as trust
+from MedXAILib.models.source import summarise
 from MedXAILib.mrml.nodes import Overlay, labels_of, volume_of
 from MedXAILib.outputs import folder as files
 from MedXAILib.outputs import staging
@@ -239,7 +239,7 @@ def asCommand(job: Job, volumes: dict) -> str:
     """
     files_ = {name: fileOf(node) for name, node in volumes.items()}
     first = next(iter(volumes))
-    slices = slicesInFile(job.slices, volumes[first], files_[first], listing.brief(job.model).axis)
+    slices = slicesInFile(job.slices, volumes[first], files_[first], summarise(job.model).axis)
     return replace(job, inputs=files_, slices=slices).command()
 
 
@@ -266,7 +266,7 @@ def piecesInFile(facts: dict, node) -> list:
     """The probabilities by slice in the order of the file that the volume comes from."""
     pieces = facts.get("slices", [])
     try:
-        turned = slicesInFile("0:1", node, fileOf(node), listing.brief(facts["job"]["model"]).axis) != "0:1"
+        turned = slicesInFile("0:1", node, fileOf(node), summarise(facts["job"]["model"]).axis) != "0:1"
     except InputError:  # in no file, or its card is gone: the node's own order
         turned = False
     return pieces[::-1] if pieces and turned else pieces

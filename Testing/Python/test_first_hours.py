@@ -18,7 +18,7 @@ from MedXAILib.attribution.registry import method, methods
 from MedXAILib.errors import InputError
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.write import write_volume
-from MedXAILib.models.summary import zoo_cards
+from MedXAILib.models.sources.zoo import zoo_cards
 from MedXAILib.names import matching
 from MedXAILib.progress import shares, silent
 from MedXAILib.training import results

@@ -19,7 +19,7 @@ from MedXAILib.geometry.volume import Source, Volume
 from MedXAILib.io.write import write_volume
 from MedXAILib.models.card import ModelCard
 from MedXAILib.models.loading import find_card
-from MedXAILib.models.summary import ZOO, zoo_cards
+from MedXAILib.models.sources.zoo import ZOO, zoo_cards
 from MedXAILib.preprocessing.foreground import foreground
 from MedXAILib.preprocessing.prepare import prepare
 from MedXAILib.preprocessing.suitability import check, measure

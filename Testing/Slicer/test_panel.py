@@ -141,7 +141,7 @@ def test_a_regression_shows_values_with_their_unit(panel, slicer, tmp_path):
 
     from MedXAIPanel import keep, results, scenarios
 
-    from MedXAILib.models.summary import ZOO
+    from MedXAILib.models.sources.zoo import ZOO
 
     (tmp_path / "planted-lesion.safetensors").write_bytes((ZOO / "planted-lesion.safetensors").read_bytes())
     card = json.loads((ZOO / "planted-lesion.json").read_text())
@@ -166,7 +166,7 @@ def test_a_model_with_several_inputs_gets_a_selector_for_each(panel, slicer, tmp
 
     from MedXAIPanel import scenarios
 
-    from MedXAILib.models.summary import ZOO
+    from MedXAILib.models.sources.zoo import ZOO
 
     card = json.loads((ZOO / "planted-lesion.json").read_text())
     card["input"]["channels"] = [{"name": "t1"}, {"name": "flair"}]
@@ -192,7 +192,8 @@ def test_the_list_shows_what_each_model_of_the_zoo_is_for(panel, slicer, monkeyp
 
     import qt
 
-    from MedXAILib.models import summary as listing
+    from MedXAILib.models.source import summarise
+    from MedXAILib.models.sources import zoo as listing
 
     def items() -> dict:
         box = panel.ui.model
@@ -205,7 +206,7 @@ def test_the_list_shows_what_each_model_of_the_zoo_is_for(panel, slicer, monkeyp
         picture, tip = items()[name]
         assert picture == qt.QImage(str(listing.ZOO / f"{name}.png")).convertToFormat(picture.format()), name
         said = qt.QTextDocumentFragment.fromHtml(tip).toPlainText()
-        assert said.split() == listing.brief(name).description.split()
+        assert said.split() == summarise(name).description.split()
 
     zoo = shutil.copytree(listing.ZOO, tmp_path / "zoo")
     card = json.loads((zoo / "planted-lesion.json").read_text())
@@ -231,7 +232,7 @@ def test_the_methods_that_a_card_suggests_are_ticked_once(panel, slicer, tmp_pat
     import qt
     from MedXAIPanel import scenarios
 
-    from MedXAILib.models.summary import ZOO
+    from MedXAILib.models.sources.zoo import ZOO
 
     card = json.loads((ZOO / "planted-lesion.json").read_text())
     (tmp_path / "planted-lesion.safetensors").write_bytes((ZOO / "planted-lesion.safetensors").read_bytes())
