@@ -18,14 +18,14 @@ from MedXAILib.errors import Caveat, InputError, as_values
 from MedXAILib.io.read import read_volume
 from MedXAILib.models import summary as listing
 from MedXAILib.models.security import consent as trust
-from MedXAILib.mrml.nodes import Overlay, labels_of, volume_of
+from MedXAILib.mrml.nodes import labels_of, volume_of
 from MedXAILib.outputs import folder as files
 from MedXAILib.outputs import staging
 from MedXAILib.outputs.pictures.snapshot import snapshot
 
 from . import input as models
 from . import results, sample
-from .maps import seenBy, segmentationOf, storedMap
+from .maps import overlayOf, seenBy, segmentationOf, storedMap
 
 NO_RESULT = "There is no result of this volume yet: press Predict or Explain."
 NO_RUN = "Nothing was run yet in this session: press Predict or Explain."
@@ -172,7 +172,7 @@ def export(volumeNode, folder: str | Path, overwrite: bool = False, anatomy=None
             name, facts, stored = cases[node.GetID()], results.facts(node), storedMap(node)
             seen = seenBy(volumeNode, facts["grid"]) if labels else None
             regions = out.attribution(name, stems[name], stored, reference, labels, seen, facts["job"]["share"])
-            shown.append(Overlay(node.GetName(), stored.volume, stored.signed, facts["title"], stored.limits, regions))
+            shown.append(replace(overlayOf(node, stored), regions=regions))
             summary[name]["maps"].append(
                 {"class": stored.target, "method": stored.method, "layer": stored.layer, "limits": list(stored.limits)}
             )

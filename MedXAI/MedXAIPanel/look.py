@@ -12,15 +12,14 @@ import slicer
 import vtk
 
 from MedXAILib import NOTICE
-from MedXAILib.attribution.methods import METHODS
 from MedXAILib.errors import InputError
 from MedXAILib.findings.regions import anatomy_shares
 from MedXAILib.geometry.resample import resample
-from MedXAILib.mrml import display
+from MedXAILib.mrml import appearance, colours, layers, layouts, side_by_side, views
 from MedXAILib.mrml.nodes import labels_of
 
 from . import results
-from .maps import StoredMap, seenBy, storedMap
+from .maps import StoredMap, methodTitle, seenBy, storedMap
 from .running import fitHeight, hostScene, worded
 
 REGIONS_TAB, SUPERPIXELS_TAB, ANATOMY_TAB = range(3)
@@ -50,8 +49,8 @@ class LookSection:
 
     def forget(self, *_) -> None:
         """Nothing is known of the scene: it is new."""
-        self.before: dict | None = None
-        self.left: dict = {}
+        self.before: views.Views | None = None
+        self.left: views.Views | None = None
         self.volume: object = UNKNOWN
         self.listed: list[str] | None = None
         self.described: object = UNKNOWN
@@ -82,8 +81,8 @@ class LookSection:
         self.panel.addObserver(scene, scene.StartCloseEvent, self.onStartClose)
         self.panel.addObserver(scene, scene.EndCloseEvent, self.forget)
         self.panel.addObserver(scene, scene.StartImportEvent, self.onStartImport)
-        display.add_layouts(host)
-        layout = display.layout_node(host)
+        layouts.add_layouts(host)
+        layout = layouts.layout_node(host)
         if layout is not None:
             self.panel.addObserver(layout, vtk.vtkCommand.ModifiedEvent, self.onLayout)
 
@@ -121,7 +120,7 @@ class LookSection:
     def sideBySideEnded(self) -> bool:
         """Whether the layout was left by another way than the box, which is cleared then."""
         p, ticked = self.panel.parameters, self.followed.get("sideBySide", True)
-        if not (p.sideBySide and ticked) or display.is_side_by_side(hostScene()):
+        if not (p.sideBySide and ticked) or layouts.is_side_by_side(hostScene()):
             return False
         with self.still():
             p.sideBySide = False
@@ -138,7 +137,7 @@ class LookSection:
         self.apply(mapNodes if p.sideBySide else mapNodes[:1])
         found = results.facts(mapNodes[0])["regions"]["table"]
         if first and found:  # later ones appear where the user looks
-            display.jump(hostScene(), results.toWorld(mapNodes[0], found[0]["centroid"]))
+            views.jump(hostScene(), results.toWorld(mapNodes[0], found[0]["centroid"]))
         self.panel.update()
 
     # The views
@@ -160,31 +159,31 @@ class LookSection:
         return [p.shownMap] if p.shownMap in visible else visible[:1]
 
     def visible(self) -> list:
-        return display.shown_maps(hostScene(), results.mapsOf(self.panel.parameters.inputVolume))
+        return layers.shown_maps(hostScene(), results.mapsOf(self.panel.parameters.inputVolume))
 
     def apply(self, visible: list) -> None:
         """Show these maps as chosen, and no others; the views are remembered first."""
         p = self.panel.parameters
-        visible = visible[: display.MOST_VIEWS] if p.sideBySide else visible
+        visible = visible[: layouts.MOST_VIEWS] if p.sideBySide else visible
         covered = bool(visible or self.visible())
         segmentation = not p.segmentation or not self.followed.get("segmentation", True)
         if not covered and self.before is None and not segmentation:
             return
         with self.writing() as host:
             if p.sideBySide and visible:
-                if display.side_by_side(host, p.inputVolume, visible, p.opacity):
+                if side_by_side.show_side_by_side(host, p.inputVolume, visible, p.opacity):
                     slicer.app.processEvents()  # the new views get their size
-                    display.align(host)
+                    side_by_side.align(host)
             else:
-                display.leave_side_by_side(host)
+                side_by_side.leave_side_by_side(host)
             front = p.shownMap if p.shownMap in visible else next(iter(visible), None)
             if covered:
                 over = [front] if p.sideBySide and visible else visible  # beside each other, not over each other
-                display.show_maps(host, p.inputVolume, over, p.opacity)
+                layers.show_maps(host, p.inputVolume, over, p.opacity)
             for node in allMaps():
                 self.accompany(host, node, node in visible and (node is front or p.sideBySide), node is front)
             for node in segmentationsOf(p.inputVolume) if segmentation else ():  # else it is as others left it
-                display.set_visible(node, p.segmentation)
+                node.GetDisplayNode().SetVisibility(p.segmentation)
             self.fillSegmentations(p.inputVolume if visible else None)
         self.followed = self.choices()
         self.gate(results.mapsOf(p.inputVolume))
@@ -192,11 +191,13 @@ class LookSection:
     def accompany(self, host, node, seen: bool, front: bool) -> None:
         """Legend, rendering and outlines of a map."""
         p, role = self.panel.parameters, self.outlinedRole(node)
-        display.set_legend(node, seen and p.legend)
-        display.set_rendering(host, node, front and p.rendering)
+        appearance.set_legend(node, seen and p.legend)
+        appearance.set_rendering(host, node, front and p.rendering)
         for each, segmentation in partsOf(node).items():
-            display.outlines(segmentation, seen and p.outlines and each == role, display.view_of(host, node))
-            display.emphasise(segmentation, self.strong if node is self.described and each == role else None)
+            appearance.set_outlines(
+                segmentation, seen and p.outlines and each == role, side_by_side.view_of(host, node)
+            )
+            appearance.emphasise(segmentation, self.strong if node is self.described and each == role else None)
 
     def withdraw(self, maps: list) -> bool:
         """Take maps out of the views, with what belongs to them, and leave side by side.
@@ -204,31 +205,33 @@ class LookSection:
         :return: whether anything of them was to be seen.
         """
         host = hostScene()
-        below, above = display.backgrounds(host), display.shown_maps(host, maps)
+        below, above = layers.backgrounds(host), layers.shown_maps(host, maps)
         if not any(
-            node in above or node.GetID() in below or display.is_accompanied(node, partsOf(node)) for node in maps
+            node in above or node.GetID() in below or appearance.is_accompanied(node, partsOf(node).values())
+            for node in maps
         ):
             return False
         with self.writing():
-            display.take_away(host, maps, self.before)
-            display.leave_side_by_side(host)
+            layers.take_away(host, maps)
+            self.before = views.without_maps(self.before, maps)
+            side_by_side.leave_side_by_side(host)
             if self.panel.parameters:
                 self.panel.parameters.sideBySide = False
             for node in maps:
-                display.set_legend(node, False)
-                display.set_rendering(host, node, False)
+                appearance.set_legend(node, False)
+                appearance.set_rendering(host, node, False)
                 for segmentation in partsOf(node).values():
-                    display.outlines(segmentation, False)
+                    appearance.set_outlines(segmentation, False)
             self.fillSegmentations(None)
         return True
 
     def fillSegmentations(self, covered) -> None:
         """Predicted segmentations are filled as before, but for those of a volume that maps lie over."""
-        looks = self.before["looks"]
+        looks = self.before.looks
         for node in allSegmentations():
             shown = node.GetDisplayNode()
-            filled = looks.get(shown.GetID(), display.as_made(shown))[1]
-            display.fill(node, filled and (covered is None or results.sourceOf(node) is not covered))
+            filled = looks.get(shown.GetID(), appearance.look_when_new(shown)).filled
+            appearance.set_fill(node, filled and (covered is None or results.sourceOf(node) is not covered))
 
     def outlinedRole(self, node) -> str:
         """Superpixels while their table is open, else the hot regions."""
@@ -248,20 +251,20 @@ class LookSection:
     def writing(self):
         """Inside, the views are written to. What others have changed in them since the last time is kept in mind."""
         host = hostScene()
-        self.before = self.toPutBack(host) or display.remember_views(host)
+        self.before = self.toPutBack(host) or views.remember_views(host)
         with self.still():
             yield host
-        self.left = display.remember_views(host)
+        self.left = views.remember_views(host)
 
-    def toPutBack(self, host) -> dict | None:
-        return self.before and display.kept_up(host, self.before, self.left)
+    def toPutBack(self, host) -> views.Views | None:
+        return self.before and views.updated_views(host, self.before, self.left)
 
     def onPutBack(self, *_) -> None:
         host = hostScene()
         before, self.before = self.toPutBack(host), None
         with self.still():
             if before is not None:
-                display.put_back(host, before)
+                views.restore_views(host, before)
             self.panel.parameters.sideBySide = False
             self.panel.parameters.rendering = False
             self.panel.parameters.segmentation = True
@@ -269,7 +272,7 @@ class LookSection:
 
     def onStartClose(self, *_) -> None:
         with self.still():
-            display.leave_side_by_side(hostScene())
+            side_by_side.leave_side_by_side(hostScene())
 
     def onStartImport(self, *_) -> None:
         """No choice in an opened scene has just been made."""
@@ -278,7 +281,7 @@ class LookSection:
     def onLayout(self, *_) -> None:
         """Another layout was chosen in the toolbar, perhaps."""
         p = self.panel.parameters
-        if p and p.sideBySide and not self.resting and not display.is_side_by_side(hostScene()):
+        if p and p.sideBySide and not self.resting and not layouts.is_side_by_side(hostScene()):
             self.panel.update()
 
     def onVolumeRemoved(self) -> None:
@@ -337,7 +340,7 @@ class LookSection:
             return
         p, visible = self.panel.parameters, self.visible()
         if column > 0 and node not in visible:
-            visible = [*visible[: display.MOST_VIEWS - 1], node] if p.sideBySide else [node]
+            visible = [*visible[: layouts.MOST_VIEWS - 1], node] if p.sideBySide else [node]
         with self.still():
             p.shownMap = node
         self.describe(node)
@@ -357,15 +360,15 @@ class LookSection:
             if node:
                 self.showRange(node)
                 self.ui.colors.clear()
-                self.ui.colors.addItems(display.colors_for(node))
-                self.ui.colors.setCurrentIndex(display.colors_for(node).index(display.colors_of(node)))
+                self.ui.colors.addItems(colours.colors_for(node))
+                self.ui.colors.setCurrentIndex(colours.colors_for(node).index(colours.colors_of(node)))
             self.showRegions(node, facts)
             self.showSuperpixels(node, facts)
 
     def showRange(self, node) -> None:
         """The slider over the map's own values, in steps of about a hundredth."""
         self.unit, widget = unitOf(node), self.ui.range
-        low, high = (value / self.unit for value in display.bounds_of(node))
+        low, high = (value / self.unit for value in colours.bounds_of(node))
         power = floor(log10((high - low) / 100)) if high > low else -2
         step = 10.0**power
         widget.setRange(0, 0)  # a step that does not fit the range of the map before is refused
@@ -373,7 +376,7 @@ class LookSection:
         widget.singleStep = step
         widget.suffix = "" if self.unit == 1 else f"e{round(log10(self.unit))}"
         widget.setRange(step * floor(low / step), step * -floor(-high / step))  # rounding must not cut the ends off
-        chosen = [value / self.unit for value in display.range_of(node)]
+        chosen = [value / self.unit for value in colours.range_of(node)]
         widget.setValues(
             widget.minimum if chosen[0] <= low else chosen[0], widget.maximum if chosen[1] >= high else chosen[1]
         )
@@ -381,9 +384,9 @@ class LookSection:
     def onRange(self, low: float, high: float) -> None:
         if self.resting or not self.described:
             return
-        widget, (least, most) = self.ui.range, display.bounds_of(self.described)
+        widget, (least, most) = self.ui.range, colours.bounds_of(self.described)
         half = widget.singleStep / 2
-        display.set_range(
+        colours.set_range(
             self.described,
             min(low * self.unit, least) if low < widget.minimum + half else low * self.unit,
             max(high * self.unit, most) if high > widget.maximum - half else high * self.unit,
@@ -391,7 +394,7 @@ class LookSection:
 
     def onColors(self, *_) -> None:
         if self.described:
-            display.set_colors(self.described, self.ui.colors.currentText)
+            colours.set_colors(self.described, self.ui.colors.currentText)
 
     # The tables
 
@@ -455,12 +458,12 @@ class LookSection:
     def showLabels(self, node) -> None:
         """Lay a segmentation that is a label volume over its volume."""
         with self.writing() as host:
-            display.show_labels(host, node)
+            layers.show_labels(host, node)
 
     def jump(self, place) -> None:
         """Put the slice views through a world RAS point."""
         with self.writing() as host:
-            display.jump(host, place)
+            views.jump(host, place)
         self.gate(results.mapsOf(self.panel.parameters.inputVolume))
 
     def onTab(self, *_) -> None:
@@ -525,9 +528,9 @@ class LookSection:
             widget = getattr(ui, name)
             widget.enabled = not reason
             widget.toolTip = reason or self.tips[name]
-        if len(maps) > display.MOST_VIEWS:
+        if len(maps) > layouts.MOST_VIEWS:
             ui.sideBySide.toolTip += (
-                f" There is room for {display.MOST_VIEWS} of the {len(maps)} maps: the ticked ones."
+                f" There is room for {layouts.MOST_VIEWS} of the {len(maps)} maps: the ticked ones."
             )
         ui.putBack.enabled = self.before is not None
         ui.putBack.toolTip = (
@@ -561,7 +564,7 @@ def partsOf(node) -> dict:
 
 def unitOf(node) -> float:
     """The power of ten that a map's values are told in, so that they have few digits."""
-    largest = max(abs(value) for value in display.bounds_of(node))
+    largest = max(abs(value) for value in colours.bounds_of(node))
     power = floor(log10(largest)) if largest else 0
     return 1.0 if -3 <= power < 4 else 10.0**power
 
@@ -574,7 +577,7 @@ def placed(node) -> tuple:
 
 def mapRow(node) -> list:
     facts = results.facts(node)
-    method = METHODS[facts["method"]].title if facts["method"] in METHODS else facts["method"]
+    method = methodTitle(facts["method"])
     return [False, (facts["target"], None, facts["title"]), (method, None, facts["title"]), (facts["layer"], None, facts["title"])]  # fmt: skip
 
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from MedXAILib.attribution.methods import METHODS
 from MedXAILib.findings.regions import foreground, spread
 from MedXAILib.geometry.labels import Label, Labels
 from MedXAILib.geometry.resample import resample
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.mrml.nodes import labels_of, volume_of
+from MedXAILib.mrml.overlay import Overlay
 
 from . import results
 
@@ -60,6 +62,25 @@ def storedMap(node) -> StoredMap:
         facts["provenance"],
         tuple(facts["limits"]),
     )
+
+
+def overlayOf(node, stored: StoredMap) -> Overlay:
+    """A map as pictures show it."""
+    return Overlay(
+        name=node.GetName(),
+        map=stored.volume,
+        signed=stored.signed,
+        target=stored.target,
+        said=stored.provenance["fact"],
+        method=methodTitle(stored.method),
+        layer=stored.layer,
+        caveats=stored.limits,
+    )
+
+
+def methodTitle(name: str) -> str:
+    """What a method is called; one that this version does not know, by its own name."""
+    return METHODS[name].title if name in METHODS else name
 
 
 def renumbered(labels: Labels, rows: list) -> Labels:

@@ -18,6 +18,7 @@ from MedXAILib.attribution.methods import METHODS
 from MedXAILib.geometry.labels import Label, Labels, label_colors
 from MedXAILib.io.read import read_volume
 from MedXAILib.mrml import nodes
+from MedXAILib.mrml.overlay import Overlay
 
 KIND, FACTS = "MedXAI.Kind", "MedXAI.Facts"
 SOURCE, SEGMENTATION, REGIONS, SUPERPIXELS = (
@@ -83,8 +84,15 @@ def addMaps(volumeNode, event: dict, files: Path) -> list:
         if point := event["job"]["voxel"]:
             target = f"{found['class']} at {point[0]:.0f} {point[1]:.0f} {point[2]:.0f}"
         name = slicer.mrmlScene.GenerateUniqueName(f"{volumeNode.GetName()} {target} {title} {found['layer']}".strip())
-        overlay = nodes.Overlay(
-            name, read_volume(files / found["file"]), found["signed"], found["title"], tuple(found["limits"])
+        overlay = Overlay(
+            name=name,
+            map=read_volume(files / found["file"]),
+            signed=found["signed"],
+            target=found["target"],
+            said=found["provenance"]["fact"],
+            method=title,
+            layer=found["layer"],
+            caveats=tuple(found["limits"]),
         )
         node = nodes.add_map(slicer.mrmlScene, overlay)
         legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(node.GetDisplayNode())

@@ -135,6 +135,6 @@ def fitHeight(table, most: int = 180) -> None:
 
 def hostScene():
     """The application's scene as the library's scene code sees it."""
-    from MedXAILib.mrml.scene import Host
+    from MedXAILib.mrml.host import Host
 
     return Host(slicer.mrmlScene, slicer.app.applicationLogic())

@@ -24,9 +24,12 @@ from ..io.cohort import Case, find_cases
 from ..io.read import read_volume
 from ..io.segmentation import read_labels
 from ..models.layers import memory_estimate
-from ..mrml import nodes, scene
-from ..mrml.colors import distinct
+from ..mrml.host import import_slicer
+from ..mrml.overlay import Overlay
+from ..mrml.palette import distinct
+from ..mrml.scene import build_scene
 from ..outputs import folder as files
+from ..outputs import scene
 from ..outputs.pictures import snapshot
 from ..outputs.staging import listed, staged, writable
 from ..preprocessing.prepare import Prepared, prepare
@@ -429,7 +432,7 @@ def check_pictures(*paths: str | Path | None) -> list[Path | None]:
         if path and (path.is_dir() or not writable(place)):
             raise InputError(f"{option} {path}: nothing can be written there; give a file in another folder.")
     if any(whole):
-        scene.import_slicer()
+        import_slicer()
     return whole
 
 
@@ -522,13 +525,13 @@ def _montages(model, case: Case, result: Result, stem: str, out: files.Folder, s
         if len(some) < 2:
             continue
         try:
-            scene.import_slicer()
+            import_slicer()
         except InputError as error:
             say(f"No montage of the layers: {error}")
             return
         from ..outputs.pictures.sheet import write_montage
 
-        overlays = [nodes.Overlay(a.layer, a.volume, a.signed, title(a), a.limits) for a in some]
+        overlays = [overlay(a.layer, a) for a in some]
         scores = [a.provenance["linear_score"] for a in some]
         path = out.picture(stem, target, "layerwise")
         heading = f"{model.card.name} · {case.name} · {target} · {some[0].provenance['fact']} · Layer-wise Grad-CAM"
@@ -585,14 +588,14 @@ def _show(
     taken = [row.color for row in classes.rows] if classes else []
     shown = [outlined(a, labels, taken) for a, labels in zip(result.attributions, regions, strict=True)]
     overlays = [
-        nodes.Overlay(f"{a.target} {a.method} {a.layer}".strip(), a.volume, a.signed, title(a), a.limits, labels)
+        overlay(f"{a.target} {a.method} {a.layer}".strip(), a, labels)
         for a, labels in zip(result.attributions, shown, strict=True)
     ]
     heading = f"{model.card.name} · {case.name}"
 
     def save_scene() -> None:
         told = "\n".join([heading, *prediction.caveats])
-        scene.save_scene(scene.build_scene(reference, overlays, prediction.labels, heading=told), scene_path)
+        scene.save_scene(build_scene(reference, overlays, prediction.labels, heading=told), scene_path)
 
     def save_picture() -> None:
         caveats = prediction.caveats
@@ -718,8 +721,23 @@ def list_layers(job: Job) -> list[str]:
     ]
 
 
-def title(a: Attribution) -> str:
-    """What is explained and what the model says of it, method and layer of a map, for pictures."""
+def overlay(name: str, a: Attribution, regions: Labels | None = None) -> Overlay:
+    """A map as pictures and scenes show it."""
     from ..attribution.methods import method
 
-    return " · ".join(part for part in (a.target, a.provenance["fact"], method(a.method).title, a.layer) if part)
+    return Overlay(
+        name=name,
+        map=a.volume,
+        signed=a.signed,
+        target=a.target,
+        said=a.provenance["fact"],
+        method=method(a.method).title,
+        layer=a.layer,
+        caveats=a.limits,
+        regions=regions,
+    )
+
+
+def title(a: Attribution) -> str:
+    """What is explained and what the model says of it, method and layer of a map, for pictures."""
+    return overlay("", a).title

@@ -26,7 +26,7 @@ from MedXAILib.errors import InputError
 from MedXAILib.explanation import explain
 from MedXAILib.findings.regions import hot_regions
 from MedXAILib.geometry.volume import Volume
-from MedXAILib.mrml.colors import display_limit
+from MedXAILib.mrml.overlay import display_limit
 
 # of a peer, and of torch's own export
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing", "ignore::FutureWarning")

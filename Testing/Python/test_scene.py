@@ -14,11 +14,12 @@ import pytest
 from MedXAILib.errors import InputError
 from MedXAILib.geometry.labels import Label, Labels
 from MedXAILib.geometry.volume import GEOMETRY, Source, Volume
-from MedXAILib.mrml import colors, nodes, rendering, scene
-from MedXAILib.mrml.nodes import Overlay
-from MedXAILib.mrml.scene import Scene, build_scene, save_scene
-from MedXAILib.outputs.pictures import snapshot
+from MedXAILib.mrml import host, nodes, overlay, palette, scene
+from MedXAILib.mrml.overlay import Overlay
+from MedXAILib.mrml.scene import Scene, build_scene
+from MedXAILib.outputs.pictures import snapshot, solid
 from MedXAILib.outputs.pictures.snapshot import blended, pixel_of, set_stage, slice_image
+from MedXAILib.outputs.scene import save_scene
 
 pytest.importorskip("slicer")
 from PIL import Image  # noqa: E402
@@ -52,6 +53,10 @@ def blob(shape, affine, place, sigma: float, amplitude: float = 1.0) -> Volume:
     return Volume(values.astype(np.float32), affine)
 
 
+def drawn(name: str, map_: Volume, signed: bool = False, target: str = "", method: str = "", **more) -> Overlay:
+    return Overlay(name=name, map=map_, signed=signed, target=target, method=method, **more)
+
+
 @pytest.fixture
 def example():
     """An oblique anisotropic volume, two maps (one signed) and the regions of the first."""
@@ -62,8 +67,8 @@ def example():
     regions = Labels(volume.with_array((heat.array > 2e-5).astype(np.uint8)), (Label(1, "hot 1", (0.25, 0.5, 1.0)),))
     signed = heat.with_array(heat.array - blob(shape, affine, (0, -20, 50), 8, amplitude=3e-5).array)
     return volume, [
-        Overlay("lesion gradcam", heat, False, "lesion · Grad-CAM", ("Coarse.",), regions),
-        Overlay("lesion lime", signed, True, "lesion · LIME"),
+        drawn("lesion gradcam", heat, False, "lesion", "Grad-CAM", caveats=("Coarse.",), regions=regions),
+        drawn("lesion lime", signed, True, "lesion", "LIME"),
     ]
 
 
@@ -83,27 +88,27 @@ def deuteranope(rgb: np.ndarray) -> np.ndarray:
 def test_the_conversion_to_lab_is_the_standard_one():
     skimage_color = pytest.importorskip("skimage.color")
     rgb = np.random.default_rng(0).uniform(size=(200, 3))
-    assert np.abs(colors.rgb_to_lab(rgb) - skimage_color.rgb2lab(rgb)).max() < 0.05
-    assert np.abs(colors.lab_to_rgb(colors.rgb_to_lab(rgb)) - rgb).max() < 1e-6
+    assert np.abs(palette.rgb_to_lab(rgb) - skimage_color.rgb2lab(rgb)).max() < 0.05
+    assert np.abs(palette.lab_to_rgb(palette.rgb_to_lab(rgb)) - rgb).max() < 1e-6
 
 
 @pytest.mark.parametrize("see", [lambda rgb: rgb, deuteranope], ids=["all colours", "deuteranopia"])
 def test_heat_is_even_and_readable_by_lightness_alone(see):
-    seen = colors.rgb_to_lab(see(colors.heat_table(False)[:, :3]))
+    seen = palette.rgb_to_lab(see(palette.heat_table(False)[:, :3]))
     assert (np.diff(seen[:, 0]) > 0).all()
     assert all(np.linalg.norm(seen[one] - seen[one + 25]) > 6 for one in range(230))
 
 
 def test_equal_steps_look_equal():
-    lab = colors.rgb_to_lab(colors.heat_table(False)[:, :3])
+    lab = palette.rgb_to_lab(palette.heat_table(False)[:, :3])
     steps = np.linalg.norm(np.diff(lab, axis=0), axis=1)
     assert steps.max() / steps.min() < 1.6
 
 
 @pytest.mark.parametrize("see", [lambda rgb: rgb, deuteranope], ids=["all colours", "deuteranopia"])
 def test_for_and_against_stay_apart(see):
-    table = colors.heat_table(True)
-    seen = colors.rgb_to_lab(see(table[:, :3]))
+    table = palette.heat_table(True)
+    seen = palette.rgb_to_lab(see(table[:, :3]))
     shown = np.flatnonzero(table[:128, 3])
     assert (np.linalg.norm(seen[shown] - seen[255 - shown], axis=1) > 25).all()
     assert (np.diff(seen[:128, 0]) < 0).all() and (np.diff(seen[128:, 0]) > 0).all()
@@ -113,15 +118,15 @@ def test_for_and_against_stay_apart(see):
 
 def test_the_displayed_limit_is_where_one_percent_of_the_mass_lies():
     values = np.random.default_rng(3).laplace(size=(20, 30, 40)).astype(np.float32)
-    limit = colors.display_limit(values)
+    limit = overlay.display_limit(values)
     size = np.abs(values.ravel().astype(float))
     above, with_it = size[size > limit].sum() / size.sum(), size[size >= limit].sum() / size.sum()
     assert above <= 0.01 <= with_it
     padded = np.zeros((50, 60, 80), np.float32)
     padded[:20, :30, :40] = values
-    assert colors.display_limit(padded) == limit
-    assert colors.display_limit(np.where(values > 0, 0.25, 0.0)) == 0.25
-    assert colors.display_limit(np.zeros((3, 3, 3))) == 1.0
+    assert overlay.display_limit(padded) == limit
+    assert overlay.display_limit(np.where(values > 0, 0.25, 0.0)) == 0.25
+    assert overlay.display_limit(np.zeros((3, 3, 3))) == 1.0
 
 
 # Slices
@@ -138,7 +143,7 @@ def test_blended_pixels_are_exact(signed, value, color):
     values[:, :10] *= 0.2  # the posterior half below the threshold
     stage = set_stage(volume)
     stage.node.GetDisplayNode().SetWindowLevelMinMax(0, 255)
-    heat = nodes.add_map(stage.host.scene, Overlay("map", volume.with_array(values), signed, ""))
+    heat = nodes.add_map(stage.host.scene, drawn("map", volume.with_array(values), signed))
     picture = np.asarray(slice_image(stage, "Axial", (12, -30, 55), 100, heat))
     expected = (127 + np.array([int(color[n : n + 2], 16) for n in (1, 3, 5)])) / 2
     assert np.abs(picture[20, 20] - expected).max() <= 1
@@ -163,9 +168,7 @@ def test_a_blob_lies_where_it_was_planted(plane, seed):
     point = np.array([20.0, -41.0, 63.0])
     fine = (81, 81, 81)
     stage = set_stage(volume)
-    heat = nodes.add_map(
-        stage.host.scene, Overlay("map", blob(fine, grid(fine, (1, 1, 1), middle=point), point, 6), False, "")
-    )
+    heat = nodes.add_map(stage.host.scene, drawn("map", blob(fine, grid(fine, (1, 1, 1), middle=point), point, 6)))
     size = 240
     picture = np.asarray(slice_image(stage, plane, point, size, heat)).astype(float).sum(axis=-1)
     row, column = (np.indices(picture.shape) * picture).sum(axis=(1, 2)) / picture.sum()
@@ -200,7 +203,7 @@ def test_a_single_oblique_slice_fills_its_own_plane(thin):
     stage = set_stage(volume)
     stage.node.GetDisplayNode().SetWindowLevelMinMax(0, 100)
     plane = ("Sagittal", "Coronal", "Axial")[thin]
-    picture = np.asarray(slice_image(stage, plane, scene.centre(volume), 200))[..., 0]
+    picture = np.asarray(slice_image(stage, plane, overlay.centre(volume), 200))[..., 0]
     assert abs((picture == 255).mean() - 1 / 1.04**2) < 0.02
 
 
@@ -246,12 +249,12 @@ def test_a_bundle_comes_back_as_it_was(tmp_path, example):
     last = volume.ras(np.array(volume.shape) - 1) * (-1, -1, 1)
     assert np.allclose(raw.TransformIndexToPhysicalPoint([n - 1 for n in volume.shape]), last, atol=1e-4)
 
-    again = scene.private_scene()
+    again = host.private_scene()
     again.scene.SetURL(str(tmp_path / "out" / "out.mrml"))
     again.scene.SetRootDirectory(str(tmp_path / "out"))
     assert again.scene.Import()
-    for view in scene.PLANES:
-        one, other = (blended(host.application.GetSliceLogicByLayoutName(view)) for host in (made.host, again))
+    for view in host.VIEWS:
+        one, other = (blended(each.application.GetSliceLogicByLayoutName(view)) for each in (made.host, again))
         assert np.unique(one).size > 50
         assert np.abs(one.astype(int) - other).mean() < 0.01  # .mrml holds six digits of a matrix
     regions = again.scene.GetFirstNodeByName("lesion gradcam regions")
@@ -273,7 +276,7 @@ def test_raw_values_are_kept_and_types_that_slicer_lacks_are_widened():
 
 def test_names_that_clash_or_hold_slashes_lose_nothing(tmp_path, example):
     volume, (first, second) = example
-    twins = [Overlay("a/b: c", one.map, one.signed, "") for one in (first, second)]
+    twins = [drawn("a/b: c", one.map, one.signed) for one in (first, second)]
     save_scene(build_scene(volume, twins), tmp_path / "twins.mrb")
     with zipfile.ZipFile(tmp_path / "twins.mrb") as bundle:
         assert sum(name.endswith(".nrrd") for name in bundle.namelist()) == 3
@@ -282,7 +285,7 @@ def test_names_that_clash_or_hold_slashes_lose_nothing(tmp_path, example):
 def test_inside_the_application_its_own_scene_is_used(monkeypatch, example):
     import slicer
 
-    theirs = scene.private_scene()
+    theirs = host.private_scene()
     monkeypatch.setattr(slicer, "app", SimpleNamespace(applicationLogic=lambda: theirs.application), raising=False)
     monkeypatch.setattr(slicer, "mrmlScene", theirs.scene, raising=False)
     made = build_scene(*example)
@@ -325,7 +328,7 @@ def test_the_peak_of_a_plateau_is_its_middle():
     values[2:5, 3:6, 1:8] = -4.0
     values[8, 8, 8] = 3.0
     affine = grid((9, 9, 9), (1, 2, 3), seed=2)
-    found = Overlay("map", Volume(values, affine), True, "").peak
+    found = drawn("map", Volume(values, affine), True).peak
     assert np.allclose(found, affine[:3, :3] @ (4, 4, 3) + affine[:3, 3])
 
 
@@ -351,7 +354,7 @@ def dies(*_) -> subprocess.Popen:
 def test_the_picture_says_what_it_shows(monkeypatch, tmp_path, example):
     volume, overlays = example
     said = words_of(monkeypatch)
-    monkeypatch.setattr(rendering, "start", dies)
+    monkeypatch.setattr(solid, "start", dies)
     path = snapshot.snapshot(volume, overlays, tmp_path / "out.png", heading="net · head")
     assert [file.name for file in tmp_path.iterdir()] == ["out.png"]
     point = overlays[0].peak
@@ -376,7 +379,7 @@ def test_many_maps_share_one_slice_on_a_contact_sheet(tmp_path):
         heat = np.zeros((8, 40, 40), np.float32)
         heat[3 if n < 4 else 6, 10:30, 10:30] = n + 1  # four in plane 3
         heat[:, 0, 0] = 1e-3 * (n > 0)  # too weak to be seen, but the first one is the narrowest
-        maps.append(Overlay("m", volume.with_array(heat), False, f"target · p 1 · method {n}"))
+        maps.append(drawn("m", volume.with_array(heat), False, "target", f"method {n}", said="p 1"))
     snapshot.snapshot(volume, maps, tmp_path / "out.png", heading="many")
     with Image.open(tmp_path / "out.png") as picture:
         assert "Research use only, not for clinical use" in picture.text["Disclaimer"]
@@ -394,7 +397,7 @@ def test_heat_ends_with_the_image():
     volume = Volume(steps, grid((40, 10, 10), (1, 1, 1)))
     heat = Volume(np.ones((5, 5, 5), np.float32), volume.affine @ np.diag([8.0, 8.0, 8.0, 1.0]))
     stage = set_stage(volume)
-    node = nodes.add_map(stage.host.scene, Overlay("m", heat, False, "title"))
+    node = nodes.add_map(stage.host.scene, drawn("m", heat))
     image = np.asarray(slice_image(stage, "Axial", volume.ras((20, 5, 5)), 100, node)).astype(int)
     assert not image[:20].any() and not image[-20:].any()
     assert (image[..., 0] - image[..., 2] > 40)[40:60].mean() > 0.8
@@ -406,9 +409,7 @@ def test_a_flat_picture_has_no_place_in_the_patient(monkeypatch, tmp_path):
     volume = Volume(np.zeros((1, 30, 40, 3), np.uint8), np.diag([-1.0, -1.0, 1.0, 1.0]), source)
     heat = np.zeros((1, 30, 40), np.float32)
     heat[0, 4, 5] = 1.0
-    snapshot.snapshot(
-        volume, [Overlay("m", Volume(heat, volume.affine), False, "title", ("Coarse.",))], tmp_path / "o.png"
-    )
+    snapshot.snapshot(volume, [drawn("m", Volume(heat, volume.affine), caveats=("Coarse.",))], tmp_path / "o.png")
     assert "Peak at column 5, row 4; patient position unknown. Coarse." in said
     assert not any("OpenGL" in words for words in said)
 
@@ -416,7 +417,7 @@ def test_a_flat_picture_has_no_place_in_the_patient(monkeypatch, tmp_path):
 def test_a_volume_without_maps_is_shown_with_its_key(monkeypatch, tmp_path, example):
     volume, overlays = example
     said = words_of(monkeypatch)
-    monkeypatch.setattr(rendering, "start", None)  # no 3D view without a map
+    monkeypatch.setattr(solid, "start", None)  # no 3D view without a map
     path = snapshot.snapshot(volume, [], tmp_path / "out.png", heading="seen", segmentation=overlays[0].regions)
     assert "seen" in said and not any("Peak" in words for words in said)
     with Image.open(path) as picture:
@@ -441,7 +442,7 @@ def test_a_picture_that_fails_to_write_harms_nothing(monkeypatch, tmp_path, exam
 
 def test_the_3d_view_shows_the_map_in_its_colours(example):
     volume, overlays = example
-    one, two = rendering.Rendering(volume, overlays, 120).pictures()
+    one, two = solid.Rendering(volume, overlays, 120).pictures()
     if one is None:
         pytest.skip("no OpenGL on this machine")
     red, _, blue = np.moveaxis(one.astype(int), -1, 0)
@@ -453,8 +454,8 @@ def test_the_3d_view_shows_the_map_in_its_colours(example):
 def test_coarsening_keeps_the_box_and_the_mean(shape):
     affine = grid(shape, (1.5, 2, 4), seed=3)
     ramp = np.broadcast_to(np.arange(shape[0], dtype=np.float32), shape[::-1]).copy()
-    out = rendering.coarse(Volume(ramp, affine))
-    assert min(out.shape) >= 3 and max(out.shape) <= rendering.DETAIL
+    out = solid.coarse(Volume(ramp, affine))
+    assert min(out.shape) >= 3 and max(out.shape) <= solid.DETAIL
     for corner in ([-0.5] * 3, np.array(shape) - 0.5):
         there = np.linalg.inv(out.affine) @ affine @ [*corner, 1]
         assert np.allclose(there[:3], [-0.5] * 3 if corner[0] < 0 else np.array(out.shape) - 0.5)
@@ -462,11 +463,11 @@ def test_coarsening_keeps_the_box_and_the_mean(shape):
 
 
 def test_a_drawing_that_hangs_is_given_up(monkeypatch, example):
-    monkeypatch.setattr(rendering, "TIME_LIMIT", 0.2)
-    monkeypatch.setattr(rendering, "TIME_EACH", 0)
+    monkeypatch.setattr(solid, "TIME_LIMIT", 0.2)
+    monkeypatch.setattr(solid, "TIME_EACH", 0)
     sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
-    monkeypatch.setattr(rendering, "start", lambda *_: subprocess.Popen(sleeper))
-    drawing = rendering.Rendering(*example, 120)
+    monkeypatch.setattr(solid, "start", lambda *_: subprocess.Popen(sleeper))
+    drawing = solid.Rendering(*example, 120)
     assert drawing.pictures() == [None, None] and drawing.process.poll() is not None
     assert drawing.reason == "rendering timed out"
 
@@ -477,7 +478,7 @@ def test_a_real_oblique_volume(data, tmp_path):
     volume = read_volume(data / "volumes" / "niivue_FLAIR.nrrd")
     place = volume.ras(np.array([85.0, 90.0, 80.0]))
     heat = blob((16, 20, 18), volume.affine @ np.diag([7.75, 8, 7.78, 1]), place, 12)
-    path = snapshot.snapshot(volume, [Overlay("map", heat, False, "title")], tmp_path / "flair.png")
+    path = snapshot.snapshot(volume, [drawn("map", heat)], tmp_path / "flair.png")
     with Image.open(path) as picture:
         panels = np.asarray(picture).astype(int)[100:460, 28 : 28 + 3 * 370]
     assert (panels.std(axis=-1).max(), panels.mean()) > (40, 15)

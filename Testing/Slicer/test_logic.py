@@ -37,15 +37,16 @@ def test_the_hottest_pixels_over_the_sample_head_lie_in_its_lesion(logic, plante
     from MedXAIPanel import results
     from vtk.util.numpy_support import vtk_to_numpy
 
-    from MedXAILib.mrml import display
-    from MedXAILib.mrml.scene import Host
+    from MedXAILib.mrml.host import Host
+    from MedXAILib.mrml.layers import show_maps
+    from MedXAILib.mrml.views import jump
 
     volume, lesion = planted
     (heat,) = logic.explain(volume, "planted-lesion", "lesion")
     host = Host(slicer.mrmlScene, slicer.app.applicationLogic())
     region = results.facts(heat)["regions"]["table"][0]
-    display.show_maps(host, volume, [heat], 1.0)
-    display.jump(host, region["centroid"])
+    show_maps(host, volume, [heat], 1.0)
+    jump(host, region["centroid"])
     red = host.application.GetSliceLogicByLayoutName("Red")
     red.GetBlend().Update()
     connection = red.GetImageDataConnection()

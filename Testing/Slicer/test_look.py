@@ -67,9 +67,9 @@ def explained(panel, computed, slicer):
     from MedXAIPanel import results
 
     from MedXAILib.mrml import nodes
-    from MedXAILib.mrml.scene import PLANES
+    from MedXAILib.mrml.host import VIEWS
 
-    for view, plane in PLANES.items():
+    for view, plane in VIEWS.items():
         slicer.app.layoutManager().sliceWidget(view).mrmlSliceNode().SetOrientation(plane)
     volume = nodes.add_volume(slicer.mrmlScene, computed.volume, "ball")
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
@@ -88,17 +88,17 @@ def explained(panel, computed, slicer):
 def views(slicer):
     from MedXAIPanel.running import hostScene
 
-    from MedXAILib.mrml import display
+    from MedXAILib.mrml.views import remember_views
 
-    return display.remember_views(hostScene())
+    return remember_views(hostScene())
 
 
 def layers(slicer) -> list[str]:
     """Names of the maps in the red view, from below."""
-    from MedXAILib.mrml import display
+    from MedXAILib.mrml.layers import further
 
     composite = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode()
-    ids = [composite.GetForegroundVolumeID(), *(volume for volume, _ in display.further(composite))]
+    ids = [composite.GetForegroundVolumeID(), *(volume for volume, _ in further(composite))]
     return [slicer.mrmlScene.GetNodeByID(each).GetName().split()[2] for each in ids if each]
 
 
@@ -133,7 +133,7 @@ def test_only_look_changes_the_views_and_puts_them_back(explained, slicer):
         explained.panel.update()
     assert views(slicer) == shown
     p.opacity = 0.25
-    assert {state["opacity"] for state in views(slicer)["slices"].values()} == {0.25}
+    assert {state.opacity for state in views(slicer).slices.values()} == {0.25}
     p.sideBySide = p.rendering = True
     ui.putBack.click()
     assert views(slicer) == before and not ui.putBack.enabled and not p.sideBySide and not p.rendering
@@ -146,9 +146,9 @@ def shown_parts(maps) -> list[bool]:
     """Whether legend and outlines of these maps are shown."""
     from MedXAIPanel import look
 
-    from MedXAILib.mrml import display
+    from MedXAILib.mrml.appearance import is_accompanied
 
-    return [display.is_accompanied(node, look.partsOf(node)) for node in maps]
+    return [is_accompanied(node, look.partsOf(node).values()) for node in maps]
 
 
 def test_another_volume_takes_the_maps_of_the_former_one_out_of_the_views(explained, computed, slicer):
@@ -180,7 +180,9 @@ def test_another_volume_takes_the_maps_of_the_former_one_out_of_the_views(explai
 
 @pytest.mark.parametrize("open_", [True, False])
 def test_maps_of_a_removed_volume_leave_the_views(explained, slicer, computed, open_):
-    from MedXAILib.mrml import display, nodes
+    from MedXAILib.mrml import nodes
+    from MedXAILib.mrml.layers import further
+    from MedXAILib.mrml.layouts import slice_logics
 
     second = nodes.add_volume(slicer.mrmlScene, computed.volume, "second")
     layout = slicer.app.layoutManager().layout
@@ -194,9 +196,9 @@ def test_maps_of_a_removed_volume_leave_the_views(explained, slicer, computed, o
     assert not any(shown_parts(explained.maps)) and layers(slicer) == []
     assert slicer.app.layoutManager().layout == layout and not explained.panel.parameters.sideBySide
     explained.ui.putBack.click()
-    for logic in display.slice_logics(SimpleNamespace(application=slicer.app.applicationLogic())):
+    for logic in slice_logics(SimpleNamespace(application=slicer.app.applicationLogic())):
         composite = logic.GetSliceCompositeNode()
-        ids = [composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID(), *display.further(composite)]
+        ids = [composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID(), *further(composite)]
         assert all(each is None or slicer.mrmlScene.GetNodeByID(each) is second for each in ids)
 
 
@@ -342,23 +344,23 @@ def test_what_limits_belief_stands_beside_the_map(explained):
 
 
 def test_the_slider_spans_the_map_and_moving_one_end_keeps_the_other(explained):
-    from MedXAILib.mrml import display
+    from MedXAILib.mrml import colours, palette
 
     heat, ui = explained.maps[0], explained.ui
     explained.panel.look.show(explained.maps)
-    low, high = display.bounds_of(heat)
+    low, high = colours.bounds_of(heat)
     assert ui.range.minimum <= low and ui.range.maximum >= high and ui.range.singleStep <= (high - low) / 50
     assert ui.range.suffix == ""
     ui.range.minimumValue = high / 2
-    found = display.range_of(heat)
+    found = colours.range_of(heat)
     assert found[0] == pytest.approx(high / 2, abs=ui.range.singleStep) and found[1] >= high
     signed = explained.maps[1]
     ui.maps.cellClicked.emit(1, 1)
-    assert display.is_signed(signed) and ui.range.minimum == 0
-    assert display.range_of(heat) == found, "another map's slider is not this one's"
+    assert colours.is_signed(signed) and ui.range.minimum == 0
+    assert colours.range_of(heat) == found, "another map's slider is not this one's"
     ui.colors.setCurrentIndex(1)
     ui.colors.activated.emit(1)
-    assert display.colors_of(signed) == ui.colors.currentText == list(display.PAIRS)[1]
+    assert colours.colors_of(signed) == ui.colors.currentText == list(palette.PAIRS)[1]
     ui.maps.cellClicked.emit(0, 1)
     assert ui.colors.currentText == "Heat"
 
@@ -366,20 +368,21 @@ def test_the_slider_spans_the_map_and_moving_one_end_keeps_the_other(explained):
 @pytest.mark.parametrize("order", [(7.3e-7, 7.46), (7.46, 7.3e-7), (2.2e5, 7.3e-7)])
 def test_the_slider_goes_from_any_map_to_any_other(explained, slicer, order):
     from MedXAILib.geometry.volume import Volume
-    from MedXAILib.mrml import display, nodes
+    from MedXAILib.mrml import colours, nodes
+    from MedXAILib.mrml.overlay import Overlay
 
     widget = explained.ui.range
     for largest in order:
         array = np.linspace(0, largest, 1000, dtype=np.float32).reshape(10, 10, 10)
-        heat = nodes.add_map(slicer.mrmlScene, nodes.Overlay("map", Volume(array, np.eye(4)), False, "map"))
+        heat = nodes.add_map(slicer.mrmlScene, Overlay(name="map", map=Volume(array, np.eye(4)), signed=False))
         explained.panel.look.showRange(heat)
         unit = 10.0 ** int(widget.suffix[1:] or 0) if widget.suffix else 1.0
-        assert widget.maximum * unit == pytest.approx(display.bounds_of(heat)[1], rel=0.02)
+        assert widget.maximum * unit == pytest.approx(colours.bounds_of(heat)[1], rel=0.02)
         assert 50 <= widget.maximum / widget.singleStep <= 1000
         assert len(f"{widget.maximum:.{widget.decimals}f}".strip("0.").replace(".", "")) <= 4
         explained.panel.look.described = heat
         widget.minimumValue = widget.maximum / 2
-        assert display.range_of(heat)[0] == pytest.approx(largest / 2, rel=0.02)
+        assert colours.range_of(heat)[0] == pytest.approx(largest / 2, rel=0.02)
 
 
 def test_a_click_on_a_hot_region_shows_it(explained, slicer):

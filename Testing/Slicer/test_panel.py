@@ -92,6 +92,7 @@ def test_a_segmentation_with_its_names_regions_and_one_voxel(panel, data, slicer
     from MedXAILib.geometry.resample import resample
     from MedXAILib.io.read import read_volume
     from MedXAILib.mrml import nodes
+    from MedXAILib.mrml.overlay import Overlay
 
     head, card = inner_head(data, tmp_path)
     volume = slicer.util.loadVolume(str(head))
@@ -117,7 +118,7 @@ def test_a_segmentation_with_its_names_regions_and_one_voxel(panel, data, slicer
     panel.update()
     scenarios.run(panel, panel.ui.explainButton)
     (heat,) = results.mapsOf(volume)
-    peak = nodes.Overlay("", nodes.volume_of(heat), False, "").peak
+    peak = Overlay(name="", map=nodes.volume_of(heat), signed=False).peak
     field = max(results.facts(heat)["provenance"]["receptive_field_voxels"])
     assert np.linalg.norm(peak - nodes.volume_of(volume).ras((i, j, k))) <= field, "a voxel's map lies around it"
     assert "white matter at " in heat.GetName()

@@ -10,8 +10,8 @@ import numpy as np
 
 from ...geometry.labels import Labels
 from ...geometry.volume import Volume
-from ...mrml.colors import THRESHOLD, heat_table
-from ...mrml.nodes import Overlay, centre
+from ...mrml.overlay import Overlay, centre
+from ...mrml.palette import THRESHOLD, heat_table
 from ...tiling import ranges
 from .snapshot import (
     ACCENT,
@@ -66,9 +66,9 @@ def contact_sheet(
     plane = _plane(volume) if flat else "Axial"
     where = slice_words(volume, plane, point) if volume.placed or not flat else ""
     panels = [_panel(stage, plane, point, None, ("Input", where, ""))]
-    notes = list(dict.fromkeys(sentence for overlay in overlays for sentence in overlay.limits))
+    notes = list(dict.fromkeys(sentence for overlay in overlays for sentence in overlay.caveats))
     for n, overlay in enumerate(overlays):
-        numbers = ranges([1 + notes.index(sentence) for sentence in overlay.limits])
+        numbers = ranges([1 + notes.index(sentence) for sentence in overlay.caveats])
         lines = (*(words[n] if words else _lines(overlay)), f"limits {numbers}" if numbers else "")
         panels.append(_panel(stage, plane, point, overlay, lines))
     rows = [side_by_side(panels[n : n + COLUMNS]) for n in range(0, len(panels), COLUMNS)]

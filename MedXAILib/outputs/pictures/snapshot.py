@@ -17,10 +17,14 @@ from ...errors import InputError
 from ...geometry.affine import OPPOSITE, directions, nearest_axes, oblique_degrees
 from ...geometry.labels import Labels
 from ...geometry.volume import Volume
-from ...mrml.colors import THRESHOLD, heat_table
-from ...mrml.nodes import Overlay, add_label_map, add_map, add_volume, centre
-from ...mrml.rendering import Rendering, seen_from
-from ...mrml.scene import OPACITY, Host, aim, axes_of, private_scene, written_whole
+from ...mrml.host import Host, private_scene
+from ...mrml.layers import OPACITY
+from ...mrml.nodes import add_label_map, add_map, add_volume
+from ...mrml.overlay import Overlay, centre
+from ...mrml.palette import THRESHOLD, heat_table
+from ...mrml.slices import axes_of, set_slice_plane, xy_of
+from ..whole import written_whole
+from .solid import Rendering, seen_from
 
 ROWS = 6
 """More maps than these share one slice each on a contact sheet."""
@@ -64,7 +68,7 @@ def snapshot(
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise InputError(f"{path}: a snapshot is saved as .png; give it that suffix.")
-    overlays = [replace(o, limits=tuple(text for text in o.limits if text not in caveats)) for o in overlays]
+    overlays = [replace(o, caveats=tuple(text for text in o.caveats if text not in caveats)) for o in overlays]
     if len(overlays) > ROWS:
         from .sheet import write_sheet
 
@@ -198,7 +202,7 @@ def slice_image(stage: Stage, plane: str, point: np.ndarray, size: int, heat=Non
     slice_node, layers = stage.view.GetSliceNode(), stage.view.GetSliceCompositeNode()
     slice_node.SetDimensions(size, size, 1)
     slice_node.SetUseLabelOutline(True)
-    aim(slice_node, stage.volume, plane, point)
+    set_slice_plane(slice_node, stage.volume, plane, point)
     layers.SetForegroundOpacity(OPACITY)
     image = Image.new("RGBA", (size, size), (0, 0, 0, 255))
 
@@ -309,11 +313,7 @@ def mark(stage: Stage, image, point: np.ndarray | None) -> None:
 
 def pixel_of(stage: Stage, point: np.ndarray) -> tuple[float, float]:
     """Column and row (from the top) of the centre of the pixel at a RAS point in the view as it is aimed."""
-    import vtk
-
-    inverse = vtk.vtkMatrix4x4()
-    vtk.vtkMatrix4x4.Invert(stage.view.GetSliceNode().GetXYToRAS(), inverse)
-    x, y, _, _ = inverse.MultiplyPoint((*map(float, point), 1.0))
+    x, y = xy_of(stage.view.GetSliceNode(), point)
     return x, stage.view.GetSliceNode().GetDimensions()[1] - 1 - y
 
 
@@ -372,7 +372,7 @@ def side_by_side(panels: list):
 def described(overlay: Overlay, strip, volume: Volume):
     """A row: title, panels, where the map peaks and what limits belief in it."""
     found = "No peak: every value is the same." if overlay.even else peak_words(volume, overlay.peak)
-    facts = " ".join([found, *overlay.limits])
+    facts = " ".join([found, *overlay.caveats])
     parts = [paragraph(overlay.title, strip.width, 18, PALE), strip]
     if overlay.regions:
         parts.append(key(overlay.regions, strip.width))
