@@ -17,8 +17,10 @@ from MedXAILib.geometry.volume import GEOMETRY, Source, Volume
 from MedXAILib.mrml import host, nodes, overlay, palette, scene
 from MedXAILib.mrml.overlay import Overlay
 from MedXAILib.mrml.scene import Scene, build_scene
-from MedXAILib.outputs.pictures import snapshot, solid
-from MedXAILib.outputs.pictures.snapshot import blended, pixel_of, set_stage, slice_image
+from MedXAILib.outputs.pictures import panels, sheet, snapshot, solid, text
+from MedXAILib.outputs.pictures.chart import curve
+from MedXAILib.outputs.pictures.layout import ACCENT
+from MedXAILib.outputs.pictures.stage import blended, pixel_of, set_stage, slice_image
 from MedXAILib.outputs.scene import save_scene
 
 pytest.importorskip("slicer")
@@ -55,6 +57,9 @@ def blob(shape, affine, place, sigma: float, amplitude: float = 1.0) -> Volume:
 
 def drawn(name: str, map_: Volume, signed: bool = False, target: str = "", method: str = "", **more) -> Overlay:
     return Overlay(name=name, map=map_, signed=signed, target=target, method=method, **more)
+
+
+VALUES = Volume(np.ones((2, 2, 2), np.float32), np.eye(4))
 
 
 @pytest.fixture
@@ -337,13 +342,14 @@ def test_the_peak_of_a_plateau_is_its_middle():
 
 def words_of(monkeypatch) -> list[str]:
     """Collects every paragraph of the pictures made from now on."""
-    said, write = [], snapshot.paragraph
+    said, write = [], text.paragraph
 
     def listen(words, *more, **options):
         said.append(words)
         return write(words, *more, **options)
 
-    monkeypatch.setattr(snapshot, "paragraph", listen)
+    for module in (snapshot, panels):
+        monkeypatch.setattr(module, "paragraph", listen)
     return said
 
 
@@ -389,6 +395,26 @@ def test_many_maps_share_one_slice_on_a_contact_sheet(tmp_path):
     assert len(np.split(across, np.flatnonzero(np.diff(across) > 50) + 1)) == 4  # the input is followed by the four
     below = np.flatnonzero(warm.any(1))
     assert below.max() - below.min() < 250  # nothing in the second row
+
+
+def test_a_title_joins_its_parts_and_a_panel_takes_them_from_the_fields():
+    whole = Overlay(
+        name="m", map=VALUES, signed=False, target="a · b", said="p 0.97", method="Grad-CAM", layer="features.6"
+    )
+    assert whole.title == "a · b · p 0.97 · Grad-CAM · features.6"
+    assert sheet.lines(whole) == ("Grad-CAM · features.6", "a · b, up to 1")
+    assert drawn("m", VALUES, target="lesion", method="LIME").title == "lesion · LIME"
+
+
+def test_the_curve_over_layers_is_as_wide_as_the_sheet_and_has_a_point_for_each():
+    pytest.importorskip("matplotlib")
+    image = np.asarray(curve(["one", "two", "three"], [0.1, -2.0, 3.5], 700))
+    assert image.shape[1:] == (700, 3)
+    accent = (image == ACCENT).all(axis=-1)
+    columns = np.flatnonzero(accent.any(axis=0))
+    assert 450 < np.ptp(columns) < 700
+    ends = [np.flatnonzero(accent[:, column]).mean() for column in (columns[0], columns[-1])]
+    assert ends[1] < ends[0], "the last value is the largest"
 
 
 def test_heat_ends_with_the_image():

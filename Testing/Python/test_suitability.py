@@ -263,7 +263,8 @@ def test_pictures_show_the_caveats_above_the_maps(maps, tmp_path):
     from PIL import Image
 
     from MedXAILib.mrml.overlay import Overlay
-    from MedXAILib.outputs.pictures.snapshot import WARNING, snapshot
+    from MedXAILib.outputs.pictures.layout import WARNING
+    from MedXAILib.outputs.pictures.snapshot import snapshot
 
     volume = drawn(0)
     about = {"map": volume, "signed": False, "target": "a", "said": "p 1", "caveats": ("It is odd.",)}

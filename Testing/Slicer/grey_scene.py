@@ -8,7 +8,7 @@ from MedXAILib.geometry.volume import Volume
 from MedXAILib.mrml.appearance import KIND
 from MedXAILib.mrml.nodes import add_map, add_volume
 from MedXAILib.mrml.overlay import Overlay
-from MedXAILib.outputs.pictures.snapshot import blended
+from MedXAILib.outputs.pictures.stage import blended
 
 N, MIDDLE = 40, 20.0
 GREY = 127

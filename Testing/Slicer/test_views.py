@@ -11,7 +11,7 @@ from grey_scene import GREY, RAMP, N, add_grey, add_heat, line  # noqa: E402
 from MedXAILib.mrml import appearance, layers, layouts, palette, rendering, side_by_side, slices, views  # noqa: E402
 from MedXAILib.mrml.colours import set_colors  # noqa: E402
 from MedXAILib.mrml.host import VIEWS, private_scene  # noqa: E402
-from MedXAILib.outputs.pictures.snapshot import blended  # noqa: E402
+from MedXAILib.outputs.pictures.stage import blended  # noqa: E402
 
 
 @pytest.fixture

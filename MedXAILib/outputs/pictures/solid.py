@@ -10,17 +10,21 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...geometry.grid import Grid
 from ...geometry.labels import Label, Labels
 from ...geometry.resample import resample
 from ...geometry.volume import Volume
-from ...mrml.host import private_scene
+from ...mrml.host import Host, Node, private_scene
 from ...mrml.nodes import add_labels, add_map, add_volume, grey
-from ...mrml.overlay import Overlay, centre
+from ...mrml.overlay import Overlay
 from ...mrml.rendering import front_view, render_context, render_map
 
 TIME_LIMIT, TIME_EACH = 60, 20
@@ -36,7 +40,7 @@ class Rendering:
     :ivar reason: why pictures are missing, where some are.
     """
 
-    def __init__(self, volume: Volume, overlays: list[Overlay], size: int):
+    def __init__(self, volume: Volume, overlays: Sequence[Overlay], size: int):
         self.folder = tempfile.TemporaryDirectory(prefix="medxai-")
         self.count = len(overlays)
         folder = Path(self.folder.name)
@@ -50,7 +54,7 @@ class Rendering:
         self.process = start(folder, self.count, size)
         self.reason = "OpenGL is missing here, or failed"
 
-    def pictures(self) -> list[np.ndarray | None]:
+    def pictures(self) -> list[NDArray[np.uint8] | None]:
         """Wait for the images (height, width, 3) uint8; None for each that failed or came too late."""
         with self.folder as folder:
             if self.process:
@@ -65,7 +69,7 @@ class Rendering:
             return [np.load(file) if file.is_file() else None for file in files]
 
 
-def start(folder: Path, count: int, size: int) -> subprocess.Popen | None:
+def start(folder: Path, count: int, size: int) -> subprocess.Popen[bytes] | None:
     """Start :func:`draw` with this Python, silently; None where no process can be started."""
     library = str(Path(__file__).resolve().parents[3])
     path = os.pathsep.join(filter(None, [library, os.environ.get("PYTHONPATH")]))
@@ -82,11 +86,13 @@ def start(folder: Path, count: int, size: int) -> subprocess.Popen | None:
         return None
 
 
-def pack(path: Path, volume: Volume, **more) -> None:
+def pack(path: Path, volume: Volume, **more: Any) -> None:
+    """A volume, and what else there is of it, as a file for the other process."""
     np.savez(path, array=volume.array, affine=volume.affine, **more)
 
 
-def unpack(path: Path) -> tuple[Volume, dict]:
+def unpack(path: Path) -> tuple[Volume, dict[str, Any]]:
+    """What :func:`pack` wrote."""
     with np.load(path) as packed:
         parts = dict(packed)
     return Volume(parts.pop("array"), parts.pop("affine")), parts
@@ -97,13 +103,13 @@ def coarse(volume: Volume, order: int = 1) -> Volume:
 
     At least 3, too: a single slice has no thickness for a ray.
     """
-    shape = np.clip(volume.shape, 3, DETAIL)
-    step = np.array(volume.shape) / shape
+    i, j, k = (min(max(n, 3), DETAIL) for n in volume.shape)
+    step = np.array(volume.shape) / (i, j, k)
     if np.all(step == 1):
         return volume
     affine = volume.affine @ np.diag([*step, 1.0])
     affine[:3, 3] = volume.ras((step - 1) / 2)
-    return resample(volume, Grid(shape, affine), order=order)
+    return resample(volume, Grid((i, j, k), affine), order=order)
 
 
 def draw(folder: Path, count: int, size: int) -> None:
@@ -124,23 +130,33 @@ def draw(folder: Path, count: int, size: int) -> None:
             regions = Labels(values, tuple(Label(int(value), str(value), tuple(color)) for value, color in rows))
             shown.append(add_labels(host.scene, regions, "regions", node, fill=0.0))
             shown[1].CreateClosedSurfaceRepresentation()
-        aim_camera(view, volume, overlay.peak)
+        set_camera(view, volume, overlay.peak)
         np.save(folder / "unfinished.npy", photograph(view))
         os.replace(folder / "unfinished.npy", folder / f"picture{number}.npy")
         for finished in shown:
             host.scene.RemoveNode(finished)
 
 
-def open_view(host, size: int) -> dict:
-    """Slicer's 3D view of the scene in a window that is not shown; all parts must be kept alive."""
+@dataclass(frozen=True, eq=False)
+class View:
+    """Slicer's 3D view in a window that is not shown; all parts must be kept alive."""
+
+    renderer: Node
+    window: Node
+    interactor: Node
+    managers: Node
+
+
+def open_view(host: Host, size: int) -> View:
+    """A 3D view of the scene, of this width and height in pixels."""
     import slicer
     import vtk
 
-    renderer, frame, interactor = vtk.vtkRenderer(), vtk.vtkRenderWindow(), vtk.vtkGenericRenderWindowInteractor()
-    frame.SetOffScreenRendering(True)
-    frame.SetSize(size, size)
-    frame.AddRenderer(renderer)
-    interactor.SetRenderWindow(frame)
+    renderer, window, interactor = vtk.vtkRenderer(), vtk.vtkRenderWindow(), vtk.vtkGenericRenderWindowInteractor()
+    window.SetOffScreenRendering(True)
+    window.SetSize(size, size)
+    window.AddRenderer(renderer)
+    interactor.SetRenderWindow(window)
     factory = slicer.vtkMRMLThreeDViewDisplayableManagerFactory.GetInstance()
     factory.SetMRMLApplicationLogic(host.application)
     for manager in ("vtkMRMLVolumeRenderingDisplayableManager", "vtkMRMLSegmentationsDisplayableManager3D"):
@@ -149,39 +165,34 @@ def open_view(host, size: int) -> dict:
     managers = slicer.vtkMRMLDisplayableManagerGroup()
     managers.Initialize(factory, renderer)
     managers.SetMRMLDisplayableNode(host.scene.GetSingletonNode("1", "vtkMRMLViewNode"))
-    return {"renderer": renderer, "frame": frame, "interactor": interactor, "managers": managers}
+    return View(renderer, window, interactor, managers)
 
 
-def aim_camera(view: dict, volume: Volume, towards: np.ndarray) -> None:
-    """Look at the body from :func:`front_view`, without perspective."""
+def set_camera(view: View, volume: Volume, towards: NDArray[np.float64]) -> None:
+    """Look at the body from :func:`~MedXAILib.mrml.rendering.front_view`, without perspective."""
     middle, backward, height = front_view(volume, towards)
-    camera = view["renderer"].GetActiveCamera()
+    camera = view.renderer.GetActiveCamera()
     camera.ParallelProjectionOn()
     camera.SetParallelScale(height / 2)
     camera.SetFocalPoint(*middle)
     camera.SetPosition(*(middle + 5 * height * backward))
     camera.SetViewUp(0, 0, 1)
-    view["renderer"].ResetCameraClippingRange()
+    view.renderer.ResetCameraClippingRange()
 
 
-def seen_from(volume: Volume, towards: np.ndarray) -> str:
-    """Where :func:`front_view` looks from, in words."""
-    return f"front {'right' if towards[0] >= centre(volume)[0] else 'left'}, from above"
-
-
-def photograph(view: dict) -> np.ndarray:
+def photograph(view: View) -> NDArray[np.uint8]:
     """What the view shows, (height, width, 3) uint8."""
     import vtk
     from vtk.util.numpy_support import vtk_to_numpy
 
-    view["frame"].Render()
+    view.window.Render()
     grab = vtk.vtkWindowToImageFilter()
-    grab.SetInput(view["frame"])
+    grab.SetInput(view.window)
     grab.ReadFrontBufferOff()
     grab.ShouldRerenderOff()
     grab.Update()
-    width, height = view["frame"].GetSize()
-    pixels = vtk_to_numpy(grab.GetOutput().GetPointData().GetScalars())
+    width, height = view.window.GetSize()
+    pixels: NDArray[Any] = vtk_to_numpy(grab.GetOutput().GetPointData().GetScalars())
     return np.ascontiguousarray(pixels.reshape(height, width, 3)[::-1])
 
 
