@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .models.card import Slices, Whole, Windows
-
 if TYPE_CHECKING:
     import torch
+
+    from .models.card import Slices, Whole, Windows
 
 AT_ONCE = 16
 """Slices in a batch."""

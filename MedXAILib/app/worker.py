@@ -20,7 +20,7 @@ ready      ``pid``, ``versions``: once, at the start
 progress   ``done``, ``total``, ``text``
 log        ``text``
 result     what was asked for; volumes as file names in FOLDER
-error      ``kind`` (input, cancelled, memory, failure), ``message``, ``details``
+error      ``kind`` (input, consent, cancelled, memory, failure), ``message``, ``details``
 =========  =============================================================================================
 
 The model and the last case stay warm: another class at recorded layers costs one partial backward pass and no forward
@@ -41,7 +41,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from ..errors import InputError, as_values, missing_package
+from ..errors import ConsentError, InputError, as_values, missing_package
 from ..progress import Cancelled
 from ..provenance import versions
 from .job import Job
@@ -76,6 +76,8 @@ class Worker:
             self.send({"event": "result", "id": number, **result})
         except Cancelled:
             self.fail(number, "cancelled", "Cancelled; nothing was kept.")
+        except ConsentError as error:
+            self.fail(number, "consent", " ".join(str(error).split()))
         except InputError as error:
             self.fail(number, "input", " ".join(str(error).split()))
         except ModuleNotFoundError as error:

@@ -40,7 +40,7 @@ class Rendering:
     :ivar reason: why pictures are missing, where some are.
     """
 
-    def __init__(self, volume: Volume, overlays: Sequence[Overlay], size: int):
+    def __init__(self, volume: Volume, overlays: Sequence[Overlay], size: int) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="medxai-")
         self.count = len(overlays)
         folder = Path(self.folder.name)
