@@ -192,12 +192,12 @@ class Said(io.TextIOBase):
     def __init__(self, progress: Callable[[str], None]) -> None:
         self.console, self.progress = sys.stdout, progress
         self.lines: deque[str] = deque(maxlen=LOG_LINES)
-        self.piece = ""
+        self.rest = ""
 
     def write(self, text: str) -> int:
         """Take a text, of which lines that are whole are handed on."""
         self.console.write(text)
-        *lines, self.piece = (self.piece + text).split("\n")
+        *lines, self.rest = (self.rest + text).split("\n")
         for line in filter(None, map(str.strip, lines)):
             self.lines.append(line)
             self.progress(line)

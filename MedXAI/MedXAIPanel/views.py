@@ -64,10 +64,10 @@ class ViewMemory:
         if self.before:
             self.before = without_maps(self.before, maps)
 
-    def look(self, display: Node) -> appearance.Look:
+    def visibility(self, display: Node) -> appearance.Visibility:
         """What a display node will show again."""
-        new = appearance.look_when_new(display)
-        return self.before.looks.get(display.GetID(), new) if self.before else new
+        new = appearance.visibility_when_new(display)
+        return self.before.visibility.get(display.GetID(), new) if self.before else new
 
     def restore(self) -> None:
         """Put the views back as they were, and forget them."""
@@ -195,7 +195,7 @@ class MapViews:
     def fillSegmentations(self, covered: Node | None) -> None:
         """Predicted segmentations are filled as before, but for those of a volume that maps lie over."""
         for node in results.allSegmentations():
-            filled = self.memory.look(node.GetDisplayNode()).filled
+            filled = self.memory.visibility(node.GetDisplayNode()).filled
             appearance.set_fill(node, filled and (covered is None or results.sourceOf(node) is not covered))
 
 

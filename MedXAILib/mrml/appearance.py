@@ -18,7 +18,7 @@ FAINT = 0.25
 """Opacity of the outlines around those that are emphasised."""
 
 
-class Look(NamedTuple):
+class Visibility(NamedTuple):
     """What a display node shows."""
 
     visible: bool
@@ -40,23 +40,23 @@ def our_displays(host: Host) -> list[Node]:
     ]
 
 
-def look_of(display: Node) -> Look:
+def visibility_of(display: Node) -> Visibility:
     """What a display node shows now."""
     fills = display.IsA("vtkMRMLSegmentationDisplayNode") and display.GetVisibility2DFill()
-    return Look(bool(display.GetVisibility()), bool(fills))
+    return Visibility(bool(display.GetVisibility()), bool(fills))
 
 
-def look_when_new(display: Node) -> Look:
+def visibility_when_new(display: Node) -> Visibility:
     """What it showed when it was new: only a predicted segmentation is seen at once, filled."""
     new = display.GetDisplayableNode().GetAttribute(KIND) == "segmentation"
-    return Look(new, new)
+    return Visibility(new, new)
 
 
-def set_look(display: Node, look: Look) -> None:
+def set_visibility(display: Node, visibility: Visibility) -> None:
     """Show what was shown before."""
-    display.SetVisibility(look.visible)
+    display.SetVisibility(visibility.visible)
     if display.IsA("vtkMRMLSegmentationDisplayNode"):
-        display.SetVisibility2DFill(look.filled)
+        display.SetVisibility2DFill(visibility.filled)
 
 
 def legend_of(map_node: Node) -> Node | None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 THRESHOLD = 0.3
-"""Share of the largest displayed value below which a map is transparent."""
+"""Fraction of the largest displayed value below which a map is transparent."""
 
 HEAT = ("#1a0a38", "#45127a", "#861b80", "#c03063", "#e65a3c", "#f88d22", "#fcc33f", "#ffea6e")
 AGAINST = ("#0b1626", "#123d73", "#1f6fb8", "#55a9e6", "#a3daff")

@@ -23,14 +23,14 @@ def render_context(host: Host, node: Node, volume: Volume) -> None:
 
     low, high = window(volume.array)
     rows = [(0.0, 0.0, 0.3), (0.2, 0.0, 0.6), (0.4, 0.05, 0.8), (1.0, 0.1, 1.0)]
-    look = render_volume(host, node, volume, [(low + at * (high - low), alpha, g, g, g) for at, alpha, g in rows])
+    properties = render_volume(host, node, volume, [(low + at * (high - low), alpha, g, g, g) for at, alpha, g in rows])
     edges = vtk.vtkPiecewiseFunction()
     edges.AddPoint(0, 0.06)
     edges.AddPoint(0.12 * (high - low), 1.0)
-    look.SetGradientOpacity(edges)
-    look.GetVolumeProperty().ShadeOn()
-    look.GetVolumeProperty().SetAmbient(0.35)
-    look.GetVolumeProperty().SetDiffuse(0.7)
+    properties.SetGradientOpacity(edges)
+    properties.GetVolumeProperty().ShadeOn()
+    properties.GetVolumeProperty().SetAmbient(0.35)
+    properties.GetVolumeProperty().SetDiffuse(0.7)
 
 
 def render_map(host: Host, node: Node, overlay: Overlay) -> None:
@@ -47,19 +47,19 @@ def render_map(host: Host, node: Node, overlay: Overlay) -> None:
 
 def render_volume(host: Host, node: Node, volume: Volume, rows: Iterable[Row]) -> Node:
     """Show a node in 3D with a transfer function; its vtkMRMLVolumePropertyNode is returned."""
-    look = host.scene.AddNewNodeByClass("vtkMRMLVolumePropertyNode", f"{node.GetName()} rendering")
-    set_transfer(look, rows)
-    look.GetVolumeProperty().SetInterpolationTypeToLinear()
+    properties = host.scene.AddNewNodeByClass("vtkMRMLVolumePropertyNode", f"{node.GetName()} rendering")
+    set_transfer(properties, rows)
+    properties.GetVolumeProperty().SetInterpolationTypeToLinear()
     diagonal = np.linalg.norm(volume.spacing * volume.shape)
-    look.GetVolumeProperty().SetScalarOpacityUnitDistance(diagonal / 250)  # the same look for a mouse and a man
+    properties.GetVolumeProperty().SetScalarOpacityUnitDistance(diagonal / 250)  # the same look for a mouse and a man
     display = host.scene.AddNewNodeByClass("vtkMRMLGPURayCastVolumeRenderingDisplayNode")
-    display.SetAndObserveVolumePropertyNodeID(look.GetID())
+    display.SetAndObserveVolumePropertyNodeID(properties.GetID())
     node.AddAndObserveDisplayNodeID(display.GetID())
     display.SetVisibility(True)
-    return look
+    return properties
 
 
-def set_transfer(look: Node, rows: Iterable[Row]) -> None:
+def set_transfer(properties: Node, rows: Iterable[Row]) -> None:
     """Give a vtkMRMLVolumePropertyNode a transfer function."""
     import vtk
 
@@ -67,8 +67,8 @@ def set_transfer(look: Node, rows: Iterable[Row]) -> None:
     for value, alpha, red, green, blue in rows:
         opacity.AddPoint(value, alpha)
         color.AddRGBPoint(value, red, green, blue)
-    look.SetScalarOpacity(opacity)
-    look.SetColor(color)
+    properties.SetScalarOpacity(opacity)
+    properties.SetColor(color)
 
 
 def rendering_of(node: Node) -> Node | None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .appearance import Look, look_of, look_when_new, our_displays, set_look
+from .appearance import Visibility, visibility_of, visibility_when_new, our_displays, set_visibility
 from .host import Host, Node
 from .layers import Further, further, set_further
 from .layouts import arrangement, layout_node, slice_logics
@@ -50,7 +50,7 @@ class Views:
     layout: int | None
     slices: dict[str, Layers]
     places: dict[str, Place]
-    looks: dict[str, Look]
+    visibility: dict[str, Visibility]
     """Of display nodes by their IDs, where they are no longer as they were when they were new."""
 
 
@@ -61,7 +61,11 @@ def remember_views(host: Host) -> Views:
         layout=arrangement(host),
         slices={name: layers_of(logic) for name, logic in logics.items()},
         places={name: place_of(logic) for name, logic in logics.items()},
-        looks={node.GetID(): look_of(node) for node in our_displays(host) if look_of(node) != look_when_new(node)},
+        visibility={
+            node.GetID(): visibility_of(node)
+            for node in our_displays(host)
+            if visibility_of(node) != visibility_when_new(node)
+        },
     )
 
 
@@ -75,13 +79,13 @@ def updated_views(host: Host, before: Views, left: Views) -> Views:
     for name, today in now.slices.items():
         last = still_there(host, left.slices.get(name, today))
         slices[name] = newest_layers(before.slices.get(name, today), last, today)
-    keys = before.looks.keys() | now.looks.keys() | left.looks.keys()
-    looks = {key: newest(before.looks.get(key), left.looks.get(key), now.looks.get(key)) for key in keys}
+    keys = before.visibility.keys() | now.visibility.keys() | left.visibility.keys()
+    shown = {key: newest(before.visibility.get(key), left.visibility.get(key), now.visibility.get(key)) for key in keys}
     return Views(
         layout=newest(before.layout, left.layout, now.layout),
         slices=slices,
         places=now.places | before.places,
-        looks={key: look for key, look in looks.items() if look is not None},
+        visibility={key: one for key, one in shown.items() if one is not None},
     )
 
 
@@ -161,7 +165,7 @@ def restore_views(host: Host, before: Views) -> None:
             restore_layers(logic, before.slices[name], still_there(host, before.slices[name]))
             restore_place(logic, before.places[name])
     for node in our_displays(host):
-        set_look(node, before.looks.get(node.GetID(), look_when_new(node)))
+        set_visibility(node, before.visibility.get(node.GetID(), visibility_when_new(node)))
 
 
 def restore_layers(logic: Node, before: Layers, state: Layers) -> None:
