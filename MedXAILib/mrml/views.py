@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .appearance import Visibility, visibility_of, visibility_when_new, our_displays, set_visibility
+from .appearance import Visibility, our_displays, set_visibility, visibility_of, visibility_when_new
 from .host import Host, Node
 from .layers import Further, further, set_further
 from .layouts import arrangement, layout_node, slice_logics
