@@ -60,7 +60,7 @@ def tutorial() -> None:
     panel.parameters.methods, panel.parameters.samples = "gradcam lime", 400
     press(panel, panel.ui.explainButton)
     panel.ui.regions.setCurrentCell(0, 0)
-    panel.look.onRegion(0, 0)
+    panel.display.onRegion(0, 0)
     panel.ui.rendering.checked = True
     window("slicer.png")
     panel.ui.rendering.checked = False
@@ -109,7 +109,7 @@ def tumor() -> None:
     assert maps, panel.ui.explainMessage.text
     if panel.ui.regions.rowCount:
         panel.ui.regions.setCurrentCell(0, 0)
-        panel.look.onRegion(0, 0)
+        panel.display.onRegion(0, 0)
     panel.ui.sideBySide.checked = len(maps) > 1  # an axial slice is a thin line in the other views
     window("tumor.png")
     panel.ui.sideBySide.checked = False

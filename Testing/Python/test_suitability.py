@@ -262,11 +262,13 @@ def test_pictures_show_the_caveats_above_the_maps(maps, tmp_path):
     pytest.importorskip("slicer")
     from PIL import Image
 
-    from MedXAILib.mrml.nodes import Overlay
-    from MedXAILib.outputs.pictures.snapshot import WARNING, snapshot
+    from MedXAILib.mrml.overlay import Overlay
+    from MedXAILib.outputs.pictures.layout import WARNING
+    from MedXAILib.outputs.pictures.snapshot import snapshot
 
     volume = drawn(0)
-    shown = [Overlay(f"m{n}", volume, False, f"a · p 1 · map {n}", ("It is odd.",)) for n in range(maps)]
+    about = {"map": volume, "signed": False, "target": "a", "said": "p 1", "caveats": ("It is odd.",)}
+    shown = [Overlay(name=f"m{n}", method=f"map {n}", **about) for n in range(maps)]
     plain = Image.open(snapshot(volume, shown, tmp_path / "plain.png", solid=False))
     warned = Image.open(snapshot(volume, shown, tmp_path / "warned.png", solid=False, caveats=["It is odd."]))
     rows = [np.flatnonzero((np.asarray(p) == WARNING).all(2).any(1)) for p in (plain, warned)]

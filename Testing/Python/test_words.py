@@ -23,7 +23,7 @@ from MedXAILib.io.read import read_volume
 from MedXAILib.io.write import write_volume
 from MedXAILib.models.card import ModelCard
 from MedXAILib.models.loading import Model
-from MedXAILib.mrml.nodes import Overlay
+from MedXAILib.mrml.overlay import Overlay
 from MedXAILib.outputs.folder import RunFolder
 from MedXAILib.outputs.tables import TablesWriter
 from MedXAILib.outputs.volumes import VolumesWriter
@@ -290,6 +290,11 @@ DRAWN = {
 }
 
 
+def as_overlay(number: int, values: Volume, caveats: tuple[str, ...] = ()) -> Overlay:
+    about = {"target": "t", "said": "p 1", "method": f"M{number}"}
+    return Overlay(name=f"m{number}", map=values, signed=False, caveats=caveats, **about)
+
+
 @pytest.mark.parametrize("count", [1, 8])
 @pytest.mark.parametrize("kind", DRAWN)
 def test_a_picture_draws_only_what_the_file_gives(tmp_path, written, kind, count):
@@ -299,7 +304,7 @@ def test_a_picture_draws_only_what_the_file_gives(tmp_path, written, kind, count
 
     assumed, header, (left, right, above), unit = DRAWN[kind]
     volume = radiograph(assumed, header)
-    overlays = [Overlay(f"m{n}", hot(volume), False, f"t · p 1 · M{n}", ("Coarse.",)) for n in range(count)]
+    overlays = [as_overlay(n, hot(volume), ("Coarse.",)) for n in range(count)]
     snapshot(volume, overlays, tmp_path / "x.png", solid=False)
     marks = written[written.index(left) if left else 0 :]
     drawn = [words for words in written if words in set("RLAPSI")]
@@ -322,7 +327,7 @@ def test_slices_of_a_volume_without_a_place_are_numbered(tmp_path, written):
     from MedXAILib.outputs.pictures.snapshot import snapshot
 
     volume = radiograph(EVERYTHING[:3], shape=(9, 20, 24), name="x.nrrd")
-    snapshot(volume, [Overlay("m", hot(volume, (4, 5, 6)), False, "t · M")], tmp_path / "x.png", solid=False)
+    snapshot(volume, [as_overlay(0, hot(volume, (4, 5, 6)))], tmp_path / "x.png", solid=False)
     assert {"slice 4", "column 6", "row 5"} <= set(written)
     assert not any(words in set("RLAPSI") or words.endswith("mm") for words in written)
 
@@ -333,7 +338,7 @@ def test_a_contact_sheet_names_the_limits_of_each_map(tmp_path, written):
 
     volume = radiograph(EVERYTHING)
     limits = [("Shared.", f"Own {n}.") for n in range(8)]
-    overlays = [Overlay(f"m{n}", hot(volume), False, f"t · p · M{n}", limits[n]) for n in range(8)]
+    overlays = [as_overlay(n, hot(volume), limits[n]) for n in range(8)]
     snapshot(volume, overlays, tmp_path / "x.png")
     numbers = {
         words.split(" ", 1)[1]: words.split(" ", 1)[0] for words in written if words[:1].isdigit() and " " in words
