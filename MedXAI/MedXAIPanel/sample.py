@@ -64,7 +64,8 @@ def cached() -> Path:
 
 
 def planted(ask) -> Volume:
-    from MedXAILib.examples.planted_lesion.demo import demo_head, plant_lesion
+    from MedXAILib.examples.planted_lesion.heads import demo_head
+    from MedXAILib.examples.planted_lesion.planting import plant_lesion
 
     if find_spec("nilearn") is None:
         if not ask(
@@ -74,4 +75,4 @@ def planted(ask) -> Volume:
                 "The sample head needs the package nilearn: install it with PythonSlicer -m pip install --no-deps nilearn."
             )
         slicer.util.pip_install(f"--no-deps {HEAD_PACKAGE}")
-    return plant_lesion(demo_head(), SEED)[0]
+    return plant_lesion(demo_head(), SEED).head

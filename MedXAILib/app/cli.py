@@ -462,7 +462,7 @@ def train(
                 output,
                 device=device,
                 progress=progress,
-                say=lambda text: console.print(text, markup=False, style="dim"),
+                message=lambda text: console.print(text, markup=False, style="dim"),
             )
     except (KeyboardInterrupt, Cancelled):
         if not (output / FILE).exists():

@@ -312,10 +312,12 @@ def run(
     snapshot_path: str | Path | None = None,
     progress: Progress = silent,
     say: Callable[[str], None] = lambda text: None,
+    then: Callable[[Result], None] = lambda result: None,
 ) -> dict:
     """Carry out a job over a file or a folder and write its output folder.
 
     :param scene_path, snapshot_path: also write a Slicer scene (.mrb) and a picture (.png); for one case only.
+    :param then: gets what was found in each case.
     :returns: the summary, as in run.json; in ``shown`` the scene and picture, and in ``failed`` why they are missing: the
         maps are there then.
     :raises InputError: for anything given that cannot be used; nothing is left behind then.
@@ -354,6 +356,7 @@ def run(
                     notes(line)
             names = [out.name_of(stems[case.name], a) for a in result.attributions]
             summary.append(_case_summary(case, result, names))
+            then(result)
         if not summary:
             raise InputError(
                 f"{Path(next(iter(job.inputs.values()))).name}: none of its {len(cases)} files can be used; the first: {left_out[0]['reason']}"

@@ -21,7 +21,9 @@ import numpy as np
 
 from MedXAILib.app.job import Job
 from MedXAILib.app.run import carry_out
-from MedXAILib.examples.planted_lesion.demo import MODEL, SAMPLES, demo_head, miss_mm, plant_lesion
+from MedXAILib.examples.planted_lesion import NAME, SAMPLES
+from MedXAILib.examples.planted_lesion.heads import demo_head
+from MedXAILib.examples.planted_lesion.planting import miss_mm, plant_lesion
 from MedXAILib.findings.regions import hot_regions
 from MedXAILib.geometry.affine import spacing
 from MedXAILib.geometry.resample import resample
@@ -56,9 +58,9 @@ def setting(head: str | None):
 
     torch.set_num_threads(1)
     if head is None:
-        return demo_head(), load_model(MODEL, device="cpu")
+        return demo_head(), load_model(NAME, device="cpu")
     volume = read_mgz(Path(head)) if head.endswith(".mgz") else read_volume(head)
-    return volume, load_model(MODEL, device="cpu")
+    return volume, load_model(NAME, device="cpu")
 
 
 def miss(heat: Volume, lesion, mass: Volume | None = None) -> float:
@@ -78,20 +80,20 @@ def one(task: tuple[str | None, int]) -> tuple:
     """One seed: a row of COLUMNS."""
     head, seed = task
     volume, model = setting(head)
-    planted, lesion, _ = plant_lesion(volume, seed)
-    without = carry_out(Job("predict", {"": "head"}, MODEL), model, {"": volume})
+    planted = plant_lesion(volume, seed)
+    without = carry_out(Job("predict", {"": "head"}, NAME), model, {"": volume})
     job = Job(
-        "explain", {"": "head"}, MODEL, classes=("lesion",), methods=("gradcam", "lime"), samples=SAMPLES, seed=seed
+        "explain", {"": "head"}, NAME, classes=("lesion",), methods=("gradcam", "lime"), samples=SAMPLES, seed=seed
     )
-    found = carry_out(job, model, {"": planted})
+    found = carry_out(job, model, {"": planted.head})
     cam, lime = found.attributions
     r2 = next((float(s.split("R2 = ")[1].split()[0]) for s in lime.limits if "R2 = " in s), float("nan"))
     return (
         seed,
         without.prediction.probabilities["lesion"],
         found.prediction.probabilities["lesion"],
-        *(miss(a.on(volume), lesion, resample(a.mass, volume.grid)) for a in (cam, lime)),
-        miss(naive(found.prepared), lesion),
+        *(miss(a.on(volume), planted.lesion, resample(a.mass, volume.grid)) for a in (cam, lime)),
+        miss(naive(found.prepared), planted.lesion),
         cam.provenance["seconds"],
         lime.provenance["seconds"],
         r2,
