@@ -36,7 +36,7 @@ def run_demo(output: str | Path, seed: int, device: str = "auto", progress: Prog
     head = demo_head()
     planted = plant_lesion(head, seed)
     model = load_model(NAME, device=device)
-    job = Job("predict", {"": HEAD}, NAME, device=device)
+    job = Job(task="predict", inputs={"": HEAD}, model=NAME, device=device)
     without = carry_out(job, model, {"": head}, portion(progress, 0, 2)).prediction.probabilities[LESION.name]
     result, files = _explained(planted, output, seed, device, portion(progress, 1, 2))
     write_labels(planted.lesion, output / "lesion.nrrd")
@@ -59,9 +59,9 @@ def _explained(planted: PlantedLesion, output: Path, seed: int, device: str, pro
         path, picture, scene = (Path(folder) / name for name in (HEAD, "demo.png", "demo.mrb"))
         write_volume(planted.head, path)
         job = Job(
-            "explain",
-            {"": str(path)},
-            NAME,
+            task="explain",
+            inputs={"": str(path)},
+            model=NAME,
             device=device,
             classes=(LESION.name,),
             methods=("gradcam", "lime"),
