@@ -96,7 +96,7 @@ def draw(rooms: list[Room], ground: list[str], counts: Counter[tuple[str, str]])
     bottom = y + ROW + 26
     parts.append(text(LEFT, bottom - 6, "Arrows: imports, the thicker the more. Red: against the order.", size=11))
     order = {room.name: room.layer for room in rooms}
-    for (source, target), count in sorted(counts.items(), key=lambda item: -reach(item[0], middle)):
+    for (source, target), count in sorted(counts.items(), key=lambda item: (-reach(item[0], middle), item[0])):
         parts.append(arrow(middle[source], middle[target], count, order[source] > order[target]))
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{bottom:.0f}" viewBox="0 0 {WIDTH} {bottom:.0f}" '

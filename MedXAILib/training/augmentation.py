@@ -27,7 +27,7 @@ TRIES = 20
 class Augment:
     """Example to example. Every number drawn follows from the seed given last."""
 
-    def __init__(self, wanted: Sequence[Augmentation], with_labels: bool):
+    def __init__(self, wanted: Sequence[Augmentation], with_labels: bool) -> None:
         from monai.transforms.compose import Compose
 
         self.transform = Compose([_make(step, with_labels) for step in wanted])
@@ -60,6 +60,7 @@ class Augment:
         self.transform.set_random_state(number)
 
     def __call__(self, example: TrainingExample) -> TrainingExample:
+        """The example changed, its labels alike."""
         parts = {"image": example.image}
         if self.with_labels:
             parts["label"] = example.truth

@@ -47,7 +47,7 @@ def make_card(sha256: str, figures: Mapping[str, object], expected: Expected | N
             "output": {"labels": [{"name": "no lesion"}, {"name": LESION.name, "color": LESION.color}]},
             "layers": ["features"],
             "methods": ["gradcam", "lime"],
-            "provenance": "Trained by MedXAILib/training/lesion.py on deformed and recontrasted copies of "
+            "provenance": "Trained by MedXAILib/examples/planted_lesion/training.py on deformed and recontrasted copies of "
             + ", ".join(scan.image for scan in known.heads)
             + ": a healthy adult T1 with its machine-made label map (MIT, neuroneural/brainchop), a FLAIR (BSD-2, "
             "niivue), patient TCGA-FG-6692 (CC BY 3.0, TCIA TCGA-LGG), a glioma (BSD-3, pyradiomics) and patient "
