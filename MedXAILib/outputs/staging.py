@@ -22,7 +22,7 @@ from uuid import uuid4
 
 from .. import NOTICE
 from ..errors import InputError, legible, of_path
-from ..interrupt import undisturbed
+from ..interrupt import last_acts, undisturbed
 from .layout import LOCK, RECORD
 from .record import read_json
 
@@ -312,3 +312,12 @@ def within(folder: Path, names: object) -> list[str]:
             return False
 
     return [name for name in names if inside(name)] if isinstance(names, list) else []
+
+
+def discard_all() -> None:
+    """Remove every folder of a run under way."""
+    for folder in list(unfinished):
+        discard(folder)
+
+
+last_acts.append(discard_all)

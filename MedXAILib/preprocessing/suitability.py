@@ -24,10 +24,9 @@ import numpy as np
 from ..caveats import CAUTION, UNRELIABLE, Caveat
 from ..errors import InputError
 from ..geometry.affine import axis_codes, nearest_axes
-from ..geometry.volume import Volume
+from ..geometry.volume import ARRAY, Volume
 from ..io.suffixes import PICTURES
 from ..models.card import Expected, ModelCard, Range
-from ..models.sources.module import ARRAY
 from .foreground import foreground
 from .prepare import Prepared
 

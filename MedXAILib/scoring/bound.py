@@ -12,8 +12,7 @@ import numpy.typing as npt
 
 from ..caveats import Caveat
 from ..errors import InputError
-from ..geometry.volume import size_words
-from ..models.sources.module import ARRAY
+from ..geometry.volume import ARRAY, size_words
 from ..names import ranges
 from ..prediction import Classification, Prediction, Segmentation
 from ..tiling import Region, Tile

@@ -11,9 +11,9 @@ from ..errors import InputError
 from ..geometry.volume import Volume
 from ..models.running.agreement import Misread
 from ..models.running.guest import guest
-from ..models.sources.module import bare, runnable
 from ..preprocessing.prepare import Prepared
 from ..progress import Progress, silent
+from .bare import bare, runnable
 from .request import PREDICTED, PREFERRED, Request, requested
 from .session import Say, Session, unsaid
 

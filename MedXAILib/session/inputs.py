@@ -19,8 +19,8 @@ from ..caveats import Caveat
 from ..errors import InputError, NetworkError
 from ..geometry.affine import spacing
 from ..geometry.resample import resample
+from ..geometry.volume import ARRAY
 from ..models.card import FROM_FILE
-from ..models.sources.module import ARRAY
 from ..prediction import feed
 from ..preprocessing.foreground import foreground
 from ..preprocessing.prepare import Prepared, prepare

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from MedXAILib.app import cli
+from MedXAILib import cli
 from MedXAILib.app.job import Job
 
 names = st.text("abc XYZ-'\"$é", min_size=1, max_size=8).filter(lambda text: text.strip() and not text.startswith("-"))

@@ -11,7 +11,7 @@ HEAVY = ("torch", "monai", "lime", "skimage", "SimpleITK", "qt", "PySide6", "vtk
 
 
 def test_importing_the_library_and_asking_for_help_load_nothing_heavy():
-    for line in ("import MedXAILib", "import MedXAILib.app.cli", "import MedXAILib.session, MedXAILib.app.run"):
+    for line in ("import MedXAILib", "import MedXAILib.cli", "import MedXAILib.session, MedXAILib.app.run"):
         code = f"import sys; {line}; print([m for m in {HEAVY!r} if m in sys.modules])"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == "[]", line

@@ -8,11 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ...attribution.option import Option
-from ...attribution.registry import ALL, methods, options
-from ...errors import InputError, OptionError
-from ...models.sources.zoo import zoo_cards
-from ..job import (
+from ..app.job import (
     EXPLAIN,
     FLAG,
     NUMBER,
@@ -26,6 +22,10 @@ from ..job import (
     option_help,
     specs,
 )
+from ..attribution.option import Option
+from ..attribution.registry import ALL, methods, options
+from ..errors import InputError, OptionError
+from ..models.sources.zoo import zoo_cards
 
 
 def beginning(known: Iterable[str]) -> Callable[[str], list[str]]:

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from ... import NOTICE, interrupt
-from ...errors import OptionError
-from ...models.catalogue import nested
-from ...progress import Cancelled
+from .. import NOTICE, interrupt
+from ..errors import OptionError
+from ..models.catalogue import nested
+from ..progress import Cancelled
 from .listing import DEVICE
 from .terminal import bar, dim, fail
 
@@ -36,8 +36,8 @@ def train(
     data and number of threads (OMP_NUM_THREADS) give the same weights. A recipe of your own: copy one of
     MedXAILib/training/recipes, and change its data and card.
     """
-    from ...training import train as run_training
-    from ...training.checkpoint import FILE
+    from ..training import train as run_training
+    from ..training.checkpoint import FILE
 
     try:
         with bar() as progress:
@@ -68,7 +68,7 @@ def demo(
     device: Annotated[str, DEVICE] = "auto",
 ) -> None:
     """Plant a lesion in a real head, ask a small network, and see whether its maps find it."""
-    from ...examples.planted_lesion.demo import run_demo
+    from ..examples.planted_lesion.demo import run_demo
 
     with bar() as progress:
         if seed < 0:

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from ... import NOTICE
-from ...errors import InputError
-from ...evaluation.evaluate import Measured
-from ...evaluation.measure import measures, options
-from ..evaluating import TABLE, evaluate_case, evaluate_run, is_run
-from ..job import EXPLAIN
+from .. import NOTICE
+from ..app.evaluating import TABLE, evaluate_case, evaluate_run, is_run
+from ..app.job import EXPLAIN
+from ..errors import InputError
+from ..evaluation.evaluate import Measured
+from ..evaluation.measure import measures, options
 from .options import MODEL, Parameter, fields_of, job_of, of_option, with_parameters
 from .terminal import bar, dim
 
