@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ..models.running.guest import mine
 from ..progress import Progress
 
 
@@ -20,8 +21,6 @@ def ticking(model, progress: Progress, text: str) -> Iterator[None]:
     :param progress: called with (leaves done, number of leaves, text).
     """
     import torch
-
-    from .models.running.guest import mine
 
     leaves = [
         m for m in model.modules() if next(m.children(), None) is None and not isinstance(m, torch.jit.ScriptModule)
