@@ -44,6 +44,7 @@ class FileError(InputError):
 
     @property
     def file(self) -> str:
+        """Its path, as text."""
         return self.about
 
 
