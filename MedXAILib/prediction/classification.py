@@ -96,7 +96,8 @@ class Classification(Prediction):
             return np.ones(n, np.float32)
         if self.aggregation == "mean":
             return np.full(n, 1 / n, np.float32)
-        return (np.arange(n) == self.logits[:, index].argmax()).astype(np.float32)
+        strongest: Floats = (np.arange(n) == self.logits[:, index].argmax()).astype(np.float32)
+        return strongest
 
     def in_slices(self, slices: Sequence[int]) -> str | None:
         """See :class:`Prediction`."""

@@ -111,7 +111,7 @@ def _predicted(
 class _Outputs:
     """The outputs of the tiles as they come: rows of a classification, or stitched logits of a segmentation."""
 
-    def __init__(self, card: ModelCard, tiling: Tiling):
+    def __init__(self, card: ModelCard, tiling: Tiling) -> None:
         self.card, self.tiling = card, tiling
         self.voxelwise = card.task == Segmentation.task
         self.rows: list[Floats] = []

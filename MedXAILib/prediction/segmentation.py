@@ -67,10 +67,11 @@ class Segmentation(Prediction):
 
     def probability(self, index: int, where: tuple[Any, ...] = ()) -> Floats:
         """Probability of a class on the network's grid, float32 (d0, d1, d2), or in a box of it."""
-        return activate(self.logits[(slice(None), *where)], self.card, axis=0)[index]
+        found: Floats = activate(self.logits[(slice(None), *where)], self.card, axis=0)[index]
+        return found
 
     @cached_property
-    def winners(self) -> Classes:
+    def winners(self) -> NDArray[np.integer[Any]]:
         """The predicted class of each voxel of the network's grid (d0, d1, d2); the number of classes where no sigmoid exceeds
         0.5."""
         if self.prepared.aligned and self.card.output.exclusive:

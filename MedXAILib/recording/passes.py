@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import InputError, NetworkError, first_line
 from ..models.inspection.tracing import first_tensor
@@ -43,6 +43,7 @@ def run(network: torch.nn.Module, given: Arguments, seed: int) -> tuple[torch.Te
                 f"{type(network).__name__} raised an error in its forward pass ({type(error).__name__}: "
                 f"{first_line(error)}): run it several times on this input, in evaluation mode, until it raises none."
             ) from error
+    assert output is not None
     return ordinary(output), draws.random
 
 
@@ -90,7 +91,7 @@ def arguments_of(x: Inputs, layers: Sequence[str], activations: dict[str, torch.
         return [], {name: given(f"{INPUT}.{name}", value) for name, value in x.items()}
     if isinstance(x, list | tuple):
         return [given(f"{INPUT}.{n}", value) for n, value in enumerate(x)], {}
-    return [given(INPUT, x)], {}
+    return [given(INPUT, cast("torch.Tensor", x))], {}
 
 
 def leaf(value: torch.Tensor) -> torch.Tensor:

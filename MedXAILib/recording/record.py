@@ -147,7 +147,9 @@ def glimpse(
             nonlocal call
             call += 1
             if call == int(wanted or 0):
-                activations[layer] = keep(layer, first_tensor(output))
+                value = first_tensor(output)
+                assert value is not None  # it is a layer because it gave one
+                activations[layer] = keep(layer, value)
                 if len(activations) == len(set(layers)):
                     raise Enough
 

@@ -90,7 +90,7 @@ class SliceTiling(Tiling):
 class SliceStitcher(Stitcher):
     """Slices side by side."""
 
-    def __init__(self, tiling: Tiling, cells: Sequence[int], stride: Sequence[float], offset: Sequence[float]):
+    def __init__(self, tiling: Tiling, cells: Sequence[int], stride: Sequence[float], offset: Sequence[float]) -> None:
         super().__init__(tiling, cells, stride, offset)
         self.shape = (tiling.shape[0], *self.cells)
 

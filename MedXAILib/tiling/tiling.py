@@ -148,7 +148,7 @@ class Stitcher(ABC):
 
     shape: tuple[int, ...]
 
-    def __init__(self, tiling: Tiling, cells: Sequence[int], stride: Sequence[float], offset: Sequence[float]):
+    def __init__(self, tiling: Tiling, cells: Sequence[int], stride: Sequence[float], offset: Sequence[float]) -> None:
         self.tiling, self.cells, self.stride, self.offset = tiling, tuple(cells), tuple(stride), tuple(offset)
         self.sum: Floats | None = None
 

@@ -39,7 +39,7 @@ class WholeTiling(Tiling):
 class WholeStitcher(Stitcher):
     """The one result as it is."""
 
-    def __init__(self, tiling: Tiling, cells: Sequence[int], stride: Sequence[float], offset: Sequence[float]):
+    def __init__(self, tiling: Tiling, cells: Sequence[int], stride: Sequence[float], offset: Sequence[float]) -> None:
         super().__init__(tiling, cells, stride, offset)
         self.shape = self.cells
 

@@ -105,7 +105,7 @@ def product_of(lines: Sequence[NDArray[Scalar]]) -> NDArray[Scalar]:
 class WindowStitcher(Stitcher):
     """Means weighted by each window's Gaussian, or sums."""
 
-    def __init__(self, tiling: Tiling, cells: Sequence[int], stride: Sequence[float], offset: Sequence[float]):
+    def __init__(self, tiling: Tiling, cells: Sequence[int], stride: Sequence[float], offset: Sequence[float]) -> None:
         super().__init__(tiling, cells, stride, offset)
         last = [max(t.at[axis] for t in tiling.tiles) for axis in range(3)]
         self.shape = tuple(round(o / s) + n for o, s, n in zip(last, self.stride, self.cells, strict=True))
