@@ -50,7 +50,7 @@ def watch() -> None:
             signal.signal(s, lambda *_: None)
     signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
 
-    def wait() -> None:
+    def wait(_written: socket.socket) -> None:  # which lives as long as the thread
         interrupts, code = 0, EXIT_CODE
         while interrupts < 2:
             came = waiting.recv(1)[0]
@@ -67,5 +67,4 @@ def watch() -> None:
                 print("\nStopped from outside; nothing half-written was left.", file=sys.stderr, flush=True)
             os._exit(code)
 
-    wait.socket = written  # the socket lives as long as the thread
-    threading.Thread(target=wait, daemon=True).start()
+    threading.Thread(target=wait, args=(written,), daemon=True).start()

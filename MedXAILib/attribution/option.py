@@ -114,4 +114,4 @@ def refuse_unknown(options: Iterable[Option], given: Mapping[str, Any]) -> None:
     known = sorted({option.name for option in options})
     for name in given:
         if name not in known:
-            raise InputError(f"There is no option '{name}': choose from {', '.join(known)}.")
+            raise InputError(f"There is no option '{name}'", f"choose from {', '.join(known)}", joint=": ")

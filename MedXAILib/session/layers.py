@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..attribution.cam import Feature
-from ..attribution.heads import averaged_share, weighs_positions
+from ..attribution.heads import averaged_fraction, weighs_positions
 from ..attribution.method import LayerMethod
 from ..caveats import CAUTION, Caveat
 from ..models.layers import Layer, as_grid, calls, find, inspect
@@ -44,7 +44,7 @@ class _Map:
 
     :ivar here: the layer as the running tile shows it: in a network that looks at values its cells lie elsewhere in each.
     :ivar statistics: of the tiles seen so far; of slices, those of the running tile.
-    :ivar averaged: where the head weighs positions by themselves: see :func:`averaged_share`; else zeros.
+    :ivar averaged: where the head weighs positions by themselves: see :func:`averaged_fraction`; else zeros.
     :ivar unused: a sentence where the output does not depend on the layer.
     """
 
@@ -172,7 +172,7 @@ def sweep(
             feature = tile.feature(one)
             do(one, feature, t)
             if not light and _assumes_pooling(work, one, recording):
-                one.averaged += averaged_share(feature.gradient)
+                one.averaged += averaged_fraction(feature.gradient)
             one.seconds += time.perf_counter() - began
 
 
