@@ -137,7 +137,7 @@ class Job:
         known = {f.name for f in fields(cls)}
         if strangers := sorted(set(values) - known):
             raise InputError(f"A job has no field '{strangers[0]}': it has {', '.join(sorted(known))}.")
-        plain = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         if "options" in plain:
             plain["options"] = {n: tuple(v) if isinstance(v, list) else v for n, v in plain["options"].items()}
         return cls(**plain)

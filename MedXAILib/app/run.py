@@ -69,7 +69,8 @@ def run(
         cohort = Cohort(job, cases, folder, messages, then)
         last = cohort.carry_out(progress)
         whole = cohort.finish()
-    shown, failed = [], []
+    shown: list[str] = []
+    failed: list[str] = []
     if any(pictures):
         portion(progress, len(cases) - 1, len(cases))(0.99, 1, "Drawing")
         shown, failed = show(last, *pictures)

@@ -41,7 +41,7 @@ def info(
         print(line)
 
 
-def described(facts: dict, indent: str = "") -> Iterator[str]:
+def described(facts: dict[str, Any], indent: str = "") -> Iterator[str]:
     """Nested facts as lines: one for each value, rows of a table or matrix below their name."""
     for name, value in facts.items():
         label = f"{indent}{name.replace('_', ' ')}:"

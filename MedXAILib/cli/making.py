@@ -47,7 +47,7 @@ def train(
                 output,
                 device=device,
                 progress=progress,
-                say=dim,
+                message=dim,
             )
     except (KeyboardInterrupt, Cancelled):
         if not (output / FILE).exists():

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from .. import NOTICE
@@ -147,7 +148,7 @@ def clear(folder: Path, output: Path) -> None:
             aside.rename(folder)
 
 
-def alive(folder: Path, lock: dict) -> bool:
+def alive(folder: Path, lock: dict[str, Any]) -> bool:
     """Whether the run that writes into a folder goes on: its process, where it can be seen from here; else whether it has
     given a sign of life within the hour. One that has not said yet who it is has just begun."""
     mine = me()
@@ -160,7 +161,7 @@ def alive(folder: Path, lock: dict) -> bool:
     return False
 
 
-def me() -> dict:
+def me() -> dict[str, Any]:
     """What tells this process from every other one. ``space``: where its number means something."""
     space = ""
     with suppress(OSError):
@@ -168,7 +169,7 @@ def me() -> dict:
     return {"host": socket.gethostname(), "space": space, "process": os.getpid(), "began": started(os.getpid())}
 
 
-def moment(lock: dict) -> float:
+def moment(lock: dict[str, Any]) -> float:
     """When the process of a lock began, in seconds since 1970; 0 where it does not tell."""
     began = lock.get("began")
     return float(began) if isinstance(began, int | float) and 0 <= began < 1e11 else 0.0

@@ -9,6 +9,7 @@ from ..attribution.attribution import Attribution
 from ..caveats import Caveat
 from ..errors import InputError
 from ..geometry.volume import Volume
+from ..models.loading import Model
 from ..models.running.agreement import Misread
 from ..models.running.guest import guest
 from ..preprocessing.prepare import Prepared
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from ..models.loading import Model
     from ..scoring.targets import Given
 
     Inputs = (
@@ -77,12 +77,12 @@ def explain(
     :raises InputError: for unknown methods, layers, options, classes, or slices, or an input of one value.
     """
     request = requested(targets, methods, layers, slices=slices, budget=budget, seed=seed, probe=probe, **options)
-    if hasattr(model, "card"):
+    if isinstance(model, Model):
         if output is not None:
             raise InputError(
                 f"output={output!r} is for a network without a card: {model.card.name}'s says it in output.which."
             )
-        return Session(model, inputs).explain(request, progress, say)
+        return Session(model, inputs).explain(request, progress, say)  # type: ignore[arg-type]  # told by prepare()
     known: str | None = None
     while True:
         try:

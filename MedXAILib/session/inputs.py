@@ -28,6 +28,7 @@ from ..progress import Progress, portion
 from ..recording.record import record
 from ..recording.recording import INPUT, Recording, wide
 from ..scoring import BoundTarget
+from ..scoring.scorer import output_of
 from ..tiling import Tile
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def gradients_of(work: Explanation, step: Step, progress: Progress) -> Gradient:
         text: str = "Gradients",
         scores_only: bool = False,
         own: bool = False,
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         found = torch.zeros(len(targets), tiling.samples, dtype=torch.float64)
         stitcher = work.tiling.voxels()
         running = portion(progress, min(next(asked), calls - 1), calls)
@@ -153,7 +154,8 @@ def gradients_of(work: Explanation, step: Step, progress: Progress) -> Gradient:
                 found[:, tiling.rows(t)] += values
                 if slopes is not None:
                     stitcher.add(t, slopes.numpy(), summed=not own)
-        return found, None if scores_only else torch.from_numpy(stitcher.values).to(x.dtype)
+        # asked for scores alone, gradients are zeros that nobody looks at
+        return found, torch.from_numpy(stitcher.values).to(x.dtype)
 
     return gradient
 
@@ -192,11 +194,11 @@ def _scored(
     """Scores (T, batch or 1) of the first ``batch`` samples, and gradients (batch, T, channel, *size)."""
     import torch
 
-    values, slopes = [], []
+    values, slopes, output = [], [], output_of(recording)
     for target in work.targets:
-        weights = torch.from_numpy(np.ascontiguousarray(target.weights(number, t, not own))).to(recording.output)
+        weights = torch.from_numpy(np.ascontiguousarray(target.weights(number, t, not own))).to(output)
         score = _Score(target, weights, batch)
-        row = score(recording.output.detach().to(wide(recording.output))).double().cpu()
+        row = score(output.detach().to(wide(output))).double().cpu()
         values.append(work.tiling.of_samples(t, row))
         if not scores_only:
             slopes.append(recording.gradients(score)[INPUT][:batch].detach().float().cpu())

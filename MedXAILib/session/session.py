@@ -186,7 +186,7 @@ class Session:
             raise HooksMoved
         placing.settle(first)
         steps = self._placed(plan.steps, placing, ALL in request.methods, say)
-        if any(layer.data or layer.arrangement.batch is None for step in steps for layer in step.layers):
+        if any(layer.data or layer.grid_arrangement.batch is None for step in steps for layer in step.layers):
             prediction = replace(prediction, tiling=prediction.tiling.one_by_one())
         targets = [said_there(target, request.slices, prediction, say) for target in request.targets]
         work = Explanation(
@@ -214,8 +214,8 @@ class Session:
             if errors and (not known or not m.default_layers(self.layers)):
                 left_out(m, errors[0], lenient, say)
                 continue
-            for error in errors:
-                say(f"{m.title} leaves out a layer: {error}")
+            for fault in errors:
+                say(f"{m.title} leaves out a layer: {fault}")
             kept.append(replace(step, layers=tuple(known)))
         if not kept:
             raise InputError("Nothing is left to do: where the cells of this network's layers lie is not known.")
