@@ -265,7 +265,7 @@ class Messages:
     :param then: called with each new one.
     """
 
-    def __init__(self, then: Callable[[str], None] = lambda text: None):
+    def __init__(self, then: Callable[[str], None] = lambda text: None) -> None:
         self.lines: list[str] = []
         self.then = then
 

@@ -100,7 +100,7 @@ class Cohort:
         folder: Path,
         messages: Messages,
         then: Callable[[CaseResult], None] = unneeded,
-    ):
+    ) -> None:
         self.job, self.cases, self.messages, self.then = job, cases, messages, then
         self.began, self.started = time.perf_counter(), datetime.now(UTC)
         self.given = given(job)

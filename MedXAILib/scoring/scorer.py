@@ -53,7 +53,7 @@ class Scorer:
         sample: int | None = None,
         seed: int = 0,
         progress: Progress = silent,
-    ):
+    ) -> None:
         where = slice(None) if sample is None else slice(sample, sample + 1)
         self.model, self.targets, self.seed, self.progress = model, tuple(targets), seed, progress
         self.x = prediction.prepared.tensor[:, where].float()
@@ -111,7 +111,7 @@ class TileScorer:
         layer: Layer,
         progress: Progress,
         seed: int,
-    ):
+    ) -> None:
         self.model, self.target, self.x, self.weights, self.layer = model, target, x, weights, layer
         self.progress, self.seed = progress, seed
 

@@ -208,7 +208,7 @@ def _scored(
 class _Score:
     """The score of the first samples of a batch."""
 
-    def __init__(self, target: BoundTarget, weights: torch.Tensor, batch: int):
+    def __init__(self, target: BoundTarget, weights: torch.Tensor, batch: int) -> None:
         self.target, self.weights, self.batch = target, weights, batch
 
     def __call__(self, output: torch.Tensor) -> torch.Tensor:

@@ -220,7 +220,7 @@ class _TileInHand:
 
     def __init__(
         self, work: Explanation, number: int, t: Tile, x: torch.Tensor, recording: Recording, report: Progress
-    ):
+    ) -> None:
         self.work, self.number, self.t, self.x, self.recording, self.report = work, number, t, x, recording, report
         self.target: BoundTarget | None = None
         self.passes: dict[bool, dict[str, torch.Tensor]] = {}

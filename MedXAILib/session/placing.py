@@ -47,7 +47,7 @@ class Placing:
         tensor: torch.Tensor,
         cache: RecordingCache,
         probe: bool,
-    ):
+    ) -> None:
         self.model, self.cache, self.probe = model, cache, probe
         self.known = _known(model.network)
         self.layers = {layer.name: layer for layer in layers}

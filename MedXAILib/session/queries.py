@@ -60,7 +60,7 @@ def query_maps(work: Explanation, step: Step, progress: Progress) -> Iterator[tu
 class _Map:
     """A map and its superpixels as slices are added; superpixel values run on from slice to slice."""
 
-    def __init__(self, work: Explanation):
+    def __init__(self, work: Explanation) -> None:
         self.values: Array = np.zeros(work.prepared.shape, np.float32)
         self.labels: Array = np.zeros(work.prepared.shape, np.int32)
         self.coefficients: dict[int, float] = {}

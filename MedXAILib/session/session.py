@@ -63,7 +63,7 @@ class Session:
     :ivar seconds_each: how long the network takes for the whole of it, or for one slice of a slice-wise model; 0 before it ran.
     """
 
-    def __init__(self, model: Model, inputs: Volume | Mapping[str, Volume] | Prepared):
+    def __init__(self, model: Model, inputs: Volume | Mapping[str, Volume] | Prepared) -> None:
         self.model = model
         self.prepared = inputs if isinstance(inputs, Prepared) else prepare(model.card, inputs)
         self.tiling, self.layers = lay_out(model, self.prepared)
@@ -234,7 +234,7 @@ class _Maps:
 
     def __init__(
         self, work: Explanation, steps: Sequence[Step], reports: Mapping[str, Progress], lenient: bool, say: Say
-    ):
+    ) -> None:
         self.work, self.steps, self.reports, self.lenient, self.say = work, steps, reports, lenient, say
 
     def in_order(self) -> list[Attribution]:
