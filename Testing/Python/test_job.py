@@ -77,8 +77,11 @@ def values_of_option(option: Option) -> st.SearchStrategy:
     return one.filter(lambda value: value != option.default)
 
 
+TASKS = st.sampled_from([PREDICT, EXPLAIN])
+
+
 @st.composite
-def jobs(draw, task: st.SearchStrategy = st.sampled_from([PREDICT, EXPLAIN])) -> Job:
+def jobs(draw, task: st.SearchStrategy = TASKS) -> Job:
     """Any job; a few of its fields differ from their defaults."""
     what = draw(task)
     fields = {f.name: values_of(f) for f in specs(what)}
