@@ -12,13 +12,13 @@ PEERS := torchcam==0.5.0 captum==0.9.0 monai==1.6.1 grad-cam==1.5.7 ttach==0.0.3
 PEER_NEEDS := numpy scipy tqdm matplotlib opencv-python-headless scikit-learn scikit-image nibabel pandas
 FOREIGN_NEEDS := monai==1.6.1 einops huggingface_hub safetensors tokenizers regex pyyaml
 NETWORKS := torchvision==0.29.1 timm==1.0.31 transformers==5.24.0
-WITHOUT_TORCH := test_volume test_formats test_odd_files test_dicom test_as_they_come test_readers test_card test_trust test_pickles test_weightsfile test_regions test_files test_job test_scene test_methods test_light
+WITHOUT_TORCH := test_volume test_formats test_odd_files test_dicom test_as_they_come test_readers test_card test_trust test_pickles test_weightsfile test_regions test_files test_job test_palette test_pictures test_scene test_methods test_light test_choice test_summary
 # One process of tests for each of up to four cores, and one thread in each: small networks gain nothing from more. Many
 # tests start processes of their own, which would compile MedXAI anew where Python may not write what it compiled.
 IN_PARALLEL := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 SPREAD := -n auto --maxprocesses 4 --dist worksteal
 LIGHT_NEEDS := "numpy>=1.26" "scikit-image>=0.22" "SimpleITK>=2.3" "pydantic>=2.7" "typer>=0.12" "rich>=13" "pydicom>=3.0" \
-  "psutil>=5.9" "slicer-core>=5.12" "pytest>=8" "pytest-timeout>=2.3" "pytest-xdist>=3.5" "hypothesis>=6.100" "nibabel>=5" "setuptools>=77"
+  "psutil>=5.9" "slicer-core>=5.12" "pytest>=8" "pytest-timeout>=2.3" "pytest-xdist>=3.5" "hypothesis>=6.100" "nibabel>=5" "setuptools>=77" "platformdirs>=4.2"
 
 .PHONY: demo test lint clean
 

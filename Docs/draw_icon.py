@@ -12,7 +12,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from MedXAILib.mrml.colors import heat_table  # noqa: E402
+from MedXAILib.mrml.palette import heat_table  # noqa: E402
 
 SIZE, FINE = 128, 8
 """Pixels of the icon, and samples of each pixel along an axis."""

@@ -60,7 +60,7 @@ def tutorial() -> None:
     panel.parameters.methods, panel.parameters.samples = "gradcam lime", 400
     press(panel, panel.ui.explainButton)
     panel.ui.regions.setCurrentCell(0, 0)
-    panel.look.onRegion(0, 0)
+    panel.display.onRegion(0, 0)
     panel.ui.rendering.checked = True
     window("slicer.png")
     panel.ui.rendering.checked = False
@@ -75,13 +75,14 @@ def tutorial() -> None:
 
 def lacking() -> str:
     """What the tutorial of the tumour needs and does not find; empty where it is all there."""
-    from MedXAILib.models import summary as listing
+    from MedXAILib.models.source import summarise
+    from MedXAILib.models.sources.zoo import zoo_cards
 
     if not BRAIN.is_file():
         return f"there is no {BRAIN} (set MEDXAI_TEST_DATA)"
-    if TUMOR_MODEL not in listing.zoo_cards():
+    if TUMOR_MODEL not in zoo_cards():
         return f"the zoo has no {TUMOR_MODEL}"
-    card = listing.brief(TUMOR_MODEL)
+    card = summarise(TUMOR_MODEL)
     return "" if card.weights else f"{card.weights_name} is not beside its card"
 
 
@@ -108,7 +109,7 @@ def tumor() -> None:
     assert maps, panel.ui.explainMessage.text
     if panel.ui.regions.rowCount:
         panel.ui.regions.setCurrentCell(0, 0)
-        panel.look.onRegion(0, 0)
+        panel.display.onRegion(0, 0)
     panel.ui.sideBySide.checked = len(maps) > 1  # an axial slice is a thin line in the other views
     window("tumor.png")
     panel.ui.sideBySide.checked = False

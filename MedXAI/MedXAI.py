@@ -6,10 +6,11 @@ The panel's sections stand in MedXAIPanel/, one file each; whatever computes run
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import qt
 import slicer
@@ -37,12 +38,18 @@ for folder in (HERE, HERE if (HERE / "MedXAILib").is_dir() else HERE.parent):
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
 
-from MedXAIPanel import packages, results, sample  # noqa: E402
+from MedXAIPanel import packages, results, sample, scenarios  # noqa: E402
 from MedXAIPanel.client import PYTHON, Client, failure  # noqa: E402
+from MedXAIPanel.display import DisplaySection  # noqa: E402
+from MedXAIPanel.explain import ExplainSection  # noqa: E402
+from MedXAIPanel.export import ExportSection  # noqa: E402
+from MedXAIPanel.input import InputSection  # noqa: E402
+from MedXAIPanel.predict import PredictSection  # noqa: E402
 
 from MedXAILib import NOTICE, __version__  # noqa: E402
 from MedXAILib.app.job import Job  # noqa: E402
-from MedXAILib.errors import InputError  # noqa: E402
+from MedXAILib.errors import ConsentError, InputError  # noqa: E402
+from MedXAILib.mrml.host import Node  # noqa: E402
 from MedXAILib.progress import Cancelled  # noqa: E402
 
 LOADED = ("vtkMRMLScalarVolumeNode", "vtkMRMLVectorVolumeNode")
@@ -52,7 +59,7 @@ REQUIREMENTS = HERE / "Resources" / "requirements.txt"
 class MedXAI(ScriptedLoadableModule):
     """What Slicer shows of the module before it is opened."""
 
-    def __init__(self, parent):
+    def __init__(self, parent: Any) -> None:
         ScriptedLoadableModule.__init__(self, parent)
         parent.title = _("MedXAI")
         parent.categories = [translate("qSlicerAbstractCoreModule", "Analysis")]
@@ -113,16 +120,25 @@ class MedXAILogic(ScriptedLoadableModuleLogic):
     ``predict`` and ``explain`` return when they are done; a window, if there is one, stays alive meanwhile.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
         self.client = Client()
         self.lastJob: Job | None = None
-        self.lastVolumes: dict = {}
+        self.lastVolumes: dict[str, Node] = {}
 
-    def getParameterNode(self):
+    def getParameterNode(self) -> MedXAIParameterNode:
+        """The choices of the scene."""
         return MedXAIParameterNode(super().getParameterNode())
 
-    def predict(self, volumeNode, model: str, *, labelVolume: bool = False, surface: bool = False, **options) -> list:
+    def predict(
+        self,
+        volumeNode: Node | dict[str, Node],
+        model: str,
+        *,
+        labelVolume: bool = False,
+        surface: bool = False,
+        **options: Any,
+    ) -> list[Node]:
         """Run a model on a volume.
 
         :param volumeNode: a volume node, or a dict of channel name and volume node for a model with several inputs.
@@ -138,7 +154,14 @@ class MedXAILogic(ScriptedLoadableModuleLogic):
         job = Job("predict", {}, str(model), **options)
         return self._blocking(job, volumeNode, labelVolume=labelVolume, surface=surface)
 
-    def explain(self, volumeNode, model: str, target: str | None = None, methods=("gradcam",), **options) -> list:
+    def explain(
+        self,
+        volumeNode: Node | dict[str, Node],
+        model: str,
+        target: str | None = None,
+        methods: Sequence[str] = ("gradcam",),
+        **options: Any,
+    ) -> list[Node]:
         """Explain a class of a model's output.
 
         :param volumeNode, model: as for predict.
@@ -159,18 +182,18 @@ class MedXAILogic(ScriptedLoadableModuleLogic):
     def start(
         self,
         job: Job,
-        volumes: dict,
-        done: Callable,
-        progress: Callable = lambda share, text, left: None,
+        volumes: dict[str, Node],
+        done: Callable[[list[Node], dict], None],
+        progress: Callable[[float, str, float | None], None] = lambda fraction, text, left: None,
         *,
         ask: Callable[[str], bool] = lambda text: slicer.util.confirmOkCancelDisplay(text),
-        **display,
+        **display: bool,
     ) -> bool:
         """Send a job to the worker and return at once.
 
         :param volumes: channel name -> volume node; a single one may have the name "".
         :param done: called with the new nodes and the worker's result or error event.
-        :param progress: called with the share done (0..1), a text, and the seconds left or None.
+        :param progress: called with the fraction done (0..1), a text, and the seconds left or None.
         :param ask: asked before packages are installed.
         :param display: labelVolume, surface: how a segmentation is shown.
         :return: False where the user does not want to install what is missing.
@@ -192,7 +215,7 @@ class MedXAILogic(ScriptedLoadableModuleLogic):
         self.lastJob, self.lastVolumes = job, dict(volumes)
         return True
 
-    def _received(self, source, event: dict, display: dict) -> tuple[list, dict]:
+    def _received(self, source: Node, event: dict, display: dict[str, bool]) -> tuple[list[Node], dict]:
         """Nodes of a result; where they cannot be made, none, and an error event."""
         folder = self.client.folder / event["folder"]
         try:
@@ -213,9 +236,9 @@ class MedXAILogic(ScriptedLoadableModuleLogic):
         finally:
             self.client.discard(event)
 
-    def _blocking(self, job: Job, volumeNode, **display) -> list:
+    def _blocking(self, job: Job, volumeNode: Node | dict[str, Node], **display: bool) -> list[Node]:
         volumes = volumeNode if isinstance(volumeNode, dict) else {"": volumeNode}
-        outcome = []
+        outcome: list[tuple[list[Node], dict]] = []
         if not self.start(job, volumes, lambda nodes, event: outcome.append((nodes, event)), **display):
             raise InputError("MedXAI's Python packages are not installed; nothing was computed.")
         try:
@@ -227,38 +250,35 @@ class MedXAILogic(ScriptedLoadableModuleLogic):
         made, event = outcome[0]
         if event["event"] == "result":
             return made
+        if event["kind"] == "consent":
+            raise ConsentError("", event["message"])
         raise {"input": InputError, "cancelled": Cancelled}.get(event["kind"], RuntimeError)(event["message"])
 
 
-def known(source, event: dict) -> bool:
+def known(source: Node, event: dict) -> bool:
     """Whether an explanation's prediction is in the scene already."""
     if event["job"]["task"] == "predict":
         return False
     said = ("model", "probabilities", "values", "volume_ml", "voxels")
     new = [event["prediction"].get(key) for key in said]
-    return any([results.facts(node).get(key) for key in said] == new for node in results.predictionsOf(source))
+    return any([results.metadata(node).get(key) for key in said] == new for node in results.predictionsOf(source))
 
 
 class MedXAIWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """The panel. Each section of it connects its own widgets and shows its own part of the parameters."""
 
-    def __init__(self, parent=None):
+    def __init__(self, parent: Any = None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
-        self.parameters = None
+        self.parameters: MedXAIParameterNode | None = None
         self.logic = None
         self.sections = []
         self._guiTag = None
         self._updating = False
 
-    def setup(self):
+    def setup(self) -> None:
+        """Load the widgets and connect them."""
         ScriptedLoadableModuleWidget.setup(self)
-        from MedXAIPanel.explain import ExplainSection
-        from MedXAIPanel.input import InputSection
-        from MedXAIPanel.keep import KeepSection
-        from MedXAIPanel.look import LookSection
-        from MedXAIPanel.predict import PredictSection
-
         widget = slicer.util.loadUI(self.resourcePath("UI/MedXAI.ui"))
         self.layout.addWidget(widget)
         self.ui = slicer.util.childWidgetVariables(widget)
@@ -267,9 +287,9 @@ class MedXAIWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.input = InputSection(self)
         self.predict = PredictSection(self)
         self.explain = ExplainSection(self)
-        self.look = LookSection(self)
-        self.keep = KeepSection(self)
-        self.sections = [self.input, self.predict, self.explain, self.look, self.keep]
+        self.display = DisplaySection(self)
+        self.export = ExportSection(self)
+        self.sections = [self.input, self.predict, self.explain, self.display, self.export]
         for section in self.sections:
             section.connect()
         scene = slicer.mrmlScene
@@ -281,71 +301,80 @@ class MedXAIWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.initializeParameterNode()
 
     @property
-    def log(self):
+    def log(self) -> deque[str]:
+        """What the worker said."""
         return self.logic.client.log
 
     @property
-    def lastJob(self):
+    def lastJob(self) -> Job | None:
+        """What was run last."""
         return self.logic.lastJob
 
     @property
-    def lastVolumes(self):
+    def lastVolumes(self) -> dict[str, Node]:
+        """What it was run on: channel name -> volume node."""
         return self.logic.lastVolumes
 
-    def cleanup(self):
+    def cleanup(self) -> None:
         """The application closes, or the module is reloaded."""
         self.logic.client.stop()
         self.removeObservers()
 
-    def enter(self):
+    def enter(self) -> None:
+        """The module is opened: its widgets follow the scene's parameters."""
         self.initializeParameterNode()
 
-    def exit(self):
+    def exit(self) -> None:
         """Another module is opened: a run goes on, but the widgets follow the parameters no longer."""
         if self.parameters and not self.logic.client.busy:
             self.setParameterNode(None)
 
-    def onSceneStartClose(self, caller, event):
+    def onSceneStartClose(self, caller: Node, event: str) -> None:
+        """The scene closes: nothing is to be made for it any more."""
         self.logic.client.cancel()
         self.setParameterNode(None)
 
-    def onSceneEndClose(self, caller, event):
+    def onSceneEndClose(self, caller: Node, event: str) -> None:
+        """A scene was closed or loaded: its parameters count."""
         self.initializeParameterNode()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
-    def onNodeAdded(self, caller, event, node):
+    def onNodeAdded(self, caller: Node, event: str, node: Node) -> None:
         """A volume that the user loads becomes the input; it has no voxels yet."""
         if self.parameters and not caller.IsBatchProcessing() and node.GetClassName() in LOADED:
             name = node.GetID()
             qt.QTimer.singleShot(0, lambda: self.onVolumeLoaded(name))
 
-    def onVolumeLoaded(self, name):
+    def onVolumeLoaded(self, name: str | None) -> None:
+        """A volume from a file becomes the input, by its ID; one that a run or a program made does not."""
         node = slicer.mrmlScene.GetNodeByID(name or "")
         fromFile = node is not None and node.GetStorageNode() is not None and not node.GetAttribute(results.KIND)
         if self.parameters and fromFile and not self.logic.client.busy:
             self.parameters.inputVolume = node
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
-    def onNodeRemoved(self, caller, event, node):
+    def onNodeRemoved(self, caller: Node, event: str, node: Node) -> None:
+        """What belongs to a removed node goes."""
         if node.IsA("vtkMRMLVolumeNode"):
-            self.look.onVolumeRemoved()
+            self.display.onVolumeRemoved()
         if self.parameters and node.IsA("vtkMRMLDisplayableNode"):
             self.update()
 
-    def onReload(self):
+    def onReload(self) -> None:
         """The module's reload button: the library and the sections are read anew as well."""
         for name in [n for n in sys.modules if n.split(".")[0] in ("MedXAILib", "MedXAIPanel")]:
             del sys.modules[name]
         ScriptedLoadableModuleWidget.onReload(self)
 
-    def initializeParameterNode(self):
+    def initializeParameterNode(self) -> None:
+        """Follow the scene's parameters; where no volume is chosen, the first one is."""
         self.setParameterNode(self.logic.getParameterNode())
         if self.parameters.inputVolume is None:
             first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
             if first and not first.GetAttribute(results.KIND):
                 self.parameters.inputVolume = first
 
-    def setParameterNode(self, parameters):
+    def setParameterNode(self, parameters: MedXAIParameterNode | None) -> None:
         """Follow a parameter node, or none."""
         if self.parameters:
             self.parameters.disconnectGui(self._guiTag)
@@ -356,10 +385,11 @@ class MedXAIWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
             self.update()
 
-    def onParametersModified(self, caller=None, event=None):
+    def onParametersModified(self, caller: Node | None = None, event: str | None = None) -> None:
+        """A choice was made, in the panel or by a program."""
         self.update()
 
-    def update(self):
+    def update(self) -> None:
         """Show the parameters; what a section changes in them on the way is shown in the same round."""
         if self._updating or self.parameters is None:
             return
@@ -374,12 +404,12 @@ class MedXAIWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 class MedXAITest(ScriptedLoadableModuleTest):
     """The panel's tests, the same bodies that run without the application."""
 
-    def setUp(self):
+    def setUp(self) -> None:
+        """Begin with an empty scene."""
         slicer.mrmlScene.Clear()
 
-    def runTest(self):
-        from MedXAIPanel import scenarios
-
+    def runTest(self) -> None:
+        """Run every scenario that the installed packages allow."""
         lacking = [] if os.environ.get(PYTHON) else packages.missing(REQUIREMENTS)
         for name, body in scenarios.ALL.items():
             if lacking and body not in scenarios.WITHOUT_WORKER:

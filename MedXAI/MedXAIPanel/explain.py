@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer
+from MedXAILib.attribution.methods import METHODS
 
 from MedXAILib.app.job import Job
-from MedXAILib.attribution.methods import METHODS
+from MedXAILib.mrml.host import Node
 from MedXAILib.mrml.nodes import volume_of
 
 from . import results
 from .running import RunButton, duration
+
+if TYPE_CHECKING:
+    from MedXAI import MedXAIWidget
 
 ASKED = "MedXAI.Asked"
 """Attribute of a map: what it was asked for as."""
@@ -21,12 +27,15 @@ REGION, THRESHOLD, VOXEL = "predicted region", "region above threshold", "this v
 
 
 class ExplainSection:
-    def __init__(self, panel):
+    """Asks for what is to be explained, and starts explanations."""
+
+    def __init__(self, panel: MedXAIWidget) -> None:
         self.panel, self.ui = panel, panel.ui
         self.run = RunButton(panel, "explain", "Explain")
-        self.listed = None
+        self.listed: tuple | None = None
 
     def connect(self) -> None:
+        """List the methods, and connect the section's widgets."""
         for method in METHODS.values():
             item = qt.QListWidgetItem(method.title)
             item.setData(qt.Qt.UserRole, method.name)
@@ -39,6 +48,7 @@ class ExplainSection:
         self.ui.explainButton.clicked.connect(self.onExplain)
 
     def update(self) -> None:
+        """Show what can be chosen for the model, and what keeps the run from being started."""
         p, card = self.panel.parameters, self.panel.input.card
         self.listTargets()
         chosen = p.methods.split()
@@ -69,7 +79,7 @@ class ExplainSection:
         """The predicted class first, then all; the background of an exclusive segmentation is not asked for."""
         card, table = self.panel.input.card, self.panel.predict.latest()
         names = tuple(name for name in card.labels if name != card.background) if card else ()
-        top = results.facts(table)["top"] if table else None
+        top = results.metadata(table)["top"] if table else None
         if card and card.task == "segmentation" and self.panel.parameters.what == VOXEL:
             top = "the voxel's class"
         if (names, top) != self.listed:
@@ -83,18 +93,18 @@ class ExplainSection:
         wanted = self.panel.parameters.target
         self.ui.target.setCurrentIndex(max(0, self.ui.target.findData(wanted)) if wanted else 0)
 
-    def showCost(self, item) -> None:
+    def showCost(self, item: Any) -> None:
         """A method's name and cost: in passes, or once the network has run, in time."""
         method = METHODS[item.data(qt.Qt.UserRole)]
         text, table = f"{method.title}: {method.cost}", self.panel.predict.latest()
         if table:
-            facts = results.facts(table)
+            found = results.metadata(table)
             samples = self.panel.parameters.samples if method.kind == "query" else 0
-            seconds = facts["pass_seconds"] * (samples or facts["evaluations"][method.name])
+            seconds = found["pass_seconds"] * (samples or found["evaluations"][method.name])
             text = (
                 f"{method.title}: {'up to ' if method.kind == 'query' else ''}{duration(seconds)}"  # batches are faster
             )
-            text += " a slice" if facts["mode"] == "slices" else ""
+            text += " a slice" if found["mode"] == "slices" else ""
         if item.text() != text:
             item.setText(text)
 
@@ -107,13 +117,14 @@ class ExplainSection:
         """The ticked methods that suit the model."""
         return tuple(name for name in self.panel.parameters.methods.split() if self.suits(name))
 
-    def suggest(self, names) -> None:
+    def suggest(self, names: Sequence[str]) -> None:
         """Tick these methods and no others, where any of them is known and suits the model."""
         known = [name for name in METHODS if name in names and self.suits(name)]
         if known:
             self.panel.parameters.methods = " ".join(known)
 
-    def items(self) -> list:
+    def items(self) -> list[Any]:
+        """The list's items, one for each method."""
         return [self.ui.methods.item(n) for n in range(self.ui.methods.count)]
 
     def obstacle(self) -> str:
@@ -132,9 +143,9 @@ class ExplainSection:
     def target(self) -> str:
         """The class explained; empty for the predicted one while it is unknown."""
         table = self.panel.predict.latest()
-        return self.panel.parameters.target or (results.facts(table)["top"] if table else "")
+        return self.panel.parameters.target or (results.metadata(table)["top"] if table else "")
 
-    def voxel(self):
+    def voxel(self) -> tuple[float, ...] | None:
         """The placed point, world RAS mm, or None."""
         node = self.panel.parameters.point
         if node is None or node.GetNumberOfControlPoints() == 0:
@@ -142,6 +153,7 @@ class ExplainSection:
         return tuple(node.GetNthControlPointPositionWorld(node.GetNumberOfControlPoints() - 1))
 
     def showPoint(self, wanted: bool) -> None:
+        """Have a point to place, where it is wanted."""
         if wanted and self.panel.parameters.point is None:
             node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "MedXAI voxel")
             node.SetMaximumNumberOfControlPoints(1)
@@ -173,63 +185,71 @@ class ExplainSection:
         )
 
     def slices(self) -> str:
+        """The chosen slices as a job names them."""
         p = self.panel.parameters
         if p.slices == "shown":
             shown = shownSlice(p.inputVolume, self.panel.input.card.axis)
             return f"{shown}:{shown + 1}"
         return "all" if p.slices == "all" else f"top:{p.topSlices}"
 
-    def onTarget(self, index) -> None:
+    def onTarget(self, index: int) -> None:
+        """A class was chosen."""
         self.panel.parameters.target = self.ui.target.itemData(index) or ""
 
-    def onMethods(self, *_) -> None:
+    def onMethods(self, *_: Any) -> None:
+        """A method was ticked or cleared."""
         if self.panel.parameters:
             checked = [item.data(qt.Qt.UserRole) for item in self.items() if item.checkState() == qt.Qt.Checked]
             self.panel.parameters.methods = " ".join(checked)
 
-    def onPoint(self, *_) -> None:
+    def onPoint(self, *_: Any) -> None:
+        """Another point was chosen."""
         node = self.ui.point.currentNode()
         if self.panel.parameters and node is not self.panel.parameters.point:
             self.panel.parameters.point = node
         if node is not None and not self.panel.hasObserver(node, node.PointPositionDefinedEvent, self.onPlaced):
             self.panel.addObserver(node, node.PointPositionDefinedEvent, self.onPlaced)
 
-    def onPlaced(self, *_) -> None:
+    def onPlaced(self, *_: Any) -> None:
+        """The point was placed."""
         self.panel.update()
 
-    def onExplain(self, *_) -> None:
+    def onExplain(self, *_: Any) -> None:
         """Compute the maps that are not in the scene yet; the others are shown again."""
         if self.run.running:
-            self.run.click(self.job, self.onDone)
+            self.run.cancel()
             return
-        job, marks = self.job(), {}
-        for name in job.methods:
-            marks[name] = mark(job, name, self.panel.input.volumes())
+        job = self.job()
+        marks = {name: mark(job, name, self.panel.input.volumes()) for name in job.methods}
         there = {node.GetAttribute(ASKED): node for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")}
         missing = tuple(name for name in job.methods if marks[name] not in there)
         if job.methods and not missing:
-            self.panel.look.show([there[marks[name]] for name in job.methods])
-            self.run.say(
+            self.panel.display.show([there[marks[name]] for name in job.methods])
+            self.run.showMessage(
                 "These maps were in the scene already: nothing was computed. Remove one there to have it computed again."
             )
             return
-        self.run.click(lambda: replace(job, methods=missing), lambda made, event: self.onDone(made, event, marks))
+        self.run.start(replace(job, methods=missing), lambda made, event: self.onDone(made, event, marks))
 
-    def onDone(self, made: list, event: dict, marks: dict) -> None:
+    def onDone(self, made: list[Node], event: dict, marks: dict[str, str]) -> None:
+        """A run has ended: its maps appear.
+
+        :param marks: method -> what tells its maps from those that were asked for otherwise.
+        """
         maps = [node for node in made if node.GetAttribute(results.KIND) == "map"]
         for node in maps:
-            node.SetAttribute(ASKED, marks.get(results.facts(node)["method"], ""))
-        self.panel.look.show(maps)
+            node.SetAttribute(ASKED, marks.get(results.metadata(node)["method"], ""))
+        self.panel.display.show(maps)
 
 
-def mark(job: Job, method: str, volumes: dict) -> str:
+def mark(job: Job, method: str, volumes: dict[str, Node]) -> str:
     """What tells a map that was asked for from every other one: the job, the method, and the volumes as they are now."""
     asked = asdict(replace(job, methods=(method,), trust=False))
     seen = {name: (node.GetID(), node.GetImageData().GetMTime()) for name, node in volumes.items() if node}
     return json.dumps([asked, seen], sort_keys=True, default=str)
 
 
-def shownSlice(volumeNode, axis: str) -> int:
+def shownSlice(volumeNode: Node, axis: str) -> int:
     """Number (0-based, in the file's own array) of the slice that the slice view across ``axis`` shows.
 
     :param axis: axial, coronal, sagittal, i, j or k, as in the model's card.

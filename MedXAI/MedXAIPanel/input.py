@@ -4,40 +4,52 @@ from __future__ import annotations
 
 import html
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer
 
 from MedXAILib.errors import InputError
-from MedXAILib.models import summary as listing
+from MedXAILib.models.security.consent import needs_consent
+from MedXAILib.models.source import summarise
+from MedXAILib.models.sources.zoo import thumbnail, zoo_cards
+from MedXAILib.models.summary import ModelSummary
+from MedXAILib.models.weights.finding import SEARCH_PATH
+from MedXAILib.mrml.host import Node
 
-from . import results
+from . import recent, results
 
-RECENT = "MedXAI/RecentModels"
-"""Key of the application's settings: paths of cards used last, the newest first."""
-MOST_RECENT = 8
-TRUST_OPTION = "--trust"
-"""What the library's refusal to open a program names."""
+if TYPE_CHECKING:
+    from MedXAI import MedXAIWidget
+
+
 CHANNEL = "MedXAI.Input."
 """Prefix of the node references of a model's further inputs."""
 
 
 class InputSection:
-    def __init__(self, panel):
+    """Chooses what is computed on, and by which model.
+
+    :ivar consent: whether the model's file can run code and needs the user's consent.
+    """
+
+    def __init__(self, panel: MedXAIWidget) -> None:
         self.panel, self.ui = panel, panel.ui
-        self.card: listing.Brief | None = None
+        self.card: ModelSummary | None = None
         self.fault = ""
         self.consent = False
-        self.shown = None
-        self.selectors: dict[str, object] = {}
+        self.shown: str | None = None
+        self.selectors: dict[str, Any] = {}
 
     def connect(self) -> None:
+        """Connect the section's widgets."""
         self.ui.model.connect("activated(int)", self.onModelChosen)
         self.ui.openModel.clicked.connect(self.onOpen)
         self.ui.trust.toggled.connect(self.onTrust)
         self.ui.trust.visible = False
 
     def update(self) -> None:
+        """Show the chosen model and volumes."""
         model = self.panel.parameters.model
         if model != self.shown:
             self.show(model)
@@ -51,10 +63,10 @@ class InputSection:
         """Read a model's card and show it in short."""
         self.shown, self.card, self.fault, self.consent = model, None, "", False
         try:
-            self.card = listing.brief(model)
-            self.consent = self.card.weights is not None and listing.needs_consent(self.card.weights)
+            self.card = summarise(model)
+            self.consent = self.card.weights is not None and needs_consent(self.card.weights)
             if self.card.weights is None:
-                self.fault = f"{self.card.weights_name}: the weights of {self.card.name} are not beside its card; put the file there, or its folder into the environment variable {listing.SEARCH_PATH}."
+                self.fault = f"{self.card.weights_name}: the weights of {self.card.name} are not beside its card; put the file there, or its folder into the environment variable {SEARCH_PATH}."
         except InputError as error:
             self.fault = str(error)
         self.list(model)
@@ -76,14 +88,14 @@ class InputSection:
 
     def list(self, model: str) -> None:
         """The zoo with its pictures, then the cards used last, the shown one among them."""
-        zoo = listing.zoo_cards()
-        names = zoo + recentModels()
+        zoo = zoo_cards()
+        names = zoo + recent.models()
         names += [] if model in names else [model]
         self.ui.model.clear()
         for number, name in enumerate(names):
             self.ui.model.addItem(name if name in zoo else Path(name).stem, name)
             self.ui.model.setItemData(number, purpose(name) if name in zoo else name, qt.Qt.ToolTipRole)
-            picture = listing.thumbnail(name) if name in zoo else None
+            picture = thumbnail(name) if name in zoo else None
             if picture:
                 self.ui.model.setItemIcon(number, qt.QIcon(str(picture)))
         self.ui.model.setCurrentIndex(names.index(model))
@@ -107,9 +119,10 @@ class InputSection:
         self.ui.furtherInputs.visible = bool(self.selectors)
 
     def channels(self) -> list[str]:
+        """Names of the model's inputs."""
         return [name for name, _ in self.card.channels] if self.card else [""]
 
-    def volumes(self) -> dict:
+    def volumes(self) -> dict[str, Node]:
         """Channel name -> volume node; a single one needs no name."""
         first, *further = self.channels()
         node = self.panel.parameters.parameterNode
@@ -147,30 +160,34 @@ class InputSection:
         if another and self.card:
             self.panel.explain.suggest(self.card.methods)
 
-    def onModelChosen(self, index) -> None:
+    def onModelChosen(self, index: int) -> None:
+        """A model of the list was chosen."""
         self.choose(self.ui.model.itemData(index))
 
-    def onRefused(self, message: str) -> None:
-        """A checkpoint may turn out to be more than numbers only when it is opened."""
-        if TRUST_OPTION in message:
+    def onRefused(self, kind: str) -> None:
+        """A checkpoint may turn out to be more than numbers only when it is opened; ``kind``: of the worker's error."""
+        if kind == "consent":
             self.consent = True
             self.askConsent(True)
             self.panel.update()
 
-    def onOpen(self, *_) -> None:
+    def onOpen(self, *_: Any) -> None:
+        """Ask for a card."""
         path = qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), "A model card", "", "Model cards (*.json)")
         if path:
             self.open(path)
 
     def open(self, path: str) -> None:
         """Choose a card by its path, and remember it."""
-        remember(path)
+        recent.remember(path)
         self.choose(path)
 
-    def onTrust(self, *_) -> None:
+    def onTrust(self, *_: Any) -> None:
+        """Consent was given or withdrawn."""
         self.panel.update()
 
-    def onFurther(self, channel: str, node) -> None:
+    def onFurther(self, channel: str, node: Node | None) -> None:
+        """A further input was chosen."""
         if self.panel.parameters:
             self.panel.parameters.parameterNode.SetNodeReferenceID(CHANNEL + channel, node.GetID() if node else None)
 
@@ -178,13 +195,13 @@ class InputSection:
 def purpose(model: str) -> str:
     """What a model of the zoo is for; rich text, which a tool tip wraps."""
     try:
-        text = listing.brief(model).description or model
+        text = summarise(model).description or model
     except InputError as error:
         text = error
     return f"<p>{html.escape(str(text))}</p>"
 
 
-def described(card: listing.Brief) -> str:
+def described(card: ModelSummary) -> str:
     """A card in a few lines of rich text."""
     shown = {"slices": f"{card.axis} slices", "whole": "the whole volume", "windows": "overlapping windows"}[card.mode]
     labels = ", ".join(card.labels[:6]) + (f" and {len(card.labels) - 6} more" if len(card.labels) > 6 else "")
@@ -201,14 +218,3 @@ def described(card: listing.Brief) -> str:
     if card.weaknesses:
         lines.append(f"<i>{html.escape(card.weaknesses[0])}</i>")
     return "<br>".join(lines)
-
-
-def recentModels() -> list[str]:
-    """Paths of the cards used last that still exist."""
-    stored = slicer.app.userSettings().value(RECENT) or ()
-    stored = (stored,) if isinstance(stored, str) else stored
-    return [path for path in stored if Path(path).is_file()]
-
-
-def remember(path: str) -> None:
-    slicer.app.userSettings().setValue(RECENT, [path, *(p for p in recentModels() if p != path)][:MOST_RECENT])

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from MedXAILib.findings.regions import spread
+from MedXAILib.attribution.attribution import spread
 from MedXAILib.geometry.labels import Label, Labels
 from MedXAILib.geometry.resample import resample
 from MedXAILib.geometry.volume import Volume
+from MedXAILib.mrml.host import Node
 from MedXAILib.mrml.nodes import labels_of, volume_of
+from MedXAILib.mrml.overlay import Overlay
 from MedXAILib.preprocessing.foreground import foreground
 
 from . import results
@@ -32,35 +34,79 @@ class StoredMap:
     limits: tuple[str, ...]
 
     def on(self, volume: Volume) -> Volume:
+        """The map on another volume's grid."""
         return resample(self.volume, volume.grid)
 
     @property
     def mass(self) -> Volume:
+        """What its shares are of: a superpixel's coefficient spread over its voxels."""
         return self.volume if self.superpixels is None else spread(self.volume, self.superpixels)
 
 
-def storedMap(node) -> StoredMap:
+class MapContents:
+    """The contents of the chosen map, read once."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Another map is chosen, or the scene is new."""
+        self.read: dict[str, StoredMap] = {}
+
+    def of(self, node: Node) -> StoredMap:
+        """A map node's contents."""
+        if node.GetID() not in self.read:
+            self.read[node.GetID()] = storedMap(node)
+        return self.read[node.GetID()]
+
+
+def storedMap(node: Node) -> StoredMap:
     """The map of a node, its superpixels on its own grid."""
-    facts, segmentation = results.facts(node), node.GetNodeReference(results.SUPERPIXELS)
+    found, segmentation = results.metadata(node), node.GetNodeReference(results.SUPERPIXELS)
     volume = volume_of(node)
-    assumed = tuple(facts["provenance"].get("geometry_not_in_the_file", ()))
+    assumed = tuple(found["provenance"].get("geometry_not_in_the_file", ()))
     volume = replace(volume, source=replace(volume.source, assumed=assumed))
-    table = facts.get("superpixels", {}).get("table", [])
+    table = found.get("superpixels", {}).get("table", [])
     superpixels = None
     if segmentation is not None and table:
-        superpixels = renumbered(labels_of(segmentation, node), facts["superpixels"]["rows"])
+        superpixels = renumbered(labels_of(segmentation, node), found["superpixels"]["rows"])
         superpixels = replace(superpixels, volume=volume.with_array(superpixels.volume.array))
     return StoredMap(
         volume,
-        facts["method"],
-        facts["target"],
-        facts["layer"],
-        facts["signed"],
+        found["method"],
+        found["target"],
+        found["layer"],
+        found["signed"],
         superpixels,
         {row["value"]: row["coefficient"] for row in table},
-        facts["provenance"],
-        tuple(facts["limits"]),
+        found["provenance"],
+        tuple(found["limits"]),
     )
+
+
+def overlayOf(node: Node, stored: StoredMap) -> Overlay:
+    """A map as pictures show it."""
+    return Overlay(
+        name=node.GetName(),
+        map=stored.volume,
+        signed=stored.signed,
+        target=stored.target,
+        said=stored.provenance["fact"],
+        method=methodTitle(stored.method),
+        layer=stored.layer,
+        caveats=stored.limits,
+    )
+
+
+def partsOf(node: Node) -> dict[str, Node]:
+    """Role -> segmentation of a map's hot regions and superpixels, where it has them."""
+    found = {role: node.GetNodeReference(role) for role in (results.REGIONS, results.SUPERPIXELS)}
+    return {role: part for role, part in found.items() if part is not None and part.GetDisplayNode()}
+
+
+def methodTitle(name: str) -> str:
+    """What a method is called; one that this version does not know, by its own name."""
+    return METHODS[name].title if name in METHODS else name
 
 
 def renumbered(labels: Labels, rows: list) -> Labels:
@@ -76,12 +122,12 @@ def renumbered(labels: Labels, rows: list) -> Labels:
     return Labels(volume, tuple(Label(value, name, tuple(color)) for value, name, color in rows))
 
 
-def segmentationOf(prediction) -> Labels | None:
+def segmentationOf(prediction: Node) -> Labels | None:
     """The segmentation of a prediction node on its volume's grid, from a segmentation node or a label volume."""
     node, source = prediction.GetNodeReference(results.SEGMENTATION), results.sourceOf(prediction)
     if node is None or source is None:
         return None
-    rows = results.facts(prediction)["labels"]["rows"]
+    rows = results.metadata(prediction)["labels"]["rows"]
     if node.IsA("vtkMRMLSegmentationNode"):
         return renumbered(labels_of(node, source), rows) if node.GetSegmentation().GetNumberOfSegments() else None
     return Labels(volume_of(node), tuple(Label(value, name, tuple(color)) for value, name, color in rows))
@@ -90,7 +136,7 @@ def segmentationOf(prediction) -> Labels | None:
 _seen: dict[str, tuple[tuple, np.ndarray]] = {}
 
 
-def seenBy(volumeNode, grid: dict) -> np.ndarray:
+def seenBy(volumeNode: Node, grid: dict) -> np.ndarray:
     """Bool (k, j, i) on the volume's grid: inside what the network saw, and not air. The last answer is kept.
 
     :param grid: shape (i, j, k) and affine of what the network saw.

@@ -189,20 +189,22 @@ def everythingKept() -> Iterator[None]:
 class Said(io.TextIOBase):
     """Stands in for the console: hands its lines on, and remembers the last ones."""
 
-    def __init__(self, progress: Callable[[str], None]):
+    def __init__(self, progress: Callable[[str], None]) -> None:
         self.console, self.progress = sys.stdout, progress
         self.lines: deque[str] = deque(maxlen=LOG_LINES)
-        self.piece = ""
+        self.rest = ""
 
     def write(self, text: str) -> int:
+        """Take a text, of which lines that are whole are handed on."""
         self.console.write(text)
-        *lines, self.piece = (self.piece + text).split("\n")
+        *lines, self.rest = (self.rest + text).split("\n")
         for line in filter(None, map(str.strip, lines)):
             self.lines.append(line)
             self.progress(line)
         return len(text)
 
     def flush(self) -> None:
+        """Pass it on to the console."""
         self.console.flush()
 
     def cause(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer
@@ -11,20 +12,28 @@ from MedXAILib.app.job import Job
 from MedXAILib.findings.regions import inner_points
 from MedXAILib.geometry.labels import label_colors
 from MedXAILib.models.summary import quantity
+from MedXAILib.mrml.host import Node
 from MedXAILib.mrml.nodes import volume_of
 
 from . import results
-from .running import RunButton, fitHeight
+from .cells import colorOf, fitHeight
+from .running import RunButton
+
+if TYPE_CHECKING:
+    from MedXAI import MedXAIWidget
 
 
 class PredictSection:
-    def __init__(self, panel):
+    """Starts predictions and shows the newest one."""
+
+    def __init__(self, panel: MedXAIWidget) -> None:
         self.panel, self.ui = panel, panel.ui
         self.run = RunButton(panel, "predict", "Predict")
-        self.shown = None
-        self.plotView = None
+        self.shown: Node | None = None
+        self.plotView: Node | None = None
 
     def connect(self) -> None:
+        """Connect the section's widgets."""
         self.ui.predictButton.clicked.connect(self.onPredict)
         self.ui.probabilities.cellClicked.connect(self.onRow)
         header = self.ui.probabilities.horizontalHeader()
@@ -33,6 +42,7 @@ class PredictSection:
         self.show(None)
 
     def update(self) -> None:
+        """Enable what can be done, and show the newest prediction."""
         self.run.update(self.panel.input.obstacle(), "Run the model on the volume.")
         segments = self.panel.input.card is not None and self.panel.input.card.task == "segmentation"
         self.ui.labelVolume.visible = segments
@@ -47,62 +57,68 @@ class PredictSection:
         if table is not self.shown:
             self.show(table)
 
-    def latest(self):
+    def latest(self) -> Node | None:
         """The newest prediction of the chosen volume by the chosen model."""
         card = self.panel.input.card
         of = [
             n
             for n in results.predictionsOf(self.panel.parameters.inputVolume)
-            if card and results.facts(n)["model"] == card.name
+            if card and results.metadata(n)["model"] == card.name
         ]
         return of[-1] if of else None
 
-    def onPredict(self, *_) -> None:
+    def onPredict(self, *_: Any) -> None:
+        """Start a prediction, or cancel the one that runs."""
         p = self.panel.parameters
-        self.run.click(self.job, self.onDone, labelVolume=p.labelVolume, surface=p.surface)
+        if self.run.running:
+            self.run.cancel()
+        else:
+            self.run.start(self.job(), self.onDone, labelVolume=p.labelVolume, surface=p.surface)
 
     def job(self) -> Job:
+        """The run that the widgets mean."""
         p = self.panel.parameters
         return Job("predict", {}, p.model, trust=bool(self.ui.trust.checked), device=p.device)
 
-    def onDone(self, made: list, event: dict) -> None:
+    def onDone(self, made: list[Node], event: dict) -> None:
+        """A run has ended: a label volume is laid over its volume."""
         for node in made:
             if node.IsA("vtkMRMLLabelMapVolumeNode"):
-                self.panel.look.showLabels(node)
+                self.panel.display.showLabels(node)
 
-    def show(self, table) -> None:
+    def show(self, table: Node | None) -> None:
         """Classes by falling probability, values, or structures by falling volume, with bars; the plot of a slice-wise
         model."""
         self.shown = table
-        facts = results.facts(table) if table else {}
-        caveats = [html.escape(caveat["text"]) for caveat in facts.get("caveats", ())]
+        found = results.metadata(table) if table else {}
+        caveats = [html.escape(caveat["text"]) for caveat in found.get("caveats", ())]
         self.ui.caveats.text = "<br>".join(f"<b>{text}</b>" for text in caveats)
         self.ui.caveats.visible = bool(caveats)
-        values = next((facts[key] for key in results.VALUES if key in facts), {})
-        whole = 1.0 if "probabilities" in facts else max(map(abs, values.values()), default=0) or 1.0
+        values = next((found[key] for key in results.VALUES if key in found), {})
+        whole = 1.0 if "probabilities" in found else max(map(abs, values.values()), default=0) or 1.0
         grid = self.ui.probabilities
         grid.setRowCount(len(values))
         grid.setColumnCount(2)
-        grid.setHorizontalHeaderLabels(["class", heading(facts)])
-        colors = dict(zip(values, label_colors(len(values)), strict=True)) if "slices" in facts else {}
+        grid.setHorizontalHeaderLabels(["class", heading(found)])
+        colors = dict(zip(values, label_colors(len(values)), strict=True)) if "slices" in found else {}
         for row, (name, value) in enumerate(sorted(values.items(), key=lambda pair: -pair[1])):
             item = qt.QTableWidgetItem(name)
             if name in colors:  # those of the curves in the plot
-                item.setData(qt.Qt.DecorationRole, qt.QColor(*(round(255 * part) for part in colors[name])))
+                item.setData(qt.Qt.DecorationRole, colorOf(colors[name]))
             grid.setItem(row, 0, item)
             bar = qt.QProgressBar()
             bar.maximum = 1000
             bar.value = round(1000 * max(value, 0) / whole)
-            bar.format = words(value, facts)
+            bar.format = words(value, found)
             grid.setCellWidget(row, 1, bar)
         grid.visible = bool(values)
         fitHeight(grid)
         self.plot(table)
 
-    def plot(self, table) -> None:
+    def plot(self, table: Node | None) -> None:
         """The probabilities by slice, in a plot view of the panel's own."""
         slices = table.GetNodeReference(results.SLICES) if table else None
-        chart = slices.GetNodeReference("MedXAI.Chart") if slices else None
+        chart = slices.GetNodeReference(results.CHART) if slices else None
         self.ui.plot.visible = chart is not None
         if chart is None:
             return
@@ -113,44 +129,44 @@ class PredictSection:
             self.ui.plot.setMRMLPlotViewNode(self.plotView)
         self.plotView.SetPlotChartNodeID(chart.GetID())
 
-    def onRow(self, row, column) -> None:
+    def onRow(self, row: int, column: int) -> None:
         """Jump the slice views to the place that matters most for the class of a row."""
         table = self.shown
         place = whereOf(table, self.ui.probabilities.item(row, 0).text()) if table else None
         if place is not None:
-            self.panel.look.jump(place)
+            self.panel.display.jump(place)
 
 
-def words(value: float, facts: dict) -> str:
+def words(value: float, found: dict) -> str:
     """A number of a prediction."""
-    if "values" in facts:
-        return quantity(value, facts["unit"])
-    if "voxels" in facts:
+    if "values" in found:
+        return quantity(value, found["unit"])
+    if "voxels" in found:
         return f"{value} voxels"
-    return f"{value:.3f}" if "probabilities" in facts else f"{value:.1f} mL"
+    return f"{value:.3f}" if "probabilities" in found else f"{value:.1f} mL"
 
 
-def heading(facts: dict) -> str:
+def heading(found: dict) -> str:
     """What the numbers of a prediction are."""
-    if "volume_ml" in facts or "voxels" in facts:
+    if "volume_ml" in found or "voxels" in found:
         return "volume"
-    if "slices" in facts:
-        return {"max": "highest", "mean": "mean"}[facts["aggregation"]] + f" of {len(facts['slices'])} slices"
-    return "value" if "values" in facts else "probability"
+    if "slices" in found:
+        return {"max": "highest", "mean": "mean"}[found["aggregation"]] + f" of {len(found['slices'])} slices"
+    return "value" if "values" in found else "probability"
 
 
-def whereOf(table, name: str):
+def whereOf(table: Node, name: str) -> list[float] | None:
     """World RAS of the slice where a class is most probable, or of a segment's middle; None where there is no such place."""
-    facts = results.facts(table)
-    if "slices" in facts:
-        column = list(facts.get("probabilities") or facts["values"]).index(name)
-        strongest = max(range(len(facts["slices"])), key=lambda n: facts["slices"][n][column])
-        return results.toWorld(results.sourceOf(table), facts["centres"][strongest])
+    found = results.metadata(table)
+    if "slices" in found:
+        column = list(found.get("probabilities") or found["values"]).index(name)
+        strongest = max(range(len(found["slices"])), key=lambda n: found["slices"][n][column])
+        return results.toWorld(results.sourceOf(table), found["centres"][strongest])
     node = table.GetNodeReference(results.SEGMENTATION)
     if node is None:
         return None
     if not node.IsA("vtkMRMLSegmentationNode"):
-        values = {label: value for value, label, _ in facts["labels"]["rows"]}
+        values = {label: value for value, label, _ in found["labels"]["rows"]}
         place = inner_points(volume_of(node)).get(values[name])
         return None if place is None else results.toWorld(node, place)
     found = node.GetSegmentation().GetSegmentIdBySegmentName(name)

@@ -12,27 +12,27 @@ from pathlib import Path
 
 import slicer
 import vtk
+from MedXAILib.attribution.methods import METHODS
 
 from MedXAILib import NOTICE
-from MedXAILib.attribution.methods import METHODS
 from MedXAILib.geometry.labels import Label, Labels, label_colors
 from MedXAILib.io.read import read_volume
 from MedXAILib.mrml import nodes
+from MedXAILib.mrml.host import Node
+from MedXAILib.mrml.overlay import Overlay
 
 KIND, FACTS = "MedXAI.Kind", "MedXAI.Facts"
-SOURCE, SEGMENTATION, REGIONS, SUPERPIXELS = (
-    "MedXAI.Source",
-    "MedXAI.Segmentation",
-    "MedXAI.Regions",
-    "MedXAI.Superpixels",
-)
-SLICES = "MedXAI.Slices"
+SOURCE, SEGMENTATION, REGIONS = "MedXAI.Source", "MedXAI.Segmentation", "MedXAI.Regions"
+SUPERPIXELS, SLICES, CHART = "MedXAI.Superpixels", "MedXAI.Slices", "MedXAI.Chart"
+"""Node references of a result."""
 VALUES = {"probabilities": "probability", "values": "value", "volume_ml": "mL", "voxels": "voxels"}
 """What a prediction may tell of each class, and what its column is called."""
 FOLDER = "MedXAI"
 
 
-def addPrediction(volumeNode, event: dict, files: Path, *, labelVolume: bool = False, surface: bool = False) -> list:
+def addPrediction(
+    volumeNode: Node, event: dict, files: Path, *, labelVolume: bool = False, surface: bool = False
+) -> list[Node]:
     """The prediction as a table node; a segmentation as a segmentation node, or as a label volume.
 
     :param event: the worker's result event.
@@ -44,7 +44,7 @@ def addPrediction(volumeNode, event: dict, files: Path, *, labelVolume: bool = F
     key = next(key for key in VALUES if key in found)
     column, values = found.get("unit") or VALUES[key], found[key]
     table = addTable(f"{name} prediction", {"class": list(values), column: list(values.values())})
-    keep(
+    annotate(
         table,
         "prediction",
         volumeNode,
@@ -54,7 +54,7 @@ def addPrediction(volumeNode, event: dict, files: Path, *, labelVolume: bool = F
     if "slices" in found:
         columns = dict(zip(values, zip(*found["slices"], strict=True), strict=True))
         slices = addTable(f"{name} by slice", {"slice": list(range(len(found["slices"])))} | columns)
-        keep(slices, "slices", volumeNode, {})
+        annotate(slices, "slices", volumeNode, {})
         table.SetNodeReferenceID(SLICES, slices.GetID())
         made += [slices, *addPlot(slices, list(columns), f"{name} by slice", column)]
     if "labels" in found:
@@ -65,14 +65,14 @@ def addPrediction(volumeNode, event: dict, files: Path, *, labelVolume: bool = F
             node = nodes.add_labels(slicer.mrmlScene, labels, f"{name} segmentation", volumeNode, fill=0.25)
             if surface:
                 node.CreateClosedSurfaceRepresentation()
-        keep(node, "segmentation", volumeNode, {})
+        annotate(node, "segmentation", volumeNode, {})
         table.SetNodeReferenceID(SEGMENTATION, node.GetID())
         made.append(node)
-    file(made, volumeNode)
+    fileUnder(volumeNode, made)
     return made
 
 
-def addMaps(volumeNode, event: dict, files: Path) -> list:
+def addMaps(volumeNode: Node, event: dict, files: Path) -> list[Node]:
     """Each map as a scalar volume on its own grid, its hot regions and superpixels as segmentations.
 
     :return: the new map nodes, in the order of the result.
@@ -83,24 +83,31 @@ def addMaps(volumeNode, event: dict, files: Path) -> list:
         if point := event["job"]["voxel"]:
             target = f"{found['class']} at {point[0]:.0f} {point[1]:.0f} {point[2]:.0f}"
         name = slicer.mrmlScene.GenerateUniqueName(f"{volumeNode.GetName()} {target} {title} {found['layer']}".strip())
-        overlay = nodes.Overlay(
-            name, read_volume(files / found["file"]), found["signed"], found["title"], tuple(found["limits"])
+        overlay = Overlay(
+            name=name,
+            map=read_volume(files / found["file"]),
+            signed=found["signed"],
+            target=found["target"],
+            said=found["provenance"]["fact"],
+            method=title,
+            layer=found["layer"],
+            caveats=tuple(found["limits"]),
         )
         node = nodes.add_map(slicer.mrmlScene, overlay)
         legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(node.GetDisplayNode())
         legend.SetTitleText(f"{target}\n{title}")
-        facts = {key: value for key, value in found.items() if key != "file"}
-        keep(node, "map", volumeNode, facts | {"grid": event["prediction"]["grid"], "job": event["job"]})
+        about = {key: value for key, value in found.items() if key != "file"}
+        annotate(node, "map", volumeNode, about | {"grid": event["prediction"]["grid"], "job": event["job"]})
         parts = [node]
         for role, kind in ((REGIONS, "regions"), (SUPERPIXELS, "superpixels")):
             if found.get(kind, {}).get("rows"):
                 labels = readLabels(found[kind], files)
                 part = nodes.add_labels(slicer.mrmlScene, labels, f"{name} {kind}", volumeNode, fill=0.0)
                 part.GetDisplayNode().SetVisibility(False)
-                keep(part, kind, volumeNode, {})
+                annotate(part, kind, volumeNode, {})
                 node.SetNodeReferenceID(role, part.GetID())
                 parts.append(part)
-        file(parts, volumeNode)
+        fileUnder(volumeNode, parts)
         made.append(node)
     return made
 
@@ -108,10 +115,10 @@ def addMaps(volumeNode, event: dict, files: Path) -> list:
 @contextmanager
 def allOrNothing() -> Iterator[None]:
     """After an error, no node remains that was added meanwhile."""
-    added = []
+    added: list[Node] = []
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
-    def note(scene, event, node):
+    def note(scene: Node, event: int, node: Node) -> None:
         added.append(node)
 
     tag = slicer.mrmlScene.AddObserver(slicer.mrmlScene.NodeAddedEvent, note)
@@ -125,7 +132,7 @@ def allOrNothing() -> Iterator[None]:
         slicer.mrmlScene.RemoveObserver(tag)
 
 
-def addTable(name: str, columns: dict[str, Sequence]):
+def addTable(name: str, columns: dict[str, Sequence]) -> Node:
     """A table node from columns of text, integers or floats."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", name)
     for title, values in columns.items():
@@ -144,7 +151,7 @@ def addTable(name: str, columns: dict[str, Sequence]):
     return node
 
 
-def addPlot(table, columns: list[str], title: str, unit: str) -> list:
+def addPlot(table: Node, columns: list[str], title: str, unit: str) -> list[Node]:
     """A chart of columns over the table's first one."""
     chart = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotChartNode", title)
     series = []
@@ -162,24 +169,25 @@ def addPlot(table, columns: list[str], title: str, unit: str) -> list:
     chart.SetLegendVisibility(False)  # it covers the curves; the table beside has the colours
     chart.SetXAxisTitle("slice")
     chart.SetYAxisTitle(unit)
-    table.SetNodeReferenceID("MedXAI.Chart", chart.GetID())
+    table.SetNodeReferenceID(CHART, chart.GetID())
     return [chart, *series]
 
 
 def readLabels(found: dict, files: Path) -> Labels:
+    """Labels as the worker wrote them."""
     rows = tuple(Label(value, name, tuple(color)) for value, name, color in found["rows"])
     return Labels(read_volume(files / found["file"]), rows)
 
 
-def keep(node, kind: str, volumeNode, facts: dict) -> None:
+def annotate(node: Node, kind: str, volumeNode: Node, metadata: dict) -> None:
     """Write down on a node what it is and where it comes from."""
     node.SetAttribute(KIND, kind)
-    node.SetAttribute(FACTS, json.dumps(facts))
+    node.SetAttribute(FACTS, json.dumps(metadata))
     node.SetAttribute("MedXAI.Notice", NOTICE)
     node.SetNodeReferenceID(SOURCE, volumeNode.GetID())
 
 
-def file(made: list, volumeNode) -> None:
+def fileUnder(volumeNode: Node, made: list[Node]) -> None:
     """Put nodes into the MedXAI folder under their volume, and under its parent transform."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     source = hierarchy.GetItemByDataNode(volumeNode) or hierarchy.CreateItem(hierarchy.GetSceneItemID(), volumeNode)
@@ -191,17 +199,17 @@ def file(made: list, volumeNode) -> None:
             node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
 
 
-def facts(node) -> dict:
+def metadata(node: Node) -> dict:
     """What was written down on a result node."""
     return json.loads(node.GetAttribute(FACTS) or "{}")
 
 
-def sourceOf(node):
+def sourceOf(node: Node) -> Node | None:
     """The volume that a result node is about, or None where it was removed."""
     return node.GetNodeReference(SOURCE)
 
 
-def resultsOf(volumeNode, kind: str, nodeClass: str) -> list:
+def resultsOf(volumeNode: Node | None, kind: str, nodeClass: str) -> list[Node]:
     """The result nodes of a volume, the oldest first."""
     if volumeNode is None:
         return []
@@ -211,25 +219,45 @@ def resultsOf(volumeNode, kind: str, nodeClass: str) -> list:
     return [node for node in listed if node.GetAttribute(KIND) == kind and sourceOf(node) is volumeNode]
 
 
-def mapsOf(volumeNode) -> list:
+def mapsOf(volumeNode: Node | None) -> list[Node]:
+    """The maps of a volume, the oldest first."""
     return resultsOf(volumeNode, "map", "vtkMRMLScalarVolumeNode")
 
 
-def predictionsOf(volumeNode) -> list:
+def predictionsOf(volumeNode: Node | None) -> list[Node]:
+    """The predictions of a volume, the oldest first."""
     return resultsOf(volumeNode, "prediction", "vtkMRMLTableNode")
 
 
-def toWorld(node, point: Sequence[float]) -> list[float]:
+def allMaps() -> list[Node]:
+    """The maps of every volume: what another one's left in the views goes too."""
+    listed = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    return [node for node in listed if node.GetAttribute(KIND) == "map"]
+
+
+def allSegmentations() -> list[Node]:
+    """The predicted segmentations of every volume."""
+    listed = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    return [node for node in listed if node.GetAttribute(KIND) == "segmentation" and node.GetDisplayNode()]
+
+
+def segmentationsOf(volumeNode: Node | None) -> list[Node]:
+    """The predicted segmentations of a volume."""
+    return [node for node in allSegmentations() if volumeNode and sourceOf(node) is volumeNode]
+
+
+def toWorld(node: Node, point: Sequence[float]) -> list[float]:
     """A point in the coordinates of a node, through its parent transforms, to world RAS mm."""
     return transformed(node.GetParentTransformNode(), None, point)
 
 
-def fromWorld(node, point: Sequence[float]) -> list[float]:
+def fromWorld(node: Node, point: Sequence[float]) -> list[float]:
     """World RAS mm to the coordinates of a node."""
     return transformed(None, node.GetParentTransformNode(), point)
 
 
-def transformed(source, target, point: Sequence[float]) -> list[float]:
+def transformed(source: Node | None, target: Node | None, point: Sequence[float]) -> list[float]:
+    """A point of one transform node's coordinates in those of another; None: the world."""
     transform = vtk.vtkGeneralTransform()
     slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(source, target, transform)
     return list(transform.TransformPoint(*point))

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-
-import slicer
+from typing import TYPE_CHECKING
 
 from MedXAILib.app.job import Job
 from MedXAILib.errors import InputError
+from MedXAILib.mrml.host import Node
+
+if TYPE_CHECKING:
+    from MedXAI import MedXAIWidget
 
 
 class RunButton:
@@ -18,7 +21,7 @@ class RunButton:
     :param name: "predict" or "explain": the button, bar and message of this name belong to it.
     """
 
-    def __init__(self, panel, name: str, text: str):
+    def __init__(self, panel: MedXAIWidget, name: str, text: str) -> None:
         self.panel, self.text = panel, text
         self.button = getattr(panel.ui, f"{name}Button")
         self.bar = getattr(panel.ui, f"{name}Progress")
@@ -36,56 +39,63 @@ class RunButton:
         """
         busy = self.panel.logic.client.busy
         if self.about not in (None, self.context()) and not self.running:
-            self.say("")  # it was about another volume or model
+            self.showMessage("")  # it was about another volume or model
         self.button.text = "Cancel" if self.running else self.text
         if busy and not self.running:
             obstacle = "Another run is under way."
         self.button.enabled = self.running or not obstacle
         self.button.toolTip = "Stop this run; nothing of it is kept." if self.running else obstacle or hint
 
-    def click(self, job: Callable[[], Job], done, **display) -> None:
-        """Start the job that the panel means now, or cancel the one that runs."""
-        if self.running:
-            self.button.enabled = False
-            self.say("Cancelling...")
-            self.panel.logic.client.cancel()
-            return
-        self.say("")
+    def cancel(self) -> None:
+        """Stop the run."""
+        self.button.enabled = False
+        self.showMessage("Cancelling...")
+        self.panel.logic.client.cancel()
+
+    def start(self, job: Job, done: Callable[[list[Node], dict], None], **display: bool) -> None:
+        """Start a job.
+
+        :param done: called with the new nodes and the result, where there is one.
+        :param display: labelVolume, surface: how a segmentation is shown.
+        """
+        self.showMessage("")
         began, volume = time.monotonic(), self.panel.parameters.inputVolume
 
-        def finished(made: list, event: dict) -> None:
+        def finished(made: list[Node], event: dict) -> None:
             self.running = False
             self.bar.visible = False
             if event["event"] == "error":
-                self.say(event["message"], failed=event["kind"] != "cancelled")
-                self.panel.input.onRefused(event["message"])
+                self.showMessage(event["message"], failed=event["kind"] != "cancelled")
+                self.panel.input.onRefused(event["kind"])
             else:
                 chosen = self.panel.parameters and self.panel.parameters.inputVolume
                 whose = "" if volume is chosen else f" The results belong to {volume.GetName()}."
-                self.say(f"Done in {time.monotonic() - began:.1f} s.{whose} " + " ".join(event["remarks"]))
+                self.showMessage(f"Done in {time.monotonic() - began:.1f} s.{whose} " + " ".join(event["remarks"]))
                 done(made, event)
             self.panel.update()
 
         try:
             volumes = self.panel.input.volumes()
-            self.running = self.panel.logic.start(job(), volumes, finished, self.progress, **display)
+            self.running = self.panel.logic.start(job, volumes, finished, self.progress, **display)
         except InputError as error:
-            self.say(str(error), failed=True)
+            self.showMessage(str(error), failed=True)
         if self.running:
             self.progress(0, "Starting", None)
             self.bar.visible = True
         self.panel.update()
 
-    def progress(self, share: float, text: str, left: float | None) -> None:
-        self.bar.value = round(1000 * share)
-        self.say(text + ("" if left is None else f", {duration(left)} left"))
+    def progress(self, fraction: float, text: str, left: float | None) -> None:
+        """Show how much is done, what is being done, and the seconds left."""
+        self.bar.value = round(1000 * fraction)
+        self.showMessage(text + ("" if left is None else f", {duration(left)} left"))
 
     def context(self) -> tuple:
         """What a message is about: it goes when another volume or model is chosen."""
         p = self.panel.parameters
         return (p.inputVolume and p.inputVolume.GetID(), p.model) if p else ()
 
-    def say(self, text: str, failed: bool = False) -> None:
+    def showMessage(self, text: str, failed: bool = False) -> None:
+        """Say below the button what was done, or why it was not."""
         self.about = self.context() if text else None
         self.message.text = text = worded(text)
         self.message.setStyleSheet("color: #c0392b" if failed else "")
@@ -120,21 +130,3 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"about {max(1, round(seconds))} s"
     return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
-
-
-def fitHeight(table, most: int = 180) -> None:
-    """A table as high as its rows, but no higher than ``most`` pixels."""
-    header = table.horizontalHeader()
-    height = (
-        (0 if header.isHidden() else header.sizeHint.height())
-        + sum(table.rowHeight(row) for row in range(table.rowCount))
-        + 4
-    )
-    table.setFixedHeight(min(height, most))
-
-
-def hostScene():
-    """The application's scene as the library's scene code sees it."""
-    from MedXAILib.mrml.scene import Host
-
-    return Host(slicer.mrmlScene, slicer.app.applicationLogic())

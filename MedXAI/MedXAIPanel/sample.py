@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import slicer
 
-from MedXAILib.errors import InputError
+from MedXAILib.errors import PackageError
+from MedXAILib.examples.planted_lesion.demo import demo_head, plant_lesion
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.write import write_volume
+from MedXAILib.mrml.host import Node
 
 NAME = "HeadWithPlantedLesion"
 SEED = 0
@@ -32,7 +36,7 @@ def register() -> None:
     )
 
 
-def onDownload(source=None) -> list:
+def onDownload(source: Any = None) -> list[Node]:
     """Load the head, asking before anything is downloaded.
 
     :return: its volume node, in a list.
@@ -42,11 +46,11 @@ def onDownload(source=None) -> list:
     return []
 
 
-def load(ask):
+def load(ask: Callable[[str], bool]) -> Node:
     """The head as a volume node; it is made once and then lies in Slicer's cache.
 
     :param ask: asked before the package with the head is downloaded.
-    :raises InputError: where it is not there and may not be fetched.
+    :raises PackageError: where it is not there and may not be fetched.
     """
     path = cached()
     if not path.is_file():
@@ -63,15 +67,13 @@ def cached() -> Path:
     return Path(slicer.app.cachePath) / f"{NAME}.nrrd"
 
 
-def planted(ask) -> Volume:
-    from MedXAILib.examples.planted_lesion.demo import demo_head, plant_lesion
-
+def planted(ask: Callable[[str], bool]) -> Volume:
+    """The head of a package that may have to be downloaded, with a lesion planted in it."""
     if find_spec("nilearn") is None:
         if not ask(
             "The sample head comes with the package nilearn (about 10 MB), which is not installed. Download it?"
         ):
-            raise InputError(
-                "The sample head needs the package nilearn: install it with PythonSlicer -m pip install --no-deps nilearn."
-            )
+            remedy = "install it with PythonSlicer -m pip install --no-deps nilearn"
+            raise PackageError("The sample head needs the package nilearn", remedy, joint=": ")
         slicer.util.pip_install(f"--no-deps {HEAD_PACKAGE}")
     return plant_lesion(demo_head(), SEED)[0]

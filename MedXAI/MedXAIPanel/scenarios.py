@@ -9,7 +9,9 @@ import os
 import signal
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import qt
@@ -17,12 +19,16 @@ import slicer
 import vtk
 
 from MedXAILib.geometry.volume import Source, Volume
-from MedXAILib.mrml import nodes
+from MedXAILib.mrml.host import Node
+from MedXAILib.mrml.nodes import add_volume
 
 from . import results
 
+if TYPE_CHECKING:
+    from MedXAI import MedXAIWidget
 
-def ball(name: str = "ball", voxels: int = 48):
+
+def ball(name: str = "ball", voxels: int = 48) -> Node:
     """A head-like ball with a dark blob, oblique, as a volume node."""
     grid = np.indices((voxels,) * 3) - (voxels - 1) / 2
     texture = 100 + 10 * np.random.default_rng(0).random((voxels,) * 3)
@@ -32,21 +38,23 @@ def ball(name: str = "ball", voxels: int = 48):
     turn[:2, :2] = [[0.99, -0.141067], [0.141067, 0.99]]
     affine = turn @ np.diag([3.0, 3.0, 3.0, 1.0])
     affine[:3, 3] = [-70, -60, -50]
-    return nodes.add_volume(slicer.mrmlScene, Volume(array.astype(np.float32), affine, Source(name)), name)
+    return add_volume(slicer.mrmlScene, Volume(array.astype(np.float32), affine, Source(name)), name)
 
 
-def press(button) -> None:
+def press(button: Any) -> None:
+    """Press a button that can be pressed."""
     assert button.enabled, button.toolTip
     button.click()
 
 
-def run(panel, button) -> None:
+def run(panel: MedXAIWidget, button: Any) -> None:
     """Press a button and wait for the run's end."""
     press(button)
     panel.logic.client.wait()
 
 
-def until(condition, seconds: float, what: str) -> None:
+def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Let the application work until something holds."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"not within {seconds} s: {what}"
@@ -55,11 +63,12 @@ def until(condition, seconds: float, what: str) -> None:
 
 
 def nodeIDs() -> set[str]:
+    """IDs of everything in the scene."""
     scene = slicer.mrmlScene
     return {scene.GetNthNode(n).GetID() for n in range(scene.GetNumberOfNodes())}
 
 
-def chosen(panel, volume, **values):
+def chosen(panel: MedXAIWidget, volume: Node, **values: Any) -> None:
     """Choose a volume by the selector, and set parameters."""
     panel.ui.inputVolume.setCurrentNode(volume)
     assert panel.parameters.inputVolume is volume
@@ -68,7 +77,8 @@ def chosen(panel, volume, **values):
     panel.update()
 
 
-def buttonsSayWhyTheyAreDisabled(panel) -> None:
+def buttonsSayWhyTheyAreDisabled(panel: MedXAIWidget) -> None:
+    """A button that cannot be pressed tells the reason."""
     predict, explain = panel.ui.predictButton, panel.ui.explainButton
     panel.parameters.inputVolume = None
     assert not predict.enabled and "volume" in predict.toolTip
@@ -84,7 +94,8 @@ def buttonsSayWhyTheyAreDisabled(panel) -> None:
     assert predict.enabled and explain.enabled
 
 
-def parametersAndWidgetsAgree(panel) -> None:
+def parametersAndWidgetsAgree(panel: MedXAIWidget) -> None:
+    """What is changed in a widget changes the parameter, and the other way round."""
     p, ui = panel.parameters, panel.ui
     volumes = ball("one"), ball("two")
     for volume in volumes:
@@ -108,7 +119,8 @@ def parametersAndWidgetsAgree(panel) -> None:
     p.methods = "gradcam"
 
 
-def predictExplainLook(panel) -> None:
+def predictExplainDisplay(panel: MedXAIWidget) -> None:
+    """From a volume to its maps over it, and the views put back."""
     volume = ball()
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     matrix = vtk.vtkMatrix4x4()
@@ -129,13 +141,13 @@ def predictExplainLook(panel) -> None:
     before = composite.GetForegroundVolumeID()
     run(panel, panel.ui.explainButton)
     maps = results.mapsOf(volume)
-    assert [results.facts(node)["method"] for node in maps] == ["gradcam", "lime"], panel.ui.explainMessage.text
+    assert [results.metadata(node)["method"] for node in maps] == ["gradcam", "lime"], panel.ui.explainMessage.text
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     folders = {hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) for node in maps}
     assert len(folders) == 1 and hierarchy.GetItemName(folders.pop()) == results.FOLDER
     for node in maps:
         assert node.GetName().startswith("ball ") and node.GetParentTransformNode() is transform
-        assert results.facts(node)["limits"], "every map says what limits belief in it"
+        assert results.metadata(node)["limits"], "every map says what limits belief in it"
     assert composite.GetForegroundVolumeID() in [node.GetID() for node in maps], "the map is over the volume"
     assert panel.ui.maps.rowCount == 2
     assert len(results.predictionsOf(volume)) == 1, "the prediction at hand is not made twice"
@@ -143,7 +155,8 @@ def predictExplainLook(panel) -> None:
     assert composite.GetForegroundVolumeID() == before and composite.GetBackgroundVolumeID() == volume.GetID()
 
 
-def cancelInTheMiddle(panel) -> None:
+def cancelInTheMiddle(panel: MedXAIWidget) -> None:
+    """A cancelled run ends soon and leaves nothing."""
     chosen(panel, ball(), model="planted-lesion", methods="lime", samples=10_000)
     before, button = nodeIDs(), panel.ui.explainButton
     press(button)
@@ -159,7 +172,8 @@ def cancelInTheMiddle(panel) -> None:
     panel.parameters.samples = 0
 
 
-def killedInTheMiddle(panel) -> None:
+def killedInTheMiddle(panel: MedXAIWidget) -> None:
+    """A worker that is killed costs its run, and no other."""
     chosen(panel, ball(), model="planted-lesion", methods="lime", samples=10_000)
     run(panel, panel.ui.predictButton)
     before = nodeIDs()
@@ -173,10 +187,11 @@ def killedInTheMiddle(panel) -> None:
     assert len(results.mapsOf(panel.parameters.inputVolume)) == 1, "the next run works"
 
 
-def sceneSavedAndLoaded(panel) -> None:
+def sceneSavedAndLoaded(panel: MedXAIWidget) -> None:
+    """A scene brings choices and results back."""
     chosen(panel, ball(), model="planted-lesion", methods="gradcam", seed=7, share=0.25, opacity=0.3, legend=False)
     run(panel, panel.ui.explainButton)
-    facts = results.facts(results.mapsOf(panel.parameters.inputVolume)[0])
+    found = results.metadata(results.mapsOf(panel.parameters.inputVolume)[0])
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "scene.mrb")
         assert slicer.util.saveScene(path)
@@ -187,7 +202,7 @@ def sceneSavedAndLoaded(panel) -> None:
     assert p.inputVolume.GetName() == "ball"
     assert (p.seed, p.share, p.opacity, p.legend, p.methods) == (7, 0.25, 0.3, False, "gradcam")
     (again,) = results.mapsOf(p.inputVolume)
-    assert results.facts(again) == facts and panel.ui.maps.rowCount == 1
+    assert results.metadata(again) == found and panel.ui.maps.rowCount == 1
     assert panel.ui.probabilities.rowCount == 2, "the prediction is shown again"
     assert again.GetNodeReference(results.REGIONS) is not None
 
@@ -197,7 +212,7 @@ ALL = {
     for body in (
         buttonsSayWhyTheyAreDisabled,
         parametersAndWidgetsAgree,
-        predictExplainLook,
+        predictExplainDisplay,
         cancelInTheMiddle,
         killedInTheMiddle,
         sceneSavedAndLoaded,

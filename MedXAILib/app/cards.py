@@ -11,7 +11,7 @@ from ..geometry.affine import spacing
 from ..models.card import read_card
 from ..models.layers import grids, inspect, stages
 from ..outputs.earlier import find_cases, read_volume
-from ..outputs.pictures import snapshot
+from ..outputs.pictures.snapshot import snapshot
 from ..prediction import lay_out
 from ..preprocessing.prepare import Prepared, prepare
 from ..preprocessing.suitability import measure
@@ -38,7 +38,7 @@ def check_card(job: Job, picture: Path, progress: Progress = silent) -> list[str
     x = prepared.tensor.numpy()
     seen = prepared.volume(x[0] if len(x) == 1 else x.transpose(1, 2, 3, 0))
     heading = f"{model.card.name} · {volume.source.name} as the network sees it"
-    snapshot.snapshot(seen, [], picture, heading=heading, caveats=[c.text for c in prediction.caveats])
+    snapshot(seen, [], picture, heading=heading, caveats=[c.text for c in prediction.caveats])
     told = volume.unit and f", spacing {' x '.join(f'{s:.3g}' for s in spacing(prepared.affine))} {volume.unit}"
     return [
         f"{model.card.name}: {model.card.task}, {model.card.spatial.mode}, weights sha256 {model.weights_sha256[:12]}",

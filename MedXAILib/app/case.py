@@ -95,7 +95,7 @@ def _recorded(session: Session, request: Request | None, keep: bool, say: Messag
 def _say_new(session: Session, layers: list[str], say: Messages) -> None:
     """What is to be known of a model and an input that were not seen before."""
     model, prepared = session.model, session.prepared
-    for remark in (*model.remarks, *prepared.reference.source.remarks, *prepared.remarks):
+    for remark in (*model.messages, *prepared.reference.source.remarks, *prepared.remarks):
         say(remark)
     if model.weights_sha256 and model.card.weights.sha256 is None:
         say(

@@ -12,7 +12,7 @@ from ..attribution.registry import chosen as chosen_methods
 from ..errors import FileError, InputError, is_utf8, legible
 from ..geometry.volume import Volume
 from ..models.loading import Model, load_model
-from ..mrml import scene
+from ..mrml.host import import_slicer
 from ..outputs.earlier import read_volume
 from ..outputs.staging import listed, writable
 from ..outputs.writer import chosen as chosen_writers
@@ -138,7 +138,7 @@ def check_pictures(*paths: str | Path | None) -> list[Path | None]:
         if path.is_dir() or not writable(place):
             raise InputError(f"{option} {path}: nothing can be written there; give a file in another folder.")
     if any(whole):
-        scene.import_slicer()
+        import_slicer()
     return whole
 
 

@@ -11,15 +11,18 @@ import numpy as np
 from ..attribution.registry import methods
 from ..caveats import texts
 from ..errors import InputError, first_line
-from ..findings.finding import Finding
+from ..findings.finding import Finding, method_title
 from ..findings.regions import largest_components
 from ..findings.said import CaseResult
 from ..geometry.labels import Labels
-from ..mrml import nodes, scene
-from ..mrml.colors import distinct
+from ..mrml.host import import_slicer
+from ..mrml.overlay import Overlay
+from ..mrml.palette import distinct
+from ..mrml.scene import build_scene
 from ..outputs.folder import RunFolder
-from ..outputs.pictures import snapshot
 from ..outputs.pictures.sheet import write_montage
+from ..outputs.pictures.snapshot import snapshot
+from ..outputs.scene import save_scene
 from .job import Messages
 
 FINE, MOST_OUTLINED = "gradient", 5
@@ -35,15 +38,15 @@ def show(result: CaseResult, scene_path: Path | None, snapshot_path: Path | None
     overlays = [overlay(finding, outlined(finding, taken)) for finding in result.findings]
     heading, caveats = f"{said.model} · {result.name}", texts(said.caveats)
 
-    def save_scene(path: Path) -> None:
+    def draw_scene(path: Path) -> None:
         told = "\n".join([heading, *caveats])
-        scene.save_scene(scene.build_scene(reference, overlays, said.labels, heading=told), path)
+        save_scene(build_scene(reference, overlays, said.labels, heading=told), path)
 
-    def save_picture(path: Path) -> None:
-        snapshot.snapshot(reference, overlays, path, heading=heading, segmentation=classes, caveats=caveats)
+    def draw_picture(path: Path) -> None:
+        snapshot(reference, overlays, path, heading=heading, segmentation=classes, caveats=caveats)
 
     shown, failed = [], []
-    for path, save in ((scene_path, save_scene), (snapshot_path, save_picture)):
+    for path, save in ((scene_path, draw_scene), (snapshot_path, draw_picture)):
         if path is None:
             continue
         try:
@@ -54,11 +57,12 @@ def show(result: CaseResult, scene_path: Path | None, snapshot_path: Path | None
     return shown, failed
 
 
-def overlay(finding: Finding, regions: Labels | None = None, name: str = "") -> nodes.Overlay:
+def overlay(finding: Finding, regions: Labels | None = None, name: str = "") -> Overlay:
     """A finding as a scene and a picture show it."""
     a = finding.attribution
-    return nodes.Overlay(
-        name or f"{a.target} {a.method} {a.layer}".strip(), a.volume, a.signed, finding.title, tuple(texts(a.caveats)), regions
+    return Overlay(
+        name=name or f"{a.target} {a.method} {a.layer}".strip(), map=a.volume, signed=a.signed, target=a.target, said=a.says,
+        method=method_title(a.method), layer=a.layer, caveats=tuple(texts(a.caveats)), regions=regions,
     )  # fmt: skip
 
 
@@ -87,7 +91,7 @@ def montages(result: CaseResult, folder: RunFolder, say: Messages) -> None:
         if len(some) < 2:
             continue
         try:
-            scene.import_slicer()
+            import_slicer()
         except InputError as error:
             say(f"No montage of the layers: {error}")
             return

@@ -24,7 +24,8 @@ from typing import Any
 from ..attribution.registry import methods
 from ..errors import NO_MEMORY
 from ..geometry.volume import Source, Volume
-from ..models.loading import Model, find_card, find_weights
+from ..models.loading import Model
+from ..models.source import stamp
 from ..outputs.earlier import read_volume
 from ..progress import Cancelled, Progress
 from ..provenance import available_memory, versions
@@ -156,12 +157,10 @@ class Worker:
 
     def warm_model(self, job: Job) -> Model:
         """The job's model; loaded where it is another one, or its files have changed."""
-        card, folder = find_card(job.model)
-        weights = find_weights(card, folder, job.weights)
-        key = (job.model, card, str(weights), weights.stat().st_mtime_ns, job.device, job.trust, job.weights_key)
+        key = (job.model, stamp(job.model, job.weights), job.device, job.trust, job.weights_key)
         if key != self.model_key or self.model is None:
             self.model = self.model_key = self.session = self.session_key = None
-            self.model = model_of(replace(job, weights=str(weights)))
+            self.model = model_of(job)
             self.model_key = key
         return self.model
 

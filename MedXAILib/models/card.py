@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..errors import InputError, of_path
+from ..errors import CardError, InputError, of_path
 from ..names import matching
-from .summary import SCHEMA_VERSION, quantity, refuse_newer
+from .schema import SCHEMA_VERSION, refuse_newer
+from .summary import quantity
 
 TO_FILL = "FILL IN"
 """How a text begins in a drafted card where its owner has to put something."""
@@ -22,6 +23,8 @@ FROM_FILE = "file"
 
 
 class Strict(BaseModel):
+    """Refuses fields that it does not know, and never changes."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -105,7 +108,8 @@ class Intensity(Strict):
     std: Annotated[float, Field(gt=0)] = 1.0
 
     @model_validator(mode="after")
-    def bounds(self):
+    def bounds(self) -> Self:
+        """Two of the rules need them."""
         if self.rule in ("range", "percentile") and (
             self.lower is None or self.upper is None or self.lower >= self.upper
         ):
@@ -193,13 +197,15 @@ class Output(Strict):
     which: int | str | None = None
 
     @model_validator(mode="after")
-    def consistent(self):
+    def consistent(self) -> Self:
+        """What one field says of another."""
         if self.unit and self.kind != "value":
             raise ValueError(f"unit belongs to the kind value, and the kind here is {self.kind}")
         return self
 
     @property
     def exclusive(self) -> bool:
+        """Whether the classes exclude each other."""
         return self.activation == "softmax" and self.kind != "value"
 
     def text(self, number: float) -> str:
@@ -214,7 +220,7 @@ class ModelCard(Strict):
     ``task``: ``classification`` gives numbers for the whole (or each slice), ``segmentation`` classes for each voxel.
     """
 
-    schema_version: Literal[SCHEMA_VERSION] = SCHEMA_VERSION
+    schema_version: Literal[1] = SCHEMA_VERSION
     name: str
     description: str = ""
     task: Literal["classification", "segmentation"]
@@ -233,7 +239,8 @@ class ModelCard(Strict):
     weaknesses: list[str] = []
 
     @model_validator(mode="after")
-    def consistent(self):
+    def consistent(self) -> Self:
+        """What one field says of another."""
         slices = self.spatial.mode == "slices"
         if self.input.size is not None and len(self.input.size) != (2 if slices else 3):
             raise ValueError(f"input.size needs {2 if slices else 3} numbers for the spatial mode {self.spatial.mode}")
@@ -262,32 +269,33 @@ class ModelCard(Strict):
             return name
         found = None if isinstance(name, int) else matching(str(name), names)
         if found is None:
-            raise InputError(f"{self.name} has no class '{name}': choose one of {', '.join(names)}.")
+            raise InputError(f"{self.name} has no class '{name}'", f"choose one of {', '.join(names)}", joint=": ")
         return names.index(found)
 
 
 def read_card(path: str | Path) -> ModelCard:
     """Read and validate a card.
 
-    :raises InputError: naming the file and, for a wrong field, the field and what it takes.
+    :raises CardError: naming the file and, for a wrong field, the field and what it takes.
     """
     path = Path(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         refuse_newer(content, path)
         for field, text in unfilled(content):
-            raise InputError(f"{path}: the field '{field}' is still to be filled in ({text}).")
+            raise CardError(path, f"the field '{field}' is still to be filled in ({text}).")
         return ModelCard.model_validate(content)
     except FileNotFoundError:
-        raise InputError(f"{path}: there is no such model card; give the path of a card (a .json file).") from None
+        raise CardError(path, "there is no such model card", "give the path of a card (a .json file)") from None
     except OSError as error:
         raise of_path(error) from None
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise InputError(
-            f"{path}: this is no readable JSON model card ({error}); make one with 'medxai card new WEIGHTS'."
+        raise CardError(
+            path, f"this is no readable JSON model card ({error})", "make one with 'medxai card new WEIGHTS'"
         ) from None
     except ValidationError as error:
-        raise InputError(f"{path}: {explain_field(error)}.") from None
+        fault, remedy = _first_fault(error)
+        raise CardError(path, fault if remedy else f"{fault}.", remedy) from None
 
 
 def unfilled(value: Any, field: str = "") -> Iterator[tuple[str, str]]:
@@ -301,9 +309,14 @@ def unfilled(value: Any, field: str = "") -> Iterator[tuple[str, str]]:
 
 def explain_field(error: ValidationError) -> str:
     """The first fault of a card in words: the field's path and what is wrong with it."""
+    return "; ".join(filter(None, _first_fault(error)))
+
+
+def _first_fault(error: ValidationError) -> tuple[str, str]:
+    """The same as (fault, remedy), the latter "" where the fault says it."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"]) or "the card"
     if first["type"] == "extra_forbidden":
-        return f"the field '{field}' is unknown; remove it or mend its spelling"
+        return f"the field '{field}' is unknown", "remove it or mend its spelling"
     message = first["msg"].removeprefix("Value error, ")
-    return f"the field '{field}' is wrong: {message[0].lower() + message[1:]}"
+    return f"the field '{field}' is wrong: {message[0].lower() + message[1:]}", ""

@@ -9,18 +9,22 @@ from typing import Any
 from .. import NOTICE
 from .card import ModelCard
 from .loading import find_card
-from .summary import zoo_cards
+from .source import source_of
+from .sources.card_file import CardFile
+from .sources.zoo import zoo_cards
+from .summary import ModelSummary
 
 WIDTH = 110
 
 
 def lines(name: str | None) -> Iterator[str]:
-    """All models in short, or the whole card of one (a name of the zoo, or a path).
+    """All models in short, or the whole card of one (a name of the zoo, or a path); of a model that has none its summary.
 
     :raises InputError: for a card that is not there, or wrong.
     """
     if name is not None:
-        yield from whole(find_card(name)[0])
+        source = source_of(name)
+        yield from whole(find_card(name)[0]) if isinstance(source, CardFile) else summary(source.describe(name))
         return
     for known in zoo_cards():
         card = find_card(known)[0]
@@ -63,6 +67,16 @@ def whole(card: ModelCard) -> Iterator[str]:
     yield f"{NOTICE}."
 
 
+def summary(model: ModelSummary) -> Iterator[str]:
+    """What is known of a model without a card, for people."""
+    yield model.name
+    yield from wrapped(model.description)
+    yield f"Task: {model.task}; classes: {', '.join(model.labels)}"
+    yield f"Input: {'; '.join(f'{name} ({modality})' if modality else name for name, modality in model.channels)}"
+    yield f"Licence: {model.licence}"
+    yield f"{NOTICE}."
+
+
 def nested(value: dict[str, Any], indent: str = "") -> Iterator[str]:
     """Figures, one to a line."""
     for name, part in value.items():
@@ -76,4 +90,5 @@ def nested(value: dict[str, Any], indent: str = "") -> Iterator[str]:
 
 
 def wrapped(text: str) -> list[str]:
+    """A paragraph, indented."""
     return textwrap.wrap(text, WIDTH, initial_indent="    ", subsequent_indent="    ")

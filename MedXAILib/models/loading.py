@@ -1,4 +1,4 @@
-"""load_model(): a card and its weights become a network that is ready to run.
+"""load_model(): a card and its weights, or a model of another kind, become a network that is ready to run.
 
 Weights are told by their content, not by their suffix, and open freely: see :mod:`.weights.reading`. Programs (TorchScript,
 torch.export) pass through :mod:`.security.consent` first.
@@ -14,14 +14,16 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InputError, first_line
-from ..names import matching
+from ..errors import CardError, InputError, OptionError, WeightsError, first_line
 from .card import FROM_FILE, ModelCard, read_card
 from .networks import architecture
-from .running.output import read_as
+from .running.reading import read_as
 from .security.consent import consent
-from .summary import SEARCH_PATH, ZOO, search_places, zoo_cards
+from .security.programs import copied, harmless
+from .source import source_of
+from .sources.card_file import CardFile
 from .weights.contents import EXPORTED, PROGRAMS, Contents, inspect
+from .weights.finding import find_weights
 from .weights.fitting import fit
 from .weights.reading import Weights, of_tensors, open_weights, unreadable
 
@@ -33,11 +35,11 @@ if TYPE_CHECKING:
 class Model:
     """A network in eval mode and the card that says what it expects and means.
 
-    :ivar network: gives one tensor, of logits or values, whatever the network itself gives: see :mod:`.running.output`.
+    :ivar network: gives one tensor, of logits or values, whatever the network itself gives: see :mod:`.running.reading`.
     :ivar device: where the network lies: ``cpu`` or ``cuda``.
     :ivar weights_sha256: of the weights file.
     :ivar path: name of the weights file, without its folder.
-    :ivar remarks: what was chosen in the weights file, and what else is in it.
+    :ivar messages: what was chosen in the weights file, and what else is in it.
     """
 
     card: ModelCard
@@ -45,13 +47,14 @@ class Model:
     device: str
     weights_sha256: str
     path: str
-    remarks: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "network", read_as(self.network, self.card))
 
     @property
     def name(self) -> str:
+        """The card's."""
         return self.card.name
 
 
@@ -63,28 +66,80 @@ def load_model(
     trust: bool = False,
     device: str = "auto",
 ) -> Model:
-    """Load the network of a card.
+    """Load a model: of a card, or whatever a source of models recognises.
 
-    :param card: a card, the path of one, or the name of a model in the zoo (:func:`zoo_cards`).
+    :param card: a card, the path of one, the name of a model in the zoo (:func:`.sources.zoo.zoo_cards`), or what another
+        package's :class:`.source.ModelSource` takes.
     :param weights: the weights file, or a folder that holds it; else it is looked for beside the card and in the
         folders of the environment variable ``MEDXAI_MODEL_PATH``.
     :param weights_key: of a file that holds several networks' weights: the path below which they lie, as ``ema``.
     :param trust: whether a file that is a program (TorchScript, torch.export) may run; remembered by the file's hash.
     :param device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
+    :raises ConsentError: for a program without consent.
     :raises InputError: naming the card's field or the file, and what to do.
     """
-    card, folder = find_card(card)
-    file = find_weights(card, folder, weights)
+    if isinstance(card, ModelCard):
+        return load_card(card, None, weights=weights, weights_key=weights_key, trust=trust, device=device)
+    source = source_of(_as_given(card))
+    return source.load(card, weights=weights, weights_key=weights_key, trust=trust, device=device)
+
+
+def load_card(
+    card: ModelCard,
+    folder: Path | None,
+    *,
+    weights: str | Path | None,
+    weights_key: str | None,
+    trust: bool,
+    device: str,
+) -> Model:
+    """The network of a card with its weights.
+
+    :param folder: where the card lies; the rest as for :func:`load_model`.
+    :raises InputError: naming the card's field or the file, and what to do.
+    """
+    file = find_weights(card.name, card.weights.file, folder, weights)
     device = choose_device(device)
     inspect(file).refuse()
     digest = sha256(file)
     if card.weights.sha256 not in (None, digest):
-        raise InputError(
-            f"{file}: this is not the file that the card of {card.name} means (its sha256 begins with {digest[:12]}, the "
-            f"card's with {card.weights.sha256[:12]}): get the right file, or mend the field 'weights.sha256'."
+        raise WeightsError(
+            file,
+            f"this is not the file that the card of {card.name} means (its sha256 begins with {digest[:12]}, the card's "
+            f"with {str(card.weights.sha256)[:12]})",
+            "get the right file, or mend the field 'weights.sha256'",
+            joint=": ",
         )
-    network, remarks = fill(card, read_weights(file, trust), file, weights_key)
-    return Model(card, network.to(device), device, digest, file.name, remarks)
+    network, messages = fill(card, read_weights(file, trust), file, weights_key)
+    return Model(card, network.to(device), device, digest, file.name, messages)
+
+
+def find_card(card: ModelCard | str | Path) -> tuple[ModelCard, Path | None]:
+    """The card of a model that has one, and the folder in which its file lies.
+
+    :raises InputError: for a missing card, weights given instead of one, or a model of another kind, which has none.
+    """
+    if isinstance(card, ModelCard):
+        return card, None
+    source = source_of(_as_given(card))
+    if not isinstance(source, CardFile):
+        raise CardError(
+            card,
+            f"this is a model of the kind {source.name}, which has no card",
+            "give the path of a model card (a .json file)",
+        )
+    path = source.path(card)
+    return read_card(path), path.parent
+
+
+def _as_given(card: object) -> str | Path:
+    if not isinstance(card, str | os.PathLike):
+        raise InputError(
+            f"{card!r} is no model card",
+            "give one, its path, or the name of a model that comes with MedXAI",
+            joint=": ",
+        )
+    return card if isinstance(card, str) else Path(card)
 
 
 def choose_device(name: str) -> str:
@@ -95,73 +150,10 @@ def choose_device(name: str) -> str:
     import torch
 
     if name not in ("auto", "cpu", "cuda"):
-        raise InputError(f"--device {name}: this is no device; choose auto, cpu or cuda.")
+        raise OptionError("--device", name, "this is no device; choose auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: PyTorch finds no GPU here; choose cpu or auto.")
+        raise OptionError("--device", name, "PyTorch finds no GPU here; choose cpu or auto")
     return "cpu" if name == "cpu" or not torch.cuda.is_available() else "cuda"
-
-
-def find_card(card: ModelCard | str | Path) -> tuple[ModelCard, Path | None]:
-    """The card, and the folder in which its file lies.
-
-    :raises InputError: for a missing card, or weights given instead of one.
-    """
-    if isinstance(card, ModelCard):
-        return card, None
-    if not isinstance(card, str | os.PathLike):
-        raise InputError(
-            f"{card!r} is no model card: give one, its path, or the name of a model that comes with MedXAI."
-        )
-    path = Path(card)
-    known = matching(str(card), zoo_cards(), spelling=True)
-    if known and (known == str(card) or not path.exists()):
-        path = ZOO / f"{known}.json"
-    if path.is_dir():
-        raise InputError(f"{path}: this is a folder; give the path of a model card (a .json file).")
-    if not path.is_file():
-        known = f", or the name of a model that comes with MedXAI ({', '.join(zoo_cards())})" if zoo_cards() else ""
-        raise InputError(f"{path}: there is no such model card; give the path of one (a .json file){known}.")
-    if path.suffix.lower() in (".onnx", ".ort"):
-        raise InputError(onnx_refusal(path))
-    if path.suffix.lower() != ".json":
-        inspect(path).refuse()
-        raise InputError(
-            f"{path}: these are weights without a model card, which says what goes in and what comes out; "
-            f"draft one with 'medxai card new {path}'."
-        )
-    return read_card(path), path.parent
-
-
-def onnx_refusal(what) -> str:
-    """What to do about an ONNX model."""
-    return (
-        f"{what}: this is an ONNX model, which holds no PyTorch network: export the network with torch.export instead, or turn "
-        "the file into a torch.nn.Module (onnx2torch.convert) and give that to explain()."
-    )
-
-
-def find_weights(card: ModelCard, folder: Path | None, weights: str | Path | None) -> Path:
-    """The weights file of a card: ``weights`` if given, else beside the card, else on MEDXAI_MODEL_PATH.
-
-    :raises InputError: saying where it was looked for.
-    """
-    if weights is not None and not isinstance(weights, str | os.PathLike):
-        raise InputError(f"weights={weights!r}: this is no path; give that of the weights file or of its folder.")
-    if weights is not None:
-        given = Path(weights)
-        places = [given]
-        if given.is_file():
-            return given
-    else:
-        places = search_places(folder)
-    for place in places:
-        if (place / card.weights.file).is_file():
-            return place / card.weights.file
-    looked = " or ".join(str(place) for place in places) or "any folder (none was given)"
-    raise InputError(
-        f"{card.weights.file}: the weights of {card.name} are not in {looked}; give them with --weights PATH, "
-        f"or put their folder into the environment variable {SEARCH_PATH}."
-    )
 
 
 def sha256(path: Path) -> str:
@@ -195,21 +187,22 @@ def run_program(contents: Contents) -> torch.nn.Module:
     """
     import torch
 
-    from .security.programs import copied, harmless
-
     before = logging.root.manager.disable
     logging.disable()  # torch writes whole tracebacks there
     try:
         if contents.kind == EXPORTED:
             return torch.export.unflatten(torch.export.load(BytesIO(harmless(contents))))
-        return torch.jit.load(BytesIO(copied(contents)), map_location="cpu")
+        program: torch.nn.Module = torch.jit.load(BytesIO(copied(contents)), map_location="cpu")
+        return program
     except InputError:
         raise
     except Exception as error:
         if contents.kind == EXPORTED:
-            raise InputError(
-                f"{contents.path}: PyTorch {torch.__version__} cannot open this network: it is damaged, of another version, or has "
-                "operators that are not installed here; export it again with this version."
+            raise WeightsError(
+                contents.path,
+                f"PyTorch {torch.__version__} cannot open this network: it is damaged, of another version, or has operators "
+                "that are not installed here",
+                "export it again with this version",
             ) from None
         raise unreadable(contents.path, error) from None
     finally:
@@ -226,9 +219,11 @@ def fill(
     """
     if card.network.architecture == FROM_FILE:
         if isinstance(content, Weights):
-            raise InputError(
-                f"{file}: {only_weights(content)}, and the card of {card.name} says that the file is the network: "
-                "name its architecture in the field 'network.architecture', or save the network with torch.export."
+            raise WeightsError(
+                file,
+                f"{only_weights(content)}, and the card of {card.name} says that the file is the network",
+                "name its architecture in the field 'network.architecture', or save the network with torch.export",
+                joint=": ",
             )
         return content.eval(), ()
     network = build(card)
@@ -241,12 +236,14 @@ def fill(
     own = network.state_dict()
     for name, tensor in state.items():
         if kind_of(tensor) != kind_of(own[name]):
-            raise InputError(
-                f"{file}: '{name}' holds {str(tensor.dtype).removeprefix('torch.')} where the network has "
-                f"{str(own[name].dtype).removeprefix('torch.')}; give weights that were not converted or quantised."
+            raise WeightsError(
+                file,
+                f"'{name}' holds {str(tensor.dtype).removeprefix('torch.')} where the network has "
+                f"{str(own[name].dtype).removeprefix('torch.')}",
+                "give weights that were not converted or quantised",
             )
     network.load_state_dict(state, strict=False)
-    return network.eval(), tuple(remark for remark in (found.remark, content.remark) if remark)
+    return network.eval(), tuple(message for message in (found.message, content.message) if message)
 
 
 def kind_of(tensor: torch.Tensor) -> str:
@@ -255,6 +252,7 @@ def kind_of(tensor: torch.Tensor) -> str:
 
 
 def only_weights(content: Weights) -> str:
+    """In words, what a file holds that holds no network."""
     return (
         f"these are the weights of a {content.whole} and not what it does"
         if content.whole
@@ -271,7 +269,8 @@ def build(card: ModelCard) -> torch.nn.Module:
     try:
         return make(**card.network.arguments)
     except Exception as error:
-        raise InputError(
-            f"The card of {card.name}: the field 'network.arguments' does not suit {card.network.architecture} "
-            f"({first_line(error)}); correct it."
+        raise CardError(
+            f"The card of {card.name}",
+            f"the field 'network.arguments' does not suit {card.network.architecture} ({first_line(error)})",
+            "correct it",
         ) from None

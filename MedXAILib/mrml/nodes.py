@@ -4,60 +4,22 @@ that is the application, elsewhere the wheel slicer-core."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import NOTICE
 from ..errors import InputError
 from ..geometry.labels import Label, Labels, overlaid
 from ..geometry.volume import GEOMETRY, Source, Volume, extended
 from ..io.suffixes import PICTURES
-from .colors import THRESHOLD, display_limit, heat_table
+from .host import Node
+from .overlay import Overlay
+from .palette import THRESHOLD, heat_table
 
 
-@dataclass(frozen=True, eq=False)
-class Overlay:
-    """One heat map in the scene, one row of the picture."""
-
-    name: str
-    """Name of its node, such as ``lesion gradcam``."""
-    map: Volume
-    """Raw values, float32, on the map's own grid: MRML resamples for display."""
-    signed: bool
-    title: str
-    """Such as ``lesion · p 0.97 · Grad-CAM features.6``."""
-    limits: tuple[str, ...] = ()
-    """What limits belief in it, one sentence each."""
-    regions: Labels | None = None
-    """Outlined in the slices."""
-
-    @cached_property
-    def displayed(self) -> float:
-        """The largest displayed value, see :func:`display_limit`."""
-        return display_limit(self.map.array)
-
-    @cached_property
-    def even(self) -> bool:
-        """Whether every voxel has the same value."""
-        return bool((self.map.array == self.map.array.flat[0]).all())
-
-    @cached_property
-    def peak(self) -> np.ndarray:
-        """RAS mm of the strongest voxel; of several equally strong ones, the one nearest to their middle.
-
-        The middle of the grid where the map is even: it has no peak.
-        """
-        if self.even:
-            return centre(self.map)
-        strength = np.abs(self.map.array)
-        strongest = np.argwhere(strength == np.nanmax(strength))
-        nearest = np.argmin(np.linalg.norm(strongest - strongest.mean(axis=0), axis=1))
-        return self.map.ras(strongest[nearest][::-1])
-
-
-def add_volume(scene, volume: Volume, name: str):
+def add_volume(scene: Node, volume: Volume, name: str) -> Node:
     """The volume as a node: scalar with automatic window, or RGB."""
     rgb = volume.channels == 3
     array = volume.array if rgb else grey(volume).array
@@ -74,14 +36,14 @@ def add_volume(scene, volume: Volume, name: str):
     return node
 
 
-def window(array: np.ndarray) -> tuple[float, float]:
+def window(array: NDArray[Any]) -> tuple[float, float]:
     """Display range: the 0.5 percentile to a little above the 99.5 one, so that a map's light colours stand out."""
     values = array.ravel()[:: max(1, array.size // 1_000_000)]
     low, high = (float(value) for value in np.nanpercentile(values, (0.5, 99.5)))
     return (low, low + 1.15 * (high - low)) if high > low else (low, low + 1.0)
 
 
-def add_map(scene, overlay: Overlay):
+def add_map(scene: Node, overlay: Overlay) -> Node:
     """A heat map as a scalar volume: raw values, our colours, low values transparent, a legend."""
     import slicer
 
@@ -90,7 +52,7 @@ def add_map(scene, overlay: Overlay):
     limit = overlay.displayed
     node = add_array(scene, map_.with_array(values.astype(np.float32)), overlay.name)
     node.SetDescription(overlay.title)
-    node.SetAttribute("MedXAI.Limits", " ".join(overlay.limits))
+    node.SetAttribute("MedXAI.Limits", " ".join(overlay.caveats))
     display = node.GetDisplayNode()
     display.SetAndObserveColorNodeID(heat_colors(scene, overlay.signed).GetID())
     display.SetAutoWindowLevel(0)
@@ -112,7 +74,7 @@ def add_map(scene, overlay: Overlay):
     return node
 
 
-def heat_colors(scene, signed: bool):
+def heat_colors(scene: Node, signed: bool) -> Node:
     """Our colour table as a node, made once for each scene."""
     name = "MedXAI against - in favour" if signed else "MedXAI heat"
     node = scene.GetFirstNode(name, "vtkMRMLColorTableNode")
@@ -122,7 +84,11 @@ def heat_colors(scene, signed: bool):
     return node
 
 
-def add_color_table(scene, name: str, colors: np.ndarray, names: list[str] | None = None):
+def add_color_table(scene: Node, name: str, colors: NDArray[np.float64], names: Sequence[str] | None = None) -> Node:
+    """A colour table of our own.
+
+    :param colors: (count, 4) r, g, b, alpha in 0..1.
+    """
     node = scene.AddNewNodeByClass("vtkMRMLColorTableNode", name)
     node.SetTypeToUser()
     node.SetNumberOfColors(len(colors))
@@ -131,7 +97,7 @@ def add_color_table(scene, name: str, colors: np.ndarray, names: list[str] | Non
     return node
 
 
-def add_labels(scene, labels: Labels, name: str, reference, *, fill: float):
+def add_labels(scene: Node, labels: Labels, name: str, reference: Node, *, fill: float) -> Node:
     """Labels as a segmentation node with their names and colours; ``fill``: opacity inside the 2D outline."""
     import slicer
 
@@ -152,7 +118,7 @@ def add_labels(scene, labels: Labels, name: str, reference, *, fill: float):
     return node
 
 
-def add_label_map(scene, labels: Labels, name: str):
+def add_label_map(scene: Node, labels: Labels, name: str) -> Node:
     """Labels as a label-map volume with a colour table of their names and colours."""
     highest = max((row.value for row in labels.rows), default=0)
     colors, names = np.zeros((highest + 1, 4)), [""] * (highest + 1)
@@ -163,7 +129,7 @@ def add_label_map(scene, labels: Labels, name: str):
     return node
 
 
-def add_array(scene, volume: Volume, name: str, kind: str = "vtkMRMLScalarVolumeNode"):
+def add_array(scene: Node, volume: Volume, name: str, kind: str = "vtkMRMLScalarVolumeNode") -> Node:
     """An array with its geometry as a volume node with a display node."""
     import vtk
     from vtk.util.numpy_support import numpy_to_vtk
@@ -182,7 +148,7 @@ def add_array(scene, volume: Volume, name: str, kind: str = "vtkMRMLScalarVolume
     return node
 
 
-def storable(array: np.ndarray) -> np.ndarray:
+def storable(array: NDArray[Any]) -> NDArray[Any]:
     """The array in a type that Slicer can hold: it knows neither truth values nor half floats nor 64-bit integers."""
     if array.dtype == bool:
         array = array.astype(np.uint8)
@@ -203,53 +169,48 @@ def grey(volume: Volume) -> Volume:
     return volume.with_array(np.ascontiguousarray(volume.array[..., 0]))
 
 
-def centre(volume: Volume) -> np.ndarray:
-    """RAS mm of the middle of the grid."""
-    return volume.ras((np.array(volume.shape) - 1) / 2)
-
-
-def volume_of(node) -> Volume:
+def volume_of(node: Node) -> Volume:
     """A volume node's voxels and place, without its parent transform; the voxels are shared, not copied.
 
     The series and SOP instance UIDs of a volume that Slicer loaded from DICOM come along.
 
     :raises InputError: for a node without voxels, or a sheared one.
     """
-    import slicer
     import vtk
     from vtk.util.numpy_support import vtk_to_numpy
 
     name, image = node.GetName(), node.GetImageData()
     if image is None or not image.GetPointData().GetScalars() or 0 in image.GetDimensions():
-        raise InputError(f"{name}: this volume has no voxels; load or choose another one.")
+        raise InputError("this volume has no voxels", "load or choose another one", about=name)
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
     affine = np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
     array, channels = vtk_to_numpy(image.GetPointData().GetScalars()), image.GetNumberOfScalarComponents()
     array = array.reshape(*image.GetDimensions()[::-1], *([channels] if channels > 1 else []))
     uids = (node.GetAttribute("DICOM.instanceUIDs") or "").split()
-    series = {"series": series_uid(slicer, node), "sop": uids} if uids else {}
+    series = {"series": series_uid(node), "sop": uids} if uids else {}
     try:
         return Volume(array, affine, Source(name, "MRML", series, assumed=GEOMETRY if is_picture(node) else ()))
     except ValueError as error:
-        raise InputError(
-            f"{name}: {error}; harden its transform or resample it (module Resample Scalar Volume), then choose the result."
-        ) from None
+        remedy = "harden its transform or resample it (module Resample Scalar Volume), then choose the result"
+        raise InputError(str(error), remedy, about=name) from None
 
 
-def is_picture(node) -> bool:
+def is_picture(node: Node) -> bool:
     """Whether Slicer loaded the node from a picture file, which has no place in a patient."""
     storage = node.GetStorageNode()
     return storage is not None and (storage.GetFileName() or "").lower().endswith(PICTURES)
 
 
-def series_uid(slicer, node) -> str:
+def series_uid(node: Node) -> str:
     """The DICOM series instance UID that the subject hierarchy knows of a node."""
+    import slicer
+
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(node.GetScene())
     return hierarchy.GetItemUID(hierarchy.GetItemByDataNode(node), "DICOM") if hierarchy else ""
 
 
-def labels_of(segmentation, reference) -> Labels:
+def labels_of(segmentation: Node, reference: Node) -> Labels:
     """A segmentation node as Labels on the grid of a volume node; the parent transforms of both count.
 
     :raises InputError: for a segmentation without segments.
@@ -260,7 +221,7 @@ def labels_of(segmentation, reference) -> Labels:
     segmentation.GetSegmentation().GetSegmentIDs(ids)
     names = [ids.GetValue(n) for n in range(ids.GetNumberOfValues())]
     if not names:
-        raise InputError(f"{segmentation.GetName()}: this segmentation has no segments; choose another one.")
+        raise InputError("this segmentation has no segments", "choose another one", about=segmentation.GetName())
     if segmentation.GetSegmentation().GetNumberOfLayers() > 1:
         volumes = [exported(segmentation, [name], reference) for name in names]
         merged, shared = overlaid((volume.array > 0 for volume in volumes), range(1, len(names) + 1))
@@ -272,7 +233,7 @@ def labels_of(segmentation, reference) -> Labels:
     return Labels(volume, tuple(Label(n, s.GetName(), s.GetColor(), also) for n, (s, also) in enumerate(rows, 1)))
 
 
-def exported(segmentation, names: Sequence[str], reference) -> Volume:
+def exported(segmentation: Node, names: Sequence[str], reference: Node) -> Volume:
     """Segments by their IDs as a label map on the grid of a volume node: 1, 2, 3 ..."""
     import slicer
     import vtk

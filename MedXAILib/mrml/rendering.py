@@ -1,187 +1,95 @@
-"""The 3D view of the picture, drawn in a process of its own.
-
-An OpenGL driver that is missing or broken may end its whole process: here that costs one panel of the
-picture. What is drawn passes through files in a private folder.
-"""
+"""Volume renderings: a volume and its map in the 3D views, and from where they are seen."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
+from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..geometry.grid import Grid
-from ..geometry.labels import Label, Labels
-from ..geometry.resample import resample
 from ..geometry.volume import Volume
-from .nodes import Overlay, add_labels, add_map, add_volume, centre, grey
-from .scene import front_view, private_scene, render_glow, render_skin
+from .host import Host, Node
+from .nodes import grey, window
+from .overlay import Overlay, centre
+from .palette import THRESHOLD, heat_table
 
-TIME_LIMIT, TIME_EACH = 60, 20
-"""Seconds after which the drawing is given up, and how many more for each map."""
-DETAIL = 112
-"""Most voxels along an axis of what is drawn: more is not seen in a panel, but takes long without a GPU."""
-
-
-class Rendering:
-    """Draws the faint volume with each map and its regions in 3D, beginning at once, in another process.
-
-    :param size: width and height of a picture in pixels.
-    :ivar reason: why pictures are missing, where some are.
-    """
-
-    def __init__(self, volume: Volume, overlays: list[Overlay], size: int):
-        self.folder = tempfile.TemporaryDirectory(prefix="medxai-")
-        self.count = len(overlays)
-        folder = Path(self.folder.name)
-        pack(folder / "volume.npz", coarse(grey(volume)))
-        for number, overlay in enumerate(overlays):
-            pack(folder / f"map{number}.npz", coarse(overlay.map), signed=overlay.signed)
-            if overlay.regions:
-                rows = overlay.regions.rows
-                values, colors = np.array([row.value for row in rows]), np.array([row.color for row in rows])
-                pack(folder / f"regions{number}.npz", coarse(overlay.regions.volume, 0), values=values, colors=colors)
-        self.process = start(folder, self.count, size)
-        self.reason = "OpenGL is missing here, or failed"
-
-    def pictures(self) -> list[np.ndarray | None]:
-        """Wait for the images (height, width, 3) uint8; None for each that failed or came too late."""
-        with self.folder as folder:
-            if self.process:
-                try:
-                    self.process.wait(TIME_LIMIT + TIME_EACH * self.count)
-                except subprocess.TimeoutExpired:  # what was drawn until now is kept
-                    self.reason = "rendering timed out"
-                finally:
-                    self.process.kill()
-                    self.process.wait()
-            files = [Path(folder) / f"picture{number}.npy" for number in range(self.count)]
-            return [np.load(file) if file.is_file() else None for file in files]
+Row = tuple[float, float, float, float, float]
+"""Value, opacity, r, g, b: a point of a transfer function."""
 
 
-def start(folder: Path, count: int, size: int) -> subprocess.Popen | None:
-    """Start :func:`draw` with this Python, silently; None where no process can be started."""
-    library = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(filter(None, [library, os.environ.get("PYTHONPATH")]))
-    nowhere = subprocess.DEVNULL
-    try:
-        return subprocess.Popen(
-            [sys.executable, "-m", __name__, str(folder), str(count), str(size)],
-            stdin=nowhere,
-            stdout=nowhere,
-            stderr=nowhere,
-            env=os.environ | {"PYTHONPATH": path},
-        )
-    except OSError:
-        return None
-
-
-def pack(path: Path, volume: Volume, **more) -> None:
-    np.savez(path, array=volume.array, affine=volume.affine, **more)
-
-
-def unpack(path: Path) -> tuple[Volume, dict]:
-    with np.load(path) as packed:
-        parts = dict(packed)
-    return Volume(parts.pop("array"), parts.pop("affine")), parts
-
-
-def coarse(volume: Volume, order: int = 1) -> Volume:
-    """The volume with at most :data:`DETAIL` voxels along each axis, over the same box.
-
-    At least 3, too: a single slice has no thickness for a ray.
-    """
-    shape = np.clip(volume.shape, 3, DETAIL)
-    step = np.array(volume.shape) / shape
-    if np.all(step == 1):
-        return volume
-    affine = volume.affine @ np.diag([*step, 1.0])
-    affine[:3, 3] = volume.ras((step - 1) / 2)
-    return resample(volume, Grid(shape, affine), order=order)
-
-
-def draw(folder: Path, count: int, size: int) -> None:
-    """The work of the child process: a picture for each map, saved as soon as it is drawn."""
-    volume, _ = unpack(folder / "volume.npz")
-    host = private_scene()
-    node = add_volume(host.scene, volume, "volume")
-    render_skin(host, node, volume)
-    view = open_view(host, size)
-    for number in range(count):
-        values, more = unpack(folder / f"map{number}.npz")
-        overlay = Overlay("map", values, bool(more["signed"]), "")
-        shown = [add_map(host.scene, overlay)]
-        render_glow(host, shown[0], overlay)
-        if (folder / f"regions{number}.npz").is_file():
-            values, more = unpack(folder / f"regions{number}.npz")
-            rows = zip(more["values"], more["colors"], strict=True)
-            regions = Labels(values, tuple(Label(int(value), str(value), tuple(color)) for value, color in rows))
-            shown.append(add_labels(host.scene, regions, "regions", node, fill=0.0))
-            shown[1].CreateClosedSurfaceRepresentation()
-        aim_camera(view, volume, overlay.peak)
-        np.save(folder / "unfinished.npy", photograph(view))
-        os.replace(folder / "unfinished.npy", folder / f"picture{number}.npy")
-        for finished in shown:
-            host.scene.RemoveNode(finished)
-
-
-def open_view(host, size: int) -> dict:
-    """Slicer's 3D view of the scene in a window that is not shown; all parts must be kept alive."""
-    import slicer
+def render_context(host: Host, node: Node, volume: Volume) -> None:
+    """Show a volume in 3D as faint shaded surfaces around whatever glows inside; air is transparent."""
     import vtk
 
-    renderer, frame, interactor = vtk.vtkRenderer(), vtk.vtkRenderWindow(), vtk.vtkGenericRenderWindowInteractor()
-    frame.SetOffScreenRendering(True)
-    frame.SetSize(size, size)
-    frame.AddRenderer(renderer)
-    interactor.SetRenderWindow(frame)
-    factory = slicer.vtkMRMLThreeDViewDisplayableManagerFactory.GetInstance()
-    factory.SetMRMLApplicationLogic(host.application)
-    for manager in ("vtkMRMLVolumeRenderingDisplayableManager", "vtkMRMLSegmentationsDisplayableManager3D"):
-        if not factory.IsDisplayableManagerRegistered(manager):
-            factory.RegisterDisplayableManager(manager)
-    managers = slicer.vtkMRMLDisplayableManagerGroup()
-    managers.Initialize(factory, renderer)
-    managers.SetMRMLDisplayableNode(host.scene.GetSingletonNode("1", "vtkMRMLViewNode"))
-    return {"renderer": renderer, "frame": frame, "interactor": interactor, "managers": managers}
+    low, high = window(volume.array)
+    rows = [(0.0, 0.0, 0.3), (0.2, 0.0, 0.6), (0.4, 0.05, 0.8), (1.0, 0.1, 1.0)]
+    properties = render_volume(host, node, volume, [(low + at * (high - low), alpha, g, g, g) for at, alpha, g in rows])
+    edges = vtk.vtkPiecewiseFunction()
+    edges.AddPoint(0, 0.06)
+    edges.AddPoint(0.12 * (high - low), 1.0)
+    properties.SetGradientOpacity(edges)
+    properties.GetVolumeProperty().ShadeOn()
+    properties.GetVolumeProperty().SetAmbient(0.35)
+    properties.GetVolumeProperty().SetDiffuse(0.7)
 
 
-def aim_camera(view: dict, volume: Volume, towards: np.ndarray) -> None:
-    """Look at the body from :func:`front_view`, without perspective."""
-    middle, backward, height = front_view(volume, towards)
-    camera = view["renderer"].GetActiveCamera()
-    camera.ParallelProjectionOn()
-    camera.SetParallelScale(height / 2)
-    camera.SetFocalPoint(*middle)
-    camera.SetPosition(*(middle + 5 * height * backward))
-    camera.SetViewUp(0, 0, 1)
-    view["renderer"].ResetCameraClippingRange()
+def render_map(host: Host, node: Node, overlay: Overlay) -> None:
+    """Show a heat map in 3D in the colours of its table, the denser the stronger."""
+    table, limit = heat_table(overlay.signed), overlay.displayed
+    low = -1 if overlay.signed else 0
+    rows: list[Row] = []
+    for fraction in np.linspace(low, 1, 41).tolist():
+        red, green, blue = table[round((fraction - low) / (1 - low) * (len(table) - 1)), :3].tolist()
+        alpha = 0.5 * max(0.0, (abs(fraction) - THRESHOLD) / (1 - THRESHOLD))
+        rows.append((fraction * limit, alpha, red, green, blue))
+    render_volume(host, node, overlay.map, rows)
 
 
-def seen_from(volume: Volume, towards: np.ndarray) -> str:
-    """Where :func:`front_view` looks from, in words."""
-    return f"front {'right' if towards[0] >= centre(volume)[0] else 'left'}, from above"
+def render_volume(host: Host, node: Node, volume: Volume, rows: Iterable[Row]) -> Node:
+    """Show a node in 3D with a transfer function; its vtkMRMLVolumePropertyNode is returned."""
+    properties = host.scene.AddNewNodeByClass("vtkMRMLVolumePropertyNode", f"{node.GetName()} rendering")
+    set_transfer(properties, rows)
+    properties.GetVolumeProperty().SetInterpolationTypeToLinear()
+    diagonal = np.linalg.norm(volume.spacing * volume.shape)
+    properties.GetVolumeProperty().SetScalarOpacityUnitDistance(diagonal / 250)  # the same look for a mouse and a man
+    display = host.scene.AddNewNodeByClass("vtkMRMLGPURayCastVolumeRenderingDisplayNode")
+    display.SetAndObserveVolumePropertyNodeID(properties.GetID())
+    node.AddAndObserveDisplayNodeID(display.GetID())
+    display.SetVisibility(True)
+    return properties
 
 
-def photograph(view: dict) -> np.ndarray:
-    """What the view shows, (height, width, 3) uint8."""
+def set_transfer(properties: Node, rows: Iterable[Row]) -> None:
+    """Give a vtkMRMLVolumePropertyNode a transfer function."""
     import vtk
-    from vtk.util.numpy_support import vtk_to_numpy
 
-    view["frame"].Render()
-    grab = vtk.vtkWindowToImageFilter()
-    grab.SetInput(view["frame"])
-    grab.ReadFrontBufferOff()
-    grab.ShouldRerenderOff()
-    grab.Update()
-    width, height = view["frame"].GetSize()
-    pixels = vtk_to_numpy(grab.GetOutput().GetPointData().GetScalars())
-    return np.ascontiguousarray(pixels.reshape(height, width, 3)[::-1])
+    opacity, color = vtk.vtkPiecewiseFunction(), vtk.vtkColorTransferFunction()
+    for value, alpha, red, green, blue in rows:
+        opacity.AddPoint(value, alpha)
+        color.AddRGBPoint(value, red, green, blue)
+    properties.SetScalarOpacity(opacity)
+    properties.SetColor(color)
 
 
-if __name__ == "__main__":
-    draw(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+def rendering_of(node: Node) -> Node | None:
+    """The display node of a volume node's rendering, or None."""
+    found = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
+    return next((each for each in found if each and each.IsA("vtkMRMLVolumeRenderingDisplayNode")), None)
+
+
+def front_view(volume: Volume, towards: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Where to look from in 3D: from the front and above, on the side of the RAS point ``towards``.
+
+    :return: the middle of the body (all but air) in RAS mm, the unit vector from it to the eye, and the
+        height and width in mm of the square that shows all of it.
+    """
+    side = 1.0 if towards[0] >= centre(volume)[0] else -1.0
+    backward = np.array([0.65 * side, 0.7, 0.4]) / np.linalg.norm([0.65, 0.7, 0.4])
+    right = np.cross([0, 0, 1], backward) / np.linalg.norm(backward[:2])
+    screen = np.column_stack([right, np.cross(backward, right), backward])
+    array = grey(volume).array
+    low, high = window(array)
+    body = np.argwhere(array > low + 0.25 * (high - low))[::7, ::-1]
+    across = volume.ras(body if len(body) else np.array([[0, 0, 0], np.array(volume.shape) - 1])) @ screen
+    first, last = across.min(axis=0), across.max(axis=0)
+    return screen @ ((first + last) / 2), backward, float(1.1 * (last - first)[:2].max())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -78,15 +79,22 @@ class RunFolder:
         """Write the tables that have rows, then run.json with the list of all files; gives what run.json holds."""
         for name, rows in self.rows.items():
             if rows:
-                with (self.path / name).open("w", newline="", encoding="utf-8") as file:
-                    writer = csv.writer(file)
-                    writer.writerow(self.tables[name])
-                    writer.writerows([cell(value) for value in row] for row in rows)
+                text = as_csv(self.tables[name], rows)
+                (self.path / name).write_text(text, encoding="utf-8", newline="")
         found = (self.name_of(p) for p in self.path.rglob("*") if p.is_file())
         files = sorted(name for name in found if name != LOCK)
         whole = {"notice": NOTICE, "schema_version": SCHEMA_VERSION, **summary, "files": [*files, RECORD]}
         (self.path / RECORD).write_text(json.dumps(whole, indent=1), encoding="utf-8")
         return whole
+
+
+def as_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table as text."""
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(columns)
+    writer.writerows([cell(value) for value in row] for row in rows)
+    return file.getvalue()
 
 
 def cell(value: Any) -> Any:

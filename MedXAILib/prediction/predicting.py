@@ -13,8 +13,8 @@ from ..errors import CardError, InputError, first_line
 from ..geometry.volume import Volume
 from ..models.card import FROM_FILE, ModelCard
 from ..models.layers import Layer, coarsest_stride, inspect
+from ..models.running.agreement import compared, refuse_one_label
 from ..models.running.guest import guest
-from ..models.running.output import compared, refuse_one_label
 from ..preprocessing.prepare import Prepared, prepare
 from ..preprocessing.suitability import check
 from ..progress import Progress, portion, silent
@@ -101,7 +101,7 @@ def _predicted(
     for number, (t, piece) in enumerate(tiling.pieces(prepared.tensor[None])):
         report, x = portion(progress, number, len(tiling.tiles)), feed(model, piece)
         output, odd = compared(model, x, partial(outputs.recorded, cache, t, x, report))
-        outputs.readings |= dict.fromkeys((*odd, *getattr(model.network, "remarks", ())))
+        outputs.readings |= dict.fromkeys((*odd, *getattr(model.network, "messages", ())))
         outputs.add(t, output.detach().float().cpu().numpy(), x.shape[2:])
     return outputs.prediction(prepared, caveats, portion(progress, len(tiling.tiles) - 1, len(tiling.tiles)))
 

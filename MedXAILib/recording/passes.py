@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import InputError, NetworkError, first_line
-from ..models.layers import first_tensor
+from ..models.nested import first_tensor
 from ..models.running.guest import mine, passing, written_name
 from ..progress import Cancelled
 from .recording import INPUT

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from ..models.layers import first_tensor
+from ..models.nested import first_tensor
 from ..models.running.guest import guest, mine
 from .passes import arguments_of, exchange, leaf, modules_of, ordinary, run
 from .recording import INPUT, WITHOUT

@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from ..errors import NetworkError
-from ..models.layers import first_tensor
+from ..models.nested import first_tensor
 from ..models.running.guest import guest, mine
 from ..progress import Progress, silent, ticking
 from .passes import Enough, arguments_of, exchange, leaf, modules_of, ordinary, run

@@ -9,8 +9,8 @@ from ..attribution.attribution import Attribution
 from ..caveats import Caveat
 from ..errors import InputError
 from ..geometry.volume import Volume
+from ..models.running.agreement import Misread
 from ..models.running.guest import guest
-from ..models.running.output import Misread
 from ..models.sources.module import bare, runnable
 from ..preprocessing.prepare import Prepared
 from ..progress import Progress, silent

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import InputError, first_line
 from ..models.card import ModelCard
 from ..models.loading import build
-from ..models.running.output import read_as
+from ..models.running.reading import read_as
 from ..progress import Progress
 from . import losses
 from .augmentation import Augment

@@ -80,7 +80,7 @@ def one(task: tuple[str | None, int]) -> tuple:
     head, seed = task
     volume, model = setting(head)
     planted, lesion, _ = plant_lesion(volume, seed)
-    without = carry_out(Job("predict", {"": "head"}, MODEL), model, {"": volume})
+    without = carry_out(Job(task="predict", inputs={"": "head"}, model=MODEL), model, {"": volume})
     job = Job(
         "explain", {"": "head"}, MODEL, classes=("lesion",), methods=("gradcam", "lime"), samples=SAMPLES, seed=seed
     )

@@ -25,7 +25,7 @@ from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.read import read_volume
 from MedXAILib.models.card import ModelCard
 from MedXAILib.models.loading import find_card
-from MedXAILib.models.summary import zoo_cards
+from MedXAILib.models.sources.zoo import zoo_cards
 from MedXAILib.preprocessing.prepare import prepare
 from MedXAILib.preprocessing.suitability import check
 from MedXAILib.progress import silent

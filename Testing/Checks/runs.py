@@ -30,7 +30,7 @@ STAGES = {
     "predict": "MedXAILib.prediction:predict",
     "explain": "MedXAILib.explanation:explain",
     "pictures": "MedXAILib.outputs.pictures.snapshot:snapshot",
-    "scene": "MedXAILib.mrml.scene:save_scene",
+    "scene": "MedXAILib.outputs.scene:save_scene",
     "tables": "MedXAILib.outputs.folder:Folder.finish",
     "publish": "MedXAILib.outputs.staging:publish",
 }

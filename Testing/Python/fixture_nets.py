@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from MedXAILib.models.card import ModelCard
-from MedXAILib.models.running.output import read_as
+from MedXAILib.models.running.reading import read_as
 
 
 class Blob(nn.Module):
@@ -42,4 +42,4 @@ def model(network: nn.Module, /, **card):
     }
     card = ModelCard.model_validate(settings | card)
     network = read_as(network.eval(), card)
-    return SimpleNamespace(card=card, network=network, device="cpu", weights_sha256="0" * 64, remarks=())
+    return SimpleNamespace(card=card, network=network, device="cpu", weights_sha256="0" * 64, messages=())

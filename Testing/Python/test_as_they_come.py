@@ -25,7 +25,8 @@ from MedXAILib.io.read import read_volume
 from MedXAILib.io.segmentation import read_labels
 from MedXAILib.io.write import write_volume
 from MedXAILib.outputs import earlier
-from MedXAILib.outputs.folder import Folder, stems
+from MedXAILib.outputs.folder import RunFolder
+from MedXAILib.outputs.layout import stems
 
 nibabel = pytest.importorskip("nibabel")
 AXES = "space directions: (1,0,0) (0,1,0) (0,0,1)\nspace origin: (1,2,3)"
@@ -265,11 +266,11 @@ def test_names_that_reduce_alike_stay_apart(tmp_path):
     found = stems(names)
     assert len({stem.casefold() for stem in found.values()}) == len(names)
     assert (found["张三.nrrd"], found["b.nrrd"]) == ("张三", "b")
-    folder = Folder(tmp_path, "nrrd")
-    paths = {folder._target("case", name, "gradcam") for name in ("grade I", "grade-I", "Grade I", "一", "二", "")}
-    assert len({path.name.casefold() for path in paths}) == 6
     (long,) = stems(["张" * 80 + ".nrrd"]).values()
-    assert len(folder._target(long, "层" * 80, "gradcam", "l" * 200, "superpixels").name.encode()) < 255
+    folder = RunFolder(tmp_path, "nrrd", {"case": "case", "long": long})
+    paths = {folder.target("case", name, "gradcam") for name in ("grade I", "grade-I", "Grade I", "一", "二", "")}
+    assert len({path.name.casefold() for path in paths}) == 6
+    assert len(folder.target("long", "层" * 80, "gradcam", "l" * 200, "superpixels").name.encode()) < 255
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of bytes are Linux's")
@@ -414,14 +415,14 @@ def test_one_file_for_a_model_of_several_inputs_is_told_what_works(tmp_path):
     pytest.importorskip("torch")
     from types import SimpleNamespace
 
+    from MedXAILib.app.checking import refuse_single
     from MedXAILib.app.job import Job
-    from MedXAILib.app.run import refuse_single
 
     channels = [SimpleNamespace(name=name) for name in ("t1", "flair")]
     model = SimpleNamespace(card=SimpleNamespace(name="net", input=SimpleNamespace(channels=channels)))
     with pytest.raises(InputError, match=r"--input t1=PATH --input flair=PATH; a 4D file .* must be split"):
-        refuse_single(Job("predict", {"": "x.nii"}, "m"), model)
-    refuse_single(Job("predict", {"t1": "x.nii", "flair": "y.nii"}, "m"), model)
+        refuse_single(Job(task="predict", inputs={"": "x.nii"}, model="m"), model)
+    refuse_single(Job(task="predict", inputs={"t1": "x.nii", "flair": "y.nii"}, model="m"), model)
 
 
 # What was read in silence and is not what the file means

@@ -10,7 +10,8 @@ import pytest
 
 from MedXAILib.errors import InputError
 from MedXAILib.models.card import ModelCard, read_card
-from MedXAILib.models.summary import ZOO, brief
+from MedXAILib.models.source import summarise
+from MedXAILib.models.sources.zoo import ZOO
 
 CARDS = Path(__file__).resolve().parents[1] / "cards"
 
@@ -129,7 +130,7 @@ def test_the_list_of_cards_refuses_a_newer_one_too(tmp_path):
     path = tmp_path / "card.json"
     path.write_text(json.dumps(SLICES | {"schema_version": 7}))
     with pytest.raises(InputError, match="newer MedXAI"):
-        brief(str(path))
+        summarise(str(path))
 
 
 def test_an_unknown_class_lists_the_classes():

@@ -76,7 +76,7 @@ def test_explaining_an_oblique_volume_slice_by_slice(data, models, tmp_path, cap
         used = np.flatnonzero(np.abs(heat.array).sum((1, 2)))
         assert set(used) <= set(range(60, 64)) and len(used)
         facts = json.loads((tmp_path / "out" / f"niivue-FLAIR_glioma_{name}.json").read_text())
-        assert facts["slices"] == "60-63" and facts["limits"] and "Research use only" in facts["notice"]
+        assert facts["slices"] == "60-63" and facts["caveats"] and "Research use only" in facts["notice"]
     assert str(data) not in "".join(p.read_text() for p in (tmp_path / "out").glob("*.json"))
 
 
@@ -240,12 +240,11 @@ def test_one_bad_case_of_a_cohort_is_left_out_and_said(data, models, tmp_path, c
 SLOW = """
 import sys, time
 from MedXAILib.app import cli
-import MedXAILib.app.run as runner
+import MedXAILib.app.checking as checking
 sys.path.insert(0, {here!r})
 import torch
 from torch import nn
 from fixture_nets import model
-import MedXAILib.models.loading as loading
 
 class Slow(nn.Module):
     def __init__(self, seconds):
@@ -261,7 +260,7 @@ class Slow(nn.Module):
             a @ a
         return x
 net = nn.Sequential(*[Slow({seconds}) for _ in range(20)], nn.Conv3d(1, 2, 1), nn.AdaptiveAvgPool3d(1), nn.Flatten())
-loading.load_model = lambda *a, **k: model(net)
+checking.load_model = lambda *a, **k: model(net)
 cli.main()
 """
 
@@ -361,7 +360,7 @@ def test_the_layers_of_a_model_are_listed(capsys):
     [
         (["--threshold", "0.5", "--voxel", "1,2,3"], "exclude each other"),
         (["--score", "probabilities"], "goes with --threshold"),
-        (["--baseline", "black"], "air, zero, mean, blurred"),
+        (["--baseline", "black"], "minimum, zero, mean, blurred"),
         (["--budget", "0"], "at least 1"),
         (["--method", "lime", "--budget", "10"], "Nothing is left to do"),
         (["--component", "1,2"], "three numbers"),

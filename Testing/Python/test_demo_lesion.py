@@ -10,7 +10,8 @@ from MedXAILib.examples.planted_lesion.demo import MARGIN_MM, demo_head, plant_l
 from MedXAILib.geometry.grid import Grid
 from MedXAILib.geometry.resample import resample
 from MedXAILib.geometry.volume import Volume
-from MedXAILib.models.loading import ZOO, load_model
+from MedXAILib.models.loading import load_model
+from MedXAILib.models.sources.zoo import ZOO
 from MedXAILib.preprocessing.prepare import prepare
 
 

@@ -13,14 +13,20 @@ import numpy as np
 import pytest
 
 from MedXAILib import NOTICE, Attribution
+from MedXAILib.caveats import Caveat
 from MedXAILib.errors import InputError
+from MedXAILib.findings.finding import find
+from MedXAILib.findings.said import CaseResult, Said
 from MedXAILib.geometry.labels import Label, Labels
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.read import read_volume
 from MedXAILib.io.segmentation import read_labels
 from MedXAILib.outputs import staging
-from MedXAILib.outputs.folder import Folder, safe, stems
+from MedXAILib.outputs.folder import RunFolder
+from MedXAILib.outputs.layout import safe, stems
 from MedXAILib.outputs.staging import staged
+from MedXAILib.outputs.tables import TablesWriter
+from MedXAILib.outputs.volumes import VolumesWriter
 
 
 def test_names_are_reduced_mirrored_and_kept_apart():
@@ -64,7 +70,7 @@ def test_an_error_leaves_nothing_and_an_older_run_stays(tmp_path):
     with staged(tmp_path / "a" / "out") as folder:
         (folder / "sub").mkdir()
         (folder / "sub" / "one").write_text("1")
-        Folder(folder, "nrrd").finish({})
+        RunFolder(folder, "nrrd", {}).finish({})
     before = everything(tmp_path)
     with pytest.raises(InputError, match="--overwrite"), staged(tmp_path / "a" / "out"):
         pass
@@ -79,7 +85,7 @@ def test_overwriting_removes_the_older_runs_files_and_no_others(tmp_path):
     for name in ("one", "two"):
         with staged(out, overwrite=True) as folder:
             (folder / name).write_text(name)
-            Folder(folder, "nrrd").finish({})
+            RunFolder(folder, "nrrd", {}).finish({})
         (out / "mine.txt").write_text("kept")
     assert everything(out) == ["mine.txt", "run.json", "two"]
     with pytest.raises(InputError, match=r"mine\.txt"), staged(out, overwrite=True) as folder:
@@ -96,6 +102,17 @@ def test_a_file_on_the_way_is_named(tmp_path):
     assert everything(tmp_path) == ["file"]
 
 
+SAID = Said(model="m", summary={"probabilities": {"c": 0.5}})
+
+
+def write(path, result: CaseResult, extension: str = "nrrd") -> None:
+    """As a run writes a case."""
+    folder = RunFolder(path, extension, stems([result.name]))
+    for writer in (VolumesWriter(), TablesWriter()):
+        writer.write(result, folder)
+    folder.finish({})
+
+
 def rows(path):
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
@@ -110,18 +127,22 @@ def test_tables_agree_with_the_maps_by_brute_force(tmp_path, extension):
     heat = np.vectorize(coefficients.get)(labels).astype(np.float32)
     volume = Volume(heat, affine)
     superpixels = Labels(volume.with_array(labels), tuple(Label(n, f"s{n}") for n in (1, 2, 3)))
-    a = Attribution(volume, "lime", "b_c", "b_c", "", True, superpixels, coefficients, {"seed": 1}, ("x",))
+    a = Attribution(
+        volume=volume, method="lime", target="b_c", label="b_c", signed=True, superpixels=superpixels, coefficients=coefficients,
+        provenance={"seed": 1}, caveats=(Caveat("c", "x", "caution", {"n": 1}),),
+    )  # fmt: skip
     anatomy = Labels(volume.with_array(rng.integers(0, 3, heat.shape)), (Label(1, "left"), Label(2, "right")))
     seen = rng.random(heat.shape) > 0.3
-    out = Folder(tmp_path, extension)
-    found = out.attribution("d/e.nii.gz", "d/e", a, volume, anatomy, seen, 0.5)
-    out.finish({})
+    found = find(a, volume, anatomy=anatomy, seen=seen)
+    write(tmp_path, CaseResult(name="d/e.nii.gz", reference=volume, said=SAID, findings=(found,)), extension)
 
     written = read_volume(tmp_path / "d" / f"e_b-c_lime.{extension}")
     assert written.grid.same_as(volume.grid) and np.array_equal(written.array, heat)
-    assert json.loads((tmp_path / "d" / "e_b-c_lime.json").read_text())["limits"] == ["x"]
+    assert json.loads((tmp_path / "d" / "e_b-c_lime.json").read_text())["caveats"] == [
+        {"code": "c", "severity": "caution", "text": "x", "figures": {"n": 1}}
+    ]
     regions = read_labels(tmp_path / "d" / f"e_b-c_lime_regions.{extension}")
-    assert np.array_equal(regions.volume.array, found.volume.array)
+    assert np.array_equal(regions.volume.array, found.regions.volume.array)
 
     mass = heat / np.vectorize({n: (superpixels.volume.array == n).sum() for n in (1, 2, 3)}.get)(
         superpixels.volume.array
@@ -129,7 +150,7 @@ def test_tables_agree_with_the_maps_by_brute_force(tmp_path, extension):
     positive = np.maximum(mass, 0)
     assert positive.sum() == pytest.approx(3.5, rel=1e-5)  # the sum of the positive coefficients
     for row in rows(tmp_path / "regions.csv"):
-        inside = found.volume.array == int(row["region"].split()[-1])
+        inside = found.regions.volume.array == int(row["region"].split()[-1])
         k, j, i = np.nonzero(inside)
         centre = np.average(volume.ras(np.stack([i, j, k], 1)), axis=0, weights=mass[inside])
         assert np.allclose([float(row[c]) for c in "ras"], centre, atol=1e-3)
@@ -186,7 +207,7 @@ def test_a_run_that_goes_on_is_named_and_one_that_is_gone_removed(tmp_path, exis
         lock(partial, **gone)
         with staged(out, overwrite=True) as folder:
             assert not (folder / "half").exists()
-            Folder(folder, "nrrd").finish({})
+            RunFolder(folder, "nrrd", {}).finish({})
         assert everything(tmp_path) == ["out", "out/run.json"]
         lock(partial)
 
@@ -220,7 +241,9 @@ def test_an_image_that_has_no_room_ends_the_run_and_not_only_its_case(tmp_path):
         said = r"^out: the results cannot be written \(x_input\.nrrd: the disk has \d+ MiB left.*make room"
         with pytest.raises(InputError, match=said), staged(tmp_path / "out") as folder:
             try:
-                Folder(folder, "nrrd").kept_input("x", Volume(noise, np.eye(4)), {})
+                volume = Volume(noise, np.eye(4))
+                result = CaseResult(name="x", reference=volume, said=SAID, prepared=volume)
+                VolumesWriter().write(result, RunFolder(folder, "nrrd", {"x": "x"}))
             except InputError:
                 pytest.fail("a case's own error, after which the others would go on")
     finally:
@@ -241,7 +264,7 @@ def earlier(out) -> dict:
         for name in ("a/one", "a/two", "three"):
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(f"old {name}")
-        Folder(folder, "nrrd").finish({})
+        RunFolder(folder, "nrrd", {}).finish({})
     (out / "mine").write_text("mine")
     return contents(out)
 
@@ -251,7 +274,7 @@ def later(out) -> None:
         for name in ("a/one", "b/c/four", "three"):
             (folder / name).parent.mkdir(exist_ok=True, parents=True)
             (folder / name).write_text(f"new {name}")
-        Folder(folder, "nrrd").finish({})
+        RunFolder(folder, "nrrd", {}).finish({})
 
 
 NEW = {"a/one": "new a/one", "b/c/four": "new b/c/four", "three": "new three", "mine": "mine"}
@@ -431,7 +454,7 @@ def test_a_case_may_lie_in_a_folder_of_any_name(tmp_path):
         for name in ("old/three", "old/a/one", "moving.json"):
             (folder / name).parent.mkdir(exist_ok=True, parents=True)
             (folder / name).write_text(f"new {name}")
-        Folder(folder, "nrrd").finish({})
+        RunFolder(folder, "nrrd", {}).finish({})
     found = contents(out)
     assert {name: text for name, text in found.items() if name not in ("run.json", "mine")} == {
         name: f"new {name}" for name in ("old/three", "old/a/one", "moving.json")

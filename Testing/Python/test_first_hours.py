@@ -13,11 +13,12 @@ from PIL import Image
 
 from MedXAILib import NOTICE, MaskTarget, VoxelTarget, explain, load_model, models, read_volume
 from MedXAILib.app import cli
+from MedXAILib.app.cli import terminal
 from MedXAILib.attribution.registry import method, methods
 from MedXAILib.errors import InputError
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.write import write_volume
-from MedXAILib.models.summary import zoo_cards
+from MedXAILib.models.sources.zoo import zoo_cards
 from MedXAILib.names import matching
 from MedXAILib.progress import shares, silent
 from MedXAILib.training import results
@@ -96,7 +97,9 @@ def test_a_run_with_relative_paths_names_classes_and_slices_as_people_do(stack, 
     assert f"highest in any of {SLICES} slices:" in checked
     assert f"{best}: {said['probabilities'][best]:.4f} (slice {said['highest_in_slice'][best]})" in checked
     assert [a["class"] for a in said["maps"]] == ["glioma"]
-    assert "Only slice 2 was computed; zero elsewhere means not computed." in said["maps"][0]["limits"]
+    assert "Only slice 2 was computed; zero elsewhere means not computed." in [
+        c["text"] for c in said["maps"][0]["caveats"]
+    ]
 
 
 @pytest.mark.parametrize(
@@ -130,8 +133,8 @@ def test_pictures_that_cannot_be_written_are_told_before_computing(option, stack
 
 def test_progress_only_goes_forward_and_by_cost(monkeypatch, capsys):
     clock = iter(range(0, 1000, 10))
-    monkeypatch.setattr(cli.time, "monotonic", lambda: next(clock))
-    report = cli.lines()
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: next(clock))
+    report = terminal.lines()
     first, second = shares(report, [1, 3])
     first(1, 2, "first")
     second(1, 3, "second")

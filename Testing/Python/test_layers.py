@@ -12,8 +12,8 @@ from monai.networks import nets as monai
 from torch import nn
 from torch.nn import functional as F
 
+from MedXAILib.models.inspection.examine import REMEMBERED
 from MedXAILib.models.layers import (
-    REMEMBERED,
     as_grid,
     coarsest_stride,
     count,

@@ -22,6 +22,8 @@ from MedXAILib.models import drafting, loading
 from MedXAILib.models.card import read_card
 from MedXAILib.models.networks import architecture
 from MedXAILib.models.security import consent as trust
+from MedXAILib.models.sources.zoo import ZOO, zoo_cards
+from MedXAILib.models.weights.finding import SEARCH_PATH
 
 CARDS = Path(__file__).resolve().parents[1] / "cards"
 
@@ -30,7 +32,7 @@ CARDS = Path(__file__).resolve().parents[1] / "cards"
 def settings(tmp_path_factory, monkeypatch):
     """No consent from outside, none left behind; weights are found only where a test puts them."""
     monkeypatch.setenv(trust.CONFIG, str(tmp_path_factory.mktemp("settings")))
-    monkeypatch.delenv(loading.SEARCH_PATH, raising=False)
+    monkeypatch.delenv(SEARCH_PATH, raising=False)
 
 
 def small_card(folder: Path, file: str = "net.pth", **fields) -> Path:
@@ -96,7 +98,7 @@ def test_meshnet_is_the_chain_that_the_json_beside_its_weights_says(data, name):
 
 
 def test_shared_weights_are_found_on_the_search_path(data, monkeypatch):
-    monkeypatch.setenv(loading.SEARCH_PATH, os.pathsep.join(["/nowhere", str(data / "models")]))
+    monkeypatch.setenv(SEARCH_PATH, os.pathsep.join(["/nowhere", str(data / "models")]))
     model = loading.load_model(CARDS / "brainchop_model5.json", device="cpu")
     assert (model.path, model.device, model.name) == ("brainchop_model5_gw_ae.pth", "cpu", "brainchop tissue (model5)")
     assert model.weights_sha256 == model.card.weights.sha256
@@ -142,8 +144,8 @@ def test_a_real_lightning_checkpoint_computes_what_its_network_did(data, tmp_pat
     with torch.no_grad():
         logits = model.network(torch.from_numpy(np.load(folder / "reference_input.npy")))
     np.testing.assert_allclose(logits, np.load(folder / "reference_logits.npy"), atol=1e-5)
-    assert "below 'state_dict.model'" in model.remarks[0] and "loss_fn" in model.remarks[0]
-    assert "names argparse.Namespace; nothing of it was looked up or run" in model.remarks[1]
+    assert "below 'state_dict.model'" in model.messages[0] and "loss_fn" in model.messages[0]
+    assert "names argparse.Namespace; nothing of it was looked up or run" in model.messages[1]
 
 
 def test_a_pointer_says_how_to_get_the_weights(data):
@@ -255,8 +257,8 @@ def test_devices():
 
 
 def test_the_models_that_come_along_load_by_name():
-    for name in loading.zoo_cards():
-        assert loading.load_model(name, device="cpu").card == read_card(loading.ZOO / f"{name}.json")
+    for name in zoo_cards():
+        assert loading.load_model(name, device="cpu").card == read_card(ZOO / f"{name}.json")
 
 
 def test_garbage_is_refused_and_never_crashes(tmp_path):
@@ -445,7 +447,7 @@ def answer_of(path, load, trust):
         found = load(path, trust=trust)
         if hasattr(found, "shapes"):
             found.tensors({name: name for name in found.shapes})
-        return "opened. " + getattr(found, "remark", "")
+        return "opened. " + getattr(found, "message", "")
     except InputError as error:
         return str(error)
 

@@ -16,8 +16,9 @@ from PIL import Image
 from torch import nn
 
 from MedXAILib import explain
+from MedXAILib.app.cards import check_card
 from MedXAILib.app.job import Job
-from MedXAILib.app.run import check_card, run
+from MedXAILib.app.run import run
 from MedXAILib.caveats import texts
 from MedXAILib.errors import InputError
 from MedXAILib.geometry.volume import Volume
@@ -553,7 +554,7 @@ def test_a_file_that_ends_in_probabilities(kind, tmp_path, monkeypatch):
         "spatial": {"mode": "slices"},
         "input": {"color": "luminance", "intensity": {"rule": "eight_bit"}},
     }
-    job = Job("predict", {"": str(tmp_path / "x.png")}, str(tmp_path / "net.json"), trust=True)
+    job = Job(task="predict", inputs={"": str(tmp_path / "x.png")}, model=str(tmp_path / "net.json"), trust=True)
     names = [{"name": f"class {n}"} for n in range(len(drafted["labels"]))]
     (tmp_path / "net.json").write_text(json.dumps(fields | {"output": {"labels": names, "activation": kind}}))
     with pytest.raises(InputError, match=f"ends in a {kind}"):
@@ -589,7 +590,13 @@ def test_a_regression_shows_its_value_everywhere(shape, tmp_path, monkeypatch):
         "output": {"labels": [{"name": "age"}], "kind": "value", "unit": "years"},
     }
     (tmp_path / "age.json").write_text(json.dumps(fields))
-    job = Job("explain", {"": str(tmp_path / "x.png")}, str(tmp_path / "age.json"), methods=("gradcam",), trust=True)
+    job = Job(
+        task="explain",
+        inputs={"": str(tmp_path / "x.png")},
+        model=str(tmp_path / "age.json"),
+        methods=("gradcam",),
+        trust=True,
+    )
     summary = run(job, tmp_path / "out")
     (case,) = summary["cases"]
     assert case["values"]["age"] == pytest.approx(58.3, abs=0.05) and case["unit"] == "years"

@@ -27,7 +27,7 @@ from MedXAILib.caveats import texts
 from MedXAILib.errors import InputError
 from MedXAILib.findings.regions import hot_regions
 from MedXAILib.geometry.volume import Volume
-from MedXAILib.mrml.colors import display_limit
+from MedXAILib.mrml.overlay import display_limit
 from MedXAILib.recording.record import record
 
 # of a peer, and of torch's own export

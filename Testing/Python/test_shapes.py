@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from MedXAILib.models.inspection.places import tensors
+from MedXAILib.models.inspection.schema import named
 from MedXAILib.models.inspection.shapes import RULES, result_of
-from MedXAILib.models.inspection.tracing import _named
+from MedXAILib.models.nested import tensors
 
 aten = torch.ops.aten
 X, ROW = torch.rand(2, 3, 4, 6, 5), torch.rand(3)
@@ -51,7 +51,7 @@ def test_a_shape_is_torchs(name):
     for function, args in calls:
         truth = list(tensors([function(*args)]))
         there = torch.utils._pytree.tree_map_only(torch.Tensor, lambda t: t.to("meta"), args)
-        found = list(tensors([result_of(name, _named(function, there, {}))]))
+        found = list(tensors([result_of(name, named(function, there, {}))]))
         assert found[0].shape == truth[0].shape and found[0].dtype == truth[0].dtype, (function, args)
 
 
@@ -68,4 +68,4 @@ def test_a_shape_is_torchs(name):
 )
 def test_what_is_out_of_the_ordinary_is_left_to_torch(function, args):
     there = torch.utils._pytree.tree_map_only(torch.Tensor, lambda t: t.to("meta"), args)
-    assert result_of(function.overloadpacket.__name__, _named(function, there, {})) is None
+    assert result_of(function.overloadpacket.__name__, named(function, there, {})) is None

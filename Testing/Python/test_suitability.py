@@ -19,7 +19,7 @@ from MedXAILib.geometry.volume import Source, Volume
 from MedXAILib.io.write import write_volume
 from MedXAILib.models.card import ModelCard
 from MedXAILib.models.loading import find_card
-from MedXAILib.models.summary import ZOO, zoo_cards
+from MedXAILib.models.sources.zoo import ZOO, zoo_cards
 from MedXAILib.preprocessing.foreground import foreground
 from MedXAILib.preprocessing.prepare import prepare
 from MedXAILib.preprocessing.suitability import check, measure
@@ -127,7 +127,7 @@ def test_the_sentence_has_both_figures(card):
     said = check(card, prepare(card, Volume(volume.array, np.diag([1, 1, 3.0, 1]))))
     (spacing,) = [caveat for caveat in said if caveat.code == "unlike-training-spacing"]
     low, high = card.input.expected.spacing["S-I"]
-    assert spacing == (
+    assert spacing.text == (
         "This is unlike what the model was trained on: the voxels are 3 mm long along S-I; "
         f"in the training data {low:.3g} to {high:.3g} mm."
     )
@@ -187,14 +187,14 @@ def test_what_the_cards_rule_makes_one_value_is_called_so():
     card = card_of(input={"intensity": {"rule": "range", "lower": -1000, "upper": 400}})
     volume = drawn(0).with_array(drawn(0).array + 2000)
     (caveat,) = check(card, prepare(card, volume))
-    assert caveat.code == "constant-input" and "after the card's preprocessing" in caveat
+    assert caveat.code == "constant-input" and "after the card's preprocessing" in caveat.text
 
 
 def test_of_several_inputs_the_empty_one_is_named():
     card = card_of(input={"channels": [{"name": "t1"}, {"name": "flair"}]})
     first = drawn(0)
     (caveat,) = check(card, prepare(card, {"t1": first, "flair": first.with_array(0 * first.array)}))
-    assert caveat.code == "constant-input" and "'flair'" in caveat
+    assert caveat.code == "constant-input" and "'flair'" in caveat.text
 
 
 def test_empty_slices_of_an_ordinary_volume_are_ordinary():
@@ -243,9 +243,9 @@ def test_the_caveats_stand_in_tables_and_files(foreign):
         assert list(csv.DictReader(file)) == [{"input": "head.nrrd"} | caveat for caveat in caveats]
     (path,) = (foreign / "out").glob("*_gradcam_*features.json")
     facts = json.loads(path.read_text())
-    assert facts["limits"][: len(texts)] == texts, "before what limits the map for other reasons"
+    assert [c["text"] for c in facts["caveats"]][: len(texts)] == texts, "before what limits the map for other reasons"
     assert [c for c in facts["caveats"] if c in caveats] == caveats
-    assert [line for line in summary["remarks"] if line in texts] == texts, "said before the maps"
+    assert [line for line in summary["messages"] if line in texts] == texts, "said before the maps"
 
 
 def test_the_terminal_says_each_caveat_once_and_before_the_maps(foreign, capsys):
@@ -262,11 +262,13 @@ def test_pictures_show_the_caveats_above_the_maps(maps, tmp_path):
     pytest.importorskip("slicer")
     from PIL import Image
 
-    from MedXAILib.mrml.nodes import Overlay
-    from MedXAILib.outputs.pictures.snapshot import WARNING, snapshot
+    from MedXAILib.mrml.overlay import Overlay
+    from MedXAILib.outputs.pictures.layout import WARNING
+    from MedXAILib.outputs.pictures.snapshot import snapshot
 
     volume = drawn(0)
-    shown = [Overlay(f"m{n}", volume, False, f"a · p 1 · map {n}", ("It is odd.",)) for n in range(maps)]
+    about = {"map": volume, "signed": False, "target": "a", "said": "p 1", "caveats": ("It is odd.",)}
+    shown = [Overlay(name=f"m{n}", method=f"map {n}", **about) for n in range(maps)]
     plain = Image.open(snapshot(volume, shown, tmp_path / "plain.png", solid=False))
     warned = Image.open(snapshot(volume, shown, tmp_path / "warned.png", solid=False, caveats=["It is odd."]))
     rows = [np.flatnonzero((np.asarray(p) == WARNING).all(2).any(1)) for p in (plain, warned)]

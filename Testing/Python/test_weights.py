@@ -177,7 +177,7 @@ def fitted(tmp_path, content, key=None):
     given = loading.read_weights(tmp_path / "net.pth")
     expected = {name: tuple(tensor.shape) for name, tensor in Net().state_dict().items()}
     found = fitting.fit(given, expected, "the weights do not fit Net", key)
-    return given.tensors(found.names), found.remark
+    return given.tensors(found.names), found.message
 
 
 def prefixed(prefix: str, state: dict) -> dict:

@@ -15,14 +15,18 @@ from torch import nn
 from MedXAILib import Attribution, explain
 from MedXAILib.attribution.registry import methods
 from MedXAILib.caveats import texts
+from MedXAILib.findings.finding import find
+from MedXAILib.findings.said import CaseResult, Said
 from MedXAILib.geometry.volume import Source, Volume
 from MedXAILib.io.describe import describe
 from MedXAILib.io.read import read_volume
 from MedXAILib.io.write import write_volume
 from MedXAILib.models.card import ModelCard
 from MedXAILib.models.loading import Model
-from MedXAILib.mrml.nodes import Overlay
-from MedXAILib.outputs.folder import Folder
+from MedXAILib.mrml.overlay import Overlay
+from MedXAILib.outputs.folder import RunFolder
+from MedXAILib.outputs.tables import TablesWriter
+from MedXAILib.outputs.volumes import VolumesWriter
 from MedXAILib.prediction import predict
 from MedXAILib.preprocessing.prepare import prepare
 
@@ -44,6 +48,9 @@ def pooled(classes: int = 3) -> nn.Sequential:
     return nn.Sequential(body(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes)).eval()
 
 
+SAID = Said(model="m", summary={"probabilities": {"c": 0.5}})
+
+
 def slices(count: int = 1, size: int = 32) -> torch.Tensor:
     return torch.randn(count, 1, size, size, generator=torch.Generator().manual_seed(1))
 
@@ -53,9 +60,9 @@ def slices(count: int = 1, size: int = 32) -> torch.Tensor:
 
 def test_a_published_check_is_told_as_published_and_not_run_here(tmp_path):
     found = explain(pooled(), slices(), [0], ["gradcam", "guidedbackprop", "occlusion"], ["0.3"])
-    out = Folder(tmp_path, "nrrd")
     for n, a in enumerate(found):
-        out.attribution("x", f"x{n}", a, a.volume, None, None, 0.5)
+        result = CaseResult(name="x", reference=a.volume, said=SAID, findings=(find(a, a.volume),))
+        VolumesWriter().write(result, RunFolder(tmp_path, "nrrd", {"x": f"x{n}"}))
     told = {}
     for path in tmp_path.glob("x?_0_*.json"):
         facts = json.loads(path.read_text())
@@ -283,6 +290,11 @@ DRAWN = {
 }
 
 
+def as_overlay(number: int, values: Volume, caveats: tuple[str, ...] = ()) -> Overlay:
+    about = {"target": "t", "said": "p 1", "method": f"M{number}"}
+    return Overlay(name=f"m{number}", map=values, signed=False, caveats=caveats, **about)
+
+
 @pytest.mark.parametrize("count", [1, 8])
 @pytest.mark.parametrize("kind", DRAWN)
 def test_a_picture_draws_only_what_the_file_gives(tmp_path, written, kind, count):
@@ -292,7 +304,7 @@ def test_a_picture_draws_only_what_the_file_gives(tmp_path, written, kind, count
 
     assumed, header, (left, right, above), unit = DRAWN[kind]
     volume = radiograph(assumed, header)
-    overlays = [Overlay(f"m{n}", hot(volume), False, f"t · p 1 · M{n}", ("Coarse.",)) for n in range(count)]
+    overlays = [as_overlay(n, hot(volume), ("Coarse.",)) for n in range(count)]
     snapshot(volume, overlays, tmp_path / "x.png", solid=False)
     marks = written[written.index(left) if left else 0 :]
     drawn = [words for words in written if words in set("RLAPSI")]
@@ -315,7 +327,7 @@ def test_slices_of_a_volume_without_a_place_are_numbered(tmp_path, written):
     from MedXAILib.outputs.pictures.snapshot import snapshot
 
     volume = radiograph(EVERYTHING[:3], shape=(9, 20, 24), name="x.nrrd")
-    snapshot(volume, [Overlay("m", hot(volume, (4, 5, 6)), False, "t · M")], tmp_path / "x.png", solid=False)
+    snapshot(volume, [as_overlay(0, hot(volume, (4, 5, 6)))], tmp_path / "x.png", solid=False)
     assert {"slice 4", "column 6", "row 5"} <= set(written)
     assert not any(words in set("RLAPSI") or words.endswith("mm") for words in written)
 
@@ -326,7 +338,7 @@ def test_a_contact_sheet_names_the_limits_of_each_map(tmp_path, written):
 
     volume = radiograph(EVERYTHING)
     limits = [("Shared.", f"Own {n}.") for n in range(8)]
-    overlays = [Overlay(f"m{n}", hot(volume), False, f"t · p · M{n}", limits[n]) for n in range(8)]
+    overlays = [as_overlay(n, hot(volume), limits[n]) for n in range(8)]
     snapshot(volume, overlays, tmp_path / "x.png")
     numbers = {
         words.split(" ", 1)[1]: words.split(" ", 1)[0] for words in written if words[:1].isdigit() and " " in words
@@ -341,11 +353,10 @@ def test_tables_leave_open_what_the_file_leaves_open(tmp_path):
     volume = radiograph(EVERYTHING, shape=(1, 10, 12))
     heat = np.zeros(volume.array.shape, np.float32)
     heat[0, 2:5, 6:8] = [[1, 2], [3, 4], [5, 6]]
-    a = Attribution(
-        volume.with_array(heat), "gradcam", "c", "c", provenance={"geometry_not_in_the_file": list(EVERYTHING)}
-    )
-    out = Folder(tmp_path, "nrrd")
-    out.attribution("x.jpg", "x", a, volume, None, None, 1.0)
+    a = Attribution(volume=volume.with_array(heat), method="gradcam", target="c", label="c")
+    out = RunFolder(tmp_path, "nrrd", {"x.jpg": "x"})
+    found = find(a, volume, mass_fraction=1.0)
+    TablesWriter().write(CaseResult(name="x.jpg", reference=volume, said=SAID, findings=(found,)), out)
     out.finish({})
     with (tmp_path / "regions.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
@@ -357,7 +368,7 @@ def test_tables_leave_open_what_the_file_leaves_open(tmp_path):
 def test_cells_and_sizes_are_told_in_pixels_where_nothing_better_is_known():
     found = explain(pooled(), radiograph(EVERYTHING, shape=(1, 32, 32)), [0], ["gradcam"], ["0.3"])[0]
     assert "One map cell covers 2 x 2 pixels. Do not interpret smaller detail." in texts(found.caveats)
-    assert "cell_mm" not in found.provenance and found.provenance["cell_pixels"] == [2, 2]
+    assert "cell_mm" not in found.metadata and found.metadata["cell_pixels"] == [2, 2]
     placed = explain(pooled(), radiograph((), shape=(1, 32, 32)), [0], ["gradcam"], ["0.3"])[0]
     assert "One map cell covers 1 x 2 x 2 mm. Do not interpret smaller detail." in texts(placed.caveats)
     segmented = explain(Segmenter().eval(), radiograph(EVERYTHING, shape=(1, 32, 32)), [0], ["gradcam"], ["body.3"])[0]
@@ -420,10 +431,10 @@ def test_grad_cam_says_where_positions_are_not_pooled(name, method):
     head = make()
     network = (head if hasattr(head, "body") else nn.Sequential(body(), head)).eval()
     layer = "body.3" if hasattr(head, "body") else "0.3"
-    said = [s for s in texts(explain(network, slices(), [1], [method], [layer])[0].caveats) if "pooled" in s]
+    said = [c for c in explain(network, slices(), [1], [method], [layer])[0].caveats if "pooled" in c.text]
     assert len(said) == (alone and method != "hirescam")
     if said:
-        assert said[0].code == "pooling" and said[0].endswith("prefer hirescam.")
+        assert said[0].code == "pooling" and said[0].text.endswith("prefer hirescam.")
         kept = {}
         module = network.get_submodule(layer)
         handle = module.register_forward_hook(
@@ -433,7 +444,7 @@ def test_grad_cam_says_where_positions_are_not_pooled(name, method):
         handle.remove()
         g = kept["a"].grad[0].double()
         share = float((g.mean((1, 2)) ** 2).sum() * 256 / (g**2).sum())
-        assert f"keeps {share:.0%} of the gradient" in said[0]
+        assert f"keeps {share:.0%} of the gradient" in said[0].text
 
 
 def test_segmentations_are_not_told_of_pooling():
@@ -512,8 +523,8 @@ def test_a_segmenter_that_calls_everything_one_class_is_remarked(bias, remarked)
     network = nn.Conv2d(1, 2, 1).eval()
     network.weight.data[:] = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1)
     network.bias.data[:] = torch.tensor([0.0, bias])
-    said = texts(explain(network, slices(2), [1], ["saliency"])[0].caveats)
-    assert [s.code for s in said if "of the whole image" in s] == (["one-class"] if remarked else [])
+    said = explain(network, slices(2), [1], ["saliency"])[0].caveats
+    assert [s.code for s in said if "of the whole image" in s.text] == (["one-class"] if remarked else [])
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -527,8 +538,11 @@ def test_weights_that_the_card_does_not_know_are_remarked(tmp_path, data, named)
     (tmp_path / "card.json").write_text(json.dumps(card))
     image = next((data / "images2d/brain_tumor_mri/glioma").glob("*.jpg"))
     weights = data / "models" / card["weights"]["file"]
-    found = run(Job("predict", {"": str(image)}, str(tmp_path / "card.json"), weights=str(weights)), tmp_path / "out")
-    assert any("names no sha256 of its weights" in remark for remark in found["remarks"]) != named
+    found = run(
+        Job(task="predict", inputs={"": str(image)}, model=str(tmp_path / "card.json"), weights=str(weights)),
+        tmp_path / "out",
+    )
+    assert any("names no sha256 of its weights" in remark for remark in found["messages"]) != named
 
 
 def test_a_segmenter_that_calls_all_that_it_sees_one_class_is_remarked():
@@ -544,4 +558,4 @@ def test_a_segmenter_that_calls_all_that_it_sees_one_class_is_remarked():
         network.weight.data[:] = 0
         network.bias.data[:] = torch.eye(2)[said]
         prediction = predict(Model(card, network, "cpu", "", ""), prepare(card, volume))
-        assert [s.code for s in prediction.remarks if "of all that it sees" in s] == remarked
+        assert [s.code for s in prediction.remarks if "of all that it sees" in s.text] == remarked

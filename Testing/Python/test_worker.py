@@ -76,7 +76,13 @@ def send(process: Process, volume: Volume, folder: Path, handle: str = "v") -> N
 def test_a_map_is_the_command_lines_map(process, head, tmp_path):
     private, job = (
         tmp_path / "private",
-        Job("explain", {"": "v"}, "planted-lesion", methods=("gradcam", "lime"), samples=40),
+        Job(
+            task="explain",
+            inputs={"": "v"},
+            model="planted-lesion",
+            methods=("gradcam", "lime"),
+            options={"samples": 40},
+        ),
     )
     send(process, head, private)
     process.ask("explain", job=asdict(job))
@@ -89,7 +95,7 @@ def test_a_map_is_the_command_lines_map(process, head, tmp_path):
         expected = read_volume(tmp_path / "out" / f"{stem}.nrrd")
         own = read_volume(private / event["folder"] / found["file"])
         assert np.allclose(expected.array, resampled(own, expected), atol=1e-6)
-        assert found["limits"] == told["limits"]
+        assert found["caveats"] == told["caveats"]
     assert event["prediction"]["probabilities"] == pytest.approx(summary["cases"][0]["probabilities"], abs=1e-6)
     assert any(e["event"] == "progress" for e in process.events)
 
@@ -151,7 +157,7 @@ def test_a_changed_volume_is_not_explained_by_what_was_kept(head, tmp_path, monk
     means = []
     for handle, volume in (("a", head), ("b", head.with_array(-head.array))):
         worker.volumes[handle] = volume
-        worker.handle({"id": 1, "do": "predict", "job": asdict(Job("predict", {"": handle}, "x"))})
+        worker.handle({"id": 1, "do": "predict", "job": asdict(Job(task="predict", inputs={"": handle}, model="x"))})
         means.append(events[-1]["prediction"]["probabilities"]["yes"])
     assert means[0] > 0.5 > means[1]
 
@@ -160,7 +166,9 @@ def test_a_cancelled_run_leaves_no_file_and_the_worker_works_on(process, head, t
     private = tmp_path / "private"
     send(process, head, private)
     before = sorted(p.name for p in private.rglob("*"))
-    long = Job("explain", {"": "v"}, "planted-lesion", methods=("lime",), samples=100_000)
+    long = Job(
+        task="explain", inputs={"": "v"}, model="planted-lesion", methods=("lime",), options={"samples": 100_000}
+    )
     number = process.ask("explain", job=asdict(long))
     while process.until("progress")["text"] in ("Loading the model", "Preparing the input"):
         pass
@@ -170,15 +178,15 @@ def test_a_cancelled_run_leaves_no_file_and_the_worker_works_on(process, head, t
     assert event["kind"] == "cancelled" and event["id"] == number
     assert time.monotonic() - began < 5
     assert sorted(p.name for p in private.rglob("*")) == before
-    process.ask("predict", job=asdict(Job("predict", {"": "v"}, "planted-lesion")))
+    process.ask("predict", job=asdict(Job(task="predict", inputs={"": "v"}, model="planted-lesion")))
     assert process.until("result", "error")["event"] == "result"
 
 
 def test_bad_requests_are_sentences_and_not_the_end(process, tmp_path):
     for job in (
-        Job("predict", {"": "v"}, "no-such-model"),
-        Job("predict", {"": str(tmp_path / "absent.nrrd")}, "planted-lesion"),
-        Job("explain", {"": "v"}, "planted-lesion", methods=("magic",)),
+        Job(task="predict", inputs={"": "v"}, model="no-such-model"),
+        Job(task="predict", inputs={"": str(tmp_path / "absent.nrrd")}, model="planted-lesion"),
+        Job(task="explain", inputs={"": "v"}, model="planted-lesion", methods=("magic",)),
     ):
         process.ask(job.task, job=asdict(job))
         event = process.until("result", "error")
@@ -188,7 +196,18 @@ def test_bad_requests_are_sentences_and_not_the_end(process, tmp_path):
 @pytest.mark.parametrize("end", ["quit", "the panel is gone"])
 def test_at_the_end_the_folder_is_gone_and_the_process_too(process, head, tmp_path, end):
     send(process, head, tmp_path / "private")
-    process.ask("explain", job=asdict(Job("explain", {"": "v"}, "planted-lesion", methods=("lime",), samples=100_000)))
+    process.ask(
+        "explain",
+        job=asdict(
+            Job(
+                task="explain",
+                inputs={"": "v"},
+                model="planted-lesion",
+                methods=("lime",),
+                options={"samples": 100_000},
+            )
+        ),
+    )
     process.until("progress")
     if end == "quit":
         process.ask("quit")

@@ -20,7 +20,9 @@ from MedXAILib.attribution.registry import methods
 from MedXAILib.caveats import texts
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.write import write_volume
-from MedXAILib.models.summary import ZOO, brief, needs_consent, thumbnail, zoo_cards
+from MedXAILib.models.security.consent import needs_consent
+from MedXAILib.models.source import summarise
+from MedXAILib.models.sources.zoo import ZOO, thumbnail, zoo_cards
 from MedXAILib.scoring.targets import RegionTarget
 from MedXAILib.training.recipe import known_recipes, read_recipe
 
@@ -50,7 +52,7 @@ def test_a_card_says_what_one_must_know(name):
     assert card.provenance and card.licence and len(card.weaknesses) >= 3
     assert card.layers and card.methods and set(card.methods) <= set(methods())
     assert set(card.layers) <= {layer for layer, _ in load_model(name, device="cpu").network.named_modules()}
-    assert not needs_consent(brief(name).weights), "the panel asks for no consent"
+    assert not needs_consent(summarise(name).weights), "the panel asks for no consent"
     with Image.open(thumbnail(name)) as picture:
         assert picture.size == (64, 64)
     if name in known_recipes():
@@ -136,7 +138,7 @@ def test_every_model_works_by_name_from_an_installed_wheel(tmp_path):
     head = (np.hypot(np.hypot(k - 4, j - 20), i - 20) < 15) * 100 + rng.normal(0, 5, (8, 40, 40))
     write_volume(Volume(head.astype(np.float32), np.diag([2.0, 2, 2, 1])), tmp_path / "head.nrrd")
     code = (
-        "import sys, json, MedXAILib; from MedXAILib.app.cli import run; from MedXAILib.models.summary import zoo_cards\n"
+        "import sys, json, MedXAILib; from MedXAILib.app.cli import run; from MedXAILib.models.sources.zoo import zoo_cards\n"
         "names = zoo_cards()\n"
         "codes = [run(['predict', 'head.nrrd', '--model', n, '-o', 'out-' + n]) for n in names]\n"
         "print(json.dumps([MedXAILib.__file__, names, codes]))\n"

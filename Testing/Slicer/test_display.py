@@ -1,242 +1,218 @@
-"""What the slice views really show: pixels blended by Slicer's own slice logic, and the views put back to the last pixel."""
+"""What the section Look makes of the views, with results that the real worker computed."""
 
 from __future__ import annotations
 
-import numpy as np
+from types import SimpleNamespace
+
 import pytest
-
-from MedXAILib.geometry.volume import Volume
-
-slicer_core = pytest.importorskip("slicer")
-from MedXAILib.mrml import colors, display, nodes, scene  # noqa: E402
-from MedXAILib.outputs.pictures.snapshot import blended  # noqa: E402
-
-N, MIDDLE = 40, 20.0
-GREY = 127
+from seen import layers, shown_parts, views
 
 
-@pytest.fixture
-def host():
-    return scene.private_scene()
+def test_only_this_section_changes_the_views_and_puts_them_back(explained, slicer):
+    ui, p = explained.ui, explained.p
+    before = views()
+    assert ui.maps.rowCount == 2 and not ui.putBack.enabled and "has not changed" in ui.putBack.toolTip
+    p.opacity, p.legend = 0.8, False
+    p.inputVolume = None
+    p.inputVolume = explained.volume
+    explained.panel.update()
+    assert views() == before, "no map is shown, so there is nothing to change"
+
+    explained.panel.display.show(explained.maps)
+    assert layers(slicer) == ["Grad-CAM"] and p.shownMap is explained.maps[0] and ui.putBack.enabled
+    ui.maps.cellClicked.emit(1, 1)
+    assert layers(slicer) == ["LIME"] and p.shownMap is explained.maps[1], "a click shows another map instead"
+    import qt
+
+    ui.maps.item(0, 0).setCheckState(qt.Qt.Checked)
+    assert layers(slicer) == ["Grad-CAM", "LIME"], "a box adds one"
+    shown = views()
+    for _ in range(3):
+        explained.panel.update()
+    assert views() == shown
+    p.opacity = 0.25
+    assert {state.opacity for state in views().slices.values()} == {0.25}
+    p.sideBySide = p.rendering = True
+    ui.putBack.click()
+    assert views() == before and not ui.putBack.enabled and not p.sideBySide and not p.rendering
+    assert [ui.maps.item(row, 0).checkState() for row in range(2)] == [qt.Qt.Unchecked] * 2
+    explained.panel.update()
+    assert views() == before
 
 
-def add_map(host, values: np.ndarray, signed: bool, name: str = "map"):
-    """A map whose value depends on R: ``values`` along i."""
-    array = np.broadcast_to(values.astype(np.float32), (N, N, N)).copy()
-    node = nodes.add_map(host.scene, nodes.Overlay(name, Volume(array, affine()), signed, name))
-    node.SetAttribute(display.KIND, "map")
-    return node
+def test_another_volume_takes_the_maps_of_the_former_one_out_of_the_views(explained, computed, slicer):
+    from MedXAIPanel import results
+
+    from MedXAILib.mrml import nodes
+
+    p, ui = explained.p, explained.ui
+    layout = slicer.app.layoutManager().layout
+    explained.panel.display.show(explained.maps)
+    p.sideBySide = True
+    assert any(shown_parts(explained.maps))
+    second = nodes.add_volume(slicer.mrmlScene, computed.volume, "second")
+    p.inputVolume = second
+    assert not any(shown_parts(explained.maps)) and layers(slicer) == []
+    assert slicer.app.layoutManager().layout == layout and not p.sideBySide and not ui.sideBySide.checked
+    p.inputVolume = explained.volume
+    assert layers(slicer) == [], "they are back when a row is clicked"
+    ui.maps.cellClicked.emit(0, 1)
+    assert layers(slicer) == ["Grad-CAM"] and shown_parts(explained.maps) == [True, False]
+
+    maps = results.addMaps(second, computed.event, computed.folder / computed.event["folder"])
+    p.inputVolume = second
+    red = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode()
+    assert red.GetBackgroundVolumeID() == second.GetID() and red.GetForegroundVolumeID() == p.shownMap.GetID()
+    assert p.shownMap in maps, "maps were shown, so this volume's are shown too"
+    assert any(shown_parts(maps)) and not any(shown_parts(explained.maps))
 
 
-def affine() -> np.ndarray:
-    """1 mm voxels, the middle of the grid at R = A = S = 20."""
-    matrix = np.eye(4)
-    matrix[:3, 3] = MIDDLE - (N - 1) / 2
-    return matrix
+@pytest.mark.parametrize("open_", [True, False])
+def test_maps_of_a_removed_volume_leave_the_views(explained, slicer, computed, open_):
+    from MedXAILib.mrml import nodes
+    from MedXAILib.mrml.layers import further
+    from MedXAILib.mrml.layouts import slice_logics
 
-
-@pytest.fixture
-def volume(host):
-    node = nodes.add_volume(host.scene, Volume(np.full((N, N, N), GREY, np.uint8), affine()), "grey")
-    node.GetDisplayNode().SetWindowLevelMinMax(0, 255)
-    return node
-
-
-def line(host, view: str = "Red") -> np.ndarray:
-    """RGB of each voxel along R, through the middle of an axial slice."""
-    logic = host.application.GetSliceLogicByLayoutName(view)
-    logic.GetSliceNode().SetDimensions(10 * N, 10 * N, 1)
-    logic.FitSliceToBackground()
-    return blended(logic)[5 * N, 5::10, :3].astype(int)  # the view is not turned: R to the right
-
-
-def over(color: np.ndarray, opacity: float) -> np.ndarray:
-    return GREY + opacity * (255 * color - GREY)
-
-
-ramp = np.linspace(-1, 1, N)
-
-
-def test_the_range_hides_what_lies_outside_and_the_rest_keeps_its_colour_at_every_opacity(host, volume):
-    heat = add_map(host, np.abs(ramp), False)
-    table = colors.heat_table(False)[:, :3]
-    for low, high, opacity in ((0.3, 1.0, 1.0), (0.5, 0.8, 0.5), (0.0, 1.0, 0.25)):
-        display.set_range(heat, low, high)
-        assert display.range_of(heat) == (low, high)
-        display.show_maps(host, volume, [heat], opacity)
-        for value, pixel in zip(np.abs(ramp), line(host), strict=True):
-            shown = low <= np.float32(value) <= high
-            expected = over(table[int(255 * value)], opacity) if shown else GREY
-            assert np.abs(pixel - expected).max() <= 5, (low, high, opacity, value)  # 5: a level of 256
-
-
-@pytest.mark.parametrize("low", [0.1, 0.3, 0.7])
-@pytest.mark.parametrize("name", display.PAIRS)
-def test_a_signed_map_is_clear_around_zero_and_tells_its_signs_apart(host, volume, low, name):
-    heat = add_map(host, 3e-5 * ramp, True)
-    display.set_colors(heat, name)
-    display.set_range(heat, low * 3e-5, 3e-5)
-    display.show_maps(host, volume, [heat], 1.0)
-    against, favour = (colors.ramp(anchors, 128) for anchors in display.PAIRS[name])
-    for value, pixel in zip(ramp, line(host), strict=True):
-        side = favour if value > 0 else against
-        if abs(value) < low - 0.01:
-            assert (pixel == GREY).all(), value
-        elif abs(value) > low + 0.01:
-            assert np.abs(pixel - 255 * side[min(127, int(128 * abs(value)))]).max() <= 6, value
-    if name == "Blue - orange":
-        pixels = line(host)
-        assert pixels[1, 2] > pixels[1, 0] and pixels[-2, 0] > pixels[-2, 2]
-
-
-def test_an_upper_end_of_a_signed_range_hides_the_strongest(host, volume):
-    heat = add_map(host, ramp, True)
-    display.set_range(heat, 0.2, 0.6)
-    display.show_maps(host, volume, [heat], 1.0)
-    shown = (line(host) != GREY).any(axis=1)
-    strength = np.abs(ramp)
-    clear = np.abs(strength - 0.2) > 0.01
-    clear &= np.abs(strength - 0.6) > 0.01
-    assert (shown == ((strength > 0.2) & (strength < 0.6)))[clear].all()
-
-
-def test_each_signed_map_has_a_table_of_its_own_and_colours_change_no_value(host, volume):
-    one, other = add_map(host, ramp, True, "one"), add_map(host, ramp, True, "other")
-    for heat in (one, other):
-        display.set_range(heat, 0.3, 1.0)
-    display.show_maps(host, volume, [one], 1.0)
-    before = line(host)
-    display.set_range(other, 0.9, 1.0)
-    display.set_colors(other, "Violet - green")
-    assert (line(host) == before).all()
-    values = nodes.volume_of(other).array
-    assert np.array_equal(values[0, 0], ramp.astype(np.float32))
-    assert display.range_of(other) == (0.9, 1.0) and display.bounds_of(other) == (0.0, 1.0)
-
-
-def test_several_maps_lie_over_each_other_and_leave_when_they_are_hidden(host, volume):
-    left = add_map(host, np.where(ramp < 0, 1.0, 0.0), False, "left")
-    right = add_map(host, np.where(ramp > 0.5, 1.0, 0.0), False, "right")
-    third = add_map(host, np.where(ramp > 0.9, 1.0, 0.0), False, "third")
-    display.set_colors(right, "Grey")
-    maps = [left, right, third]
-    display.show_maps(host, volume, maps, 1.0)
-    assert display.shown_maps(host, maps) == maps
-    top = 255 * colors.heat_table(False)[-1, :3]
-    pixels = line(host)
-    assert np.abs(pixels[ramp < 0] - top).max() <= 1 and np.abs(pixels[ramp > 0.9] - top).max() <= 1
-    assert (pixels[(ramp > 0.5) & (ramp < 0.9)] == 255).all() and (pixels[(ramp > 0) & (ramp < 0.5)] == GREY).all()
-    display.show_maps(host, volume, [right], 1.0)
-    assert display.shown_maps(host, maps) == [right]
-    assert (line(host)[ramp < 0.5] == GREY).all() and (line(host)[ramp > 0.5] == 255).all()
-    display.show_maps(host, volume, [], 1.0)
-    assert (line(host) == GREY).all() and display.shown_maps(host, maps) == []
-
-
-def test_the_views_come_back_as_they_were_to_the_last_pixel(host, volume):
-    host.scene.AddNode(slicer_core.vtkMRMLLayoutNode()).SetViewArrangement(4)
-    theirs = add_map(host, ramp**2, False, "PET")
-    for view, plane in scene.PLANES.items():
-        logic = host.application.GetSliceLogicByLayoutName(view)
-        logic.GetSliceNode().SetOrientation(plane)
-        logic.GetSliceNode().SetDimensions(200, 300, 1)
-        logic.GetSliceCompositeNode().SetBackgroundVolumeID(theirs.GetID())
-        logic.FitSliceToBackground()
-        logic.GetSliceNode().SetFieldOfView(18, 27, 1)
-        logic.SetSliceOffset(23.5)
-    pixels = {view: blended(host.application.GetSliceLogicByLayoutName(view)) for view in scene.PLANES}
-    before = display.remember_views(host)
-
-    maps = [add_map(host, ramp, True, "one"), add_map(host, np.abs(ramp), False, "two")]
-    display.show_maps(host, volume, maps, 0.7)
-    display.side_by_side(host, volume, maps, 0.7)
-    display.align(host)
-    display.set_legend(maps[0], True)
-    display.set_rendering(host, maps[1], True)
-    display.jump(host, (3, 30, 8))
-    assert any((blended(host.application.GetSliceLogicByLayoutName(view)) != pixels[view]).any() for view in pixels)
-
-    display.put_back(host, before)
-    assert display.remember_views(host) == before
-    for view, expected in pixels.items():
-        assert (blended(host.application.GetSliceLogicByLayoutName(view)) == expected).all()
-    assert not display.rendering_of(maps[1]).GetVisibility()
-
-
-def test_views_of_another_size_come_back_at_the_same_scale(host, volume):
-    logic = host.application.GetSliceLogicByLayoutName("Red")
-    logic.GetSliceNode().SetDimensions(200, 200, 1)
-    logic.GetSliceNode().SetFieldOfView(50, 50, 1)
-    before = display.remember_views(host)
-    logic.GetSliceNode().SetDimensions(400, 100, 1)
-    display.put_back(host, before)
-    assert logic.GetSliceNode().GetFieldOfView()[:2] == (100, 25)
-
-
-def test_a_jump_shows_the_place_in_every_view(host, volume):
-    display.show_maps(host, volume, [], 0.5)
-    display.side_by_side(host, volume, [add_map(host, ramp, True)], 0.5)
-    display.align(host)
-    zoomed = host.application.GetSliceLogicByLayoutName("Red").GetSliceNode()
-    zoomed.SetFieldOfView(4, 4, 1)
-    place = np.array([9.0, 31.0, 25.0])
-    display.jump(host, place)
-    for logic in display.slice_logics(host):
-        node = logic.GetSliceNode()
-        matrix = node.GetSliceToRAS()
-        normal, point = (np.array([matrix.GetElement(row, column) for row in range(3)]) for column in (2, 3))
-        assert abs((place - point) @ normal) < 1e-6 and display.is_in_view(node, place)
-
-
-def test_side_by_side_gives_each_map_a_view_of_the_same_slice(host, volume):
-    host.scene.AddNode(slicer_core.vtkMRMLLayoutNode()).SetViewArrangement(3)
-    maps = [add_map(host, np.full(N, value), False, str(value)) for value in (1.0, 2.0, 3.0, 4.0)]
-    red = host.application.GetSliceLogicByLayoutName("Red")
-    display.show_maps(host, volume, maps[:1], 1.0)
-    red.SetSliceOffset(27.0)
-    display.side_by_side(host, volume, maps, 0.5)
-    display.align(host)
-    layout = display.layout_node(host)
-    description = layout.GetLayoutDescription(layout.GetViewArrangement())
-    assert description.count("<view ") == 4 and layout.ParseLayout(description) is not None
-    for n, heat in enumerate(maps, 1):
-        logic = host.application.GetSliceLogicByLayoutName(f"MedXAI{n}")
+    second = nodes.add_volume(slicer.mrmlScene, computed.volume, "second")
+    layout = slicer.app.layoutManager().layout
+    explained.panel.display.show(explained.maps)
+    explained.p.sideBySide = True
+    if not open_:
+        explained.panel.exit()  # it was removed in another module
+    slicer.mrmlScene.RemoveNode(explained.volume)
+    explained.panel.enter()
+    explained.panel.parameters.inputVolume = second
+    assert not any(shown_parts(explained.maps)) and layers(slicer) == []
+    assert slicer.app.layoutManager().layout == layout and not explained.panel.parameters.sideBySide
+    explained.ui.putBack.click()
+    for logic in slice_logics(SimpleNamespace(application=slicer.app.applicationLogic())):
         composite = logic.GetSliceCompositeNode()
-        shown = composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID(), composite.GetLinkedControl()
-        assert shown == (volume.GetID(), heat.GetID(), 1)
-        assert logic.GetSliceOffset() == pytest.approx(27.0)
-    display.side_by_side(host, volume, maps[:2], 0.5)
-    display.align(host)
-    assert host.application.GetSliceLogicByLayoutName("MedXAI3").GetSliceCompositeNode().GetForegroundVolumeID() is None
-    display.leave_side_by_side(host)
-    assert layout.GetViewArrangement() == 3 and not display.is_side_by_side(host)
+        ids = [composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID(), *further(composite)]
+        assert all(each is None or slicer.mrmlScene.GetNodeByID(each) is second for each in ids)
 
 
-def test_the_rendering_follows_range_and_colours_and_is_made_once(host, volume):
-    heat = add_map(host, ramp, True)
-    display.set_rendering(host, heat, True)
-    count = heat.GetNumberOfDisplayNodes()
-    display.set_rendering(host, heat, False)
-    display.set_rendering(host, heat, True)
-    assert heat.GetNumberOfDisplayNodes() == count
-    display.set_range(heat, 0.5, 1.0)
-    display.set_colors(heat, "Violet - green")
-    look = display.rendering_of(heat).GetVolumePropertyNode()
-    opacity, color = look.GetScalarOpacity(), look.GetColor()
-    assert opacity.GetValue(0.45) == opacity.GetValue(-0.45) == opacity.GetValue(0) == 0
-    assert opacity.GetValue(0.9) == pytest.approx(opacity.GetValue(-0.9)) and opacity.GetValue(0.9) > 0.3
-    assert np.allclose(color.GetColor(1.0), colors.ramp(display.PAIRS["Violet - green"][1], 128)[-1], atol=0.01)
+def test_another_layout_clears_the_box_and_closing_the_scene_too(explained, slicer):
+    manager = slicer.app.layoutManager()
+    explained.panel.display.show(explained.maps)
+    explained.p.sideBySide = True
+    manager.setLayout(4)
+    assert not explained.p.sideBySide and not explained.ui.sideBySide.checked and manager.layout == 4
+    assert layers(slicer) == ["Grad-CAM"]
+    explained.p.sideBySide = True
+    slicer.mrmlScene.Clear(0)
+    assert manager.layout == 4 and not explained.panel.parameters.sideBySide
 
 
-@pytest.mark.parametrize("name", display.RAMPS)
-def test_every_ramp_rises_in_lightness(name):
-    lightness = colors.rgb_to_lab(colors.ramp(display.RAMPS[name], 256))[:, 0]
-    assert (np.diff(lightness) > 0).all() and np.ptp(lightness) > 70
+def test_a_scene_saved_side_by_side_opens_in_a_layout_that_everybody_knows(explained, slicer, tmp_path):
+    from MedXAIPanel import results
+
+    explained.panel.display.show(explained.maps)
+    slicer.app.layoutManager().setLayout(3)
+    explained.p.sideBySide = True
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    assert slicer.app.layoutManager().layout == 5812
+    slicer.mrmlScene.Clear(0)
+    slicer.app.layoutManager().setLayout(4)
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    assert slicer.app.layoutManager().layout == 4 and not explained.panel.parameters.sideBySide
+    heat = explained.panel.parameters.shownMap
+    outlines = heat.GetNodeReference(results.REGIONS).GetDisplayNode()
+    assert layers(slicer) == ["Grad-CAM"] and outlines.GetVisibility() and not outlines.GetViewNodeIDs()
 
 
-@pytest.mark.parametrize("name", display.PAIRS)
-def test_the_two_sides_of_every_pair_stay_apart(name):
-    against, favour = (colors.rgb_to_lab(colors.ramp(anchors, 128)) for anchors in display.PAIRS[name])
-    for side in (against, favour):
-        assert (np.diff(side[:, 0]) > 0).all()
-    assert (np.linalg.norm(against - favour, axis=1)[40:] > 25).all()
+def test_the_views_put_back_are_those_of_the_user(explained, slicer, computed):
+    from MedXAILib.mrml import nodes
+
+    pet, labels = (nodes.add_volume(slicer.mrmlScene, computed.volume, name) for name in ("pet", "labels"))
+    red, green = (slicer.app.layoutManager().sliceWidget(n).mrmlSliceCompositeNode() for n in ("Red", "Green"))
+    for composite in (red, green):
+        composite.SetBackgroundVolumeID(explained.volume.GetID())
+        composite.SetForegroundVolumeID(pet.GetID())
+        composite.SetForegroundOpacity(0.1)
+    explained.panel.display.show(explained.maps)
+    slicer.mrmlScene.RemoveNode(explained.maps[0])
+    red.SetForegroundVolumeID(labels.GetID())
+    red.SetForegroundOpacity(0.9)
+    red.SetLabelOpacity(0.3)
+    explained.ui.legend.click()
+    explained.ui.putBack.click()
+    assert (red.GetForegroundVolumeID(), red.GetForegroundOpacity()) == (labels.GetID(), 0.9)
+    assert (green.GetForegroundVolumeID(), green.GetForegroundOpacity()) == (pet.GetID(), 0.1)
+    assert red.GetLabelOpacity() == 0.3
+
+
+def test_side_by_side_outlines_each_map_in_its_own_view(explained, slicer):
+    from MedXAIPanel import results
+
+    explained.panel.display.show(explained.maps)
+    outlines = [node.GetNodeReference(results.REGIONS).GetDisplayNode() for node in explained.maps]
+    explained.p.sideBySide = True
+    views = [slicer.app.layoutManager().sliceWidget(f"MedXAI{n}").mrmlSliceNode().GetID() for n in (1, 2)]
+    assert [list(each.GetViewNodeIDs()) for each in outlines] == [[view] for view in views]
+    assert all(each.GetVisibility() for each in outlines)
+    explained.p.sideBySide = False
+    assert outlines[0].GetVisibility() and not outlines[1].GetVisibility()
+    assert not any(each.GetViewNodeIDs() for each in outlines)
+
+
+def test_more_maps_than_views_are_told(explained, computed, slicer):
+    from MedXAIPanel import results
+
+    for _ in range(3):
+        results.addMaps(explained.volume, computed.event, computed.folder / computed.event["folder"])
+    explained.panel.update()
+    explained.ui.sideBySide.click()
+    assert "6 of the 8 maps" in explained.ui.sideBySide.toolTip
+    import qt
+
+    boxes = [explained.ui.maps.item(row, 0) for row in range(8)]
+    assert [box.checkState() == qt.Qt.Checked for box in boxes] == 6 * [True] + 2 * [False]
+    explained.ui.maps.cellClicked.emit(7, 1)
+    assert boxes[7].checkState() == qt.Qt.Checked and boxes[5].checkState() == qt.Qt.Unchecked
+
+
+def test_a_predicted_segmentation_is_outlined_under_a_map_and_has_a_box(explained, computed, slicer):
+    from MedXAIPanel import results
+
+    from MedXAILib.mrml import nodes
+
+    ui, p = explained.ui, explained.p
+    assert not ui.segmentation.enabled and "No segmentation" in ui.segmentation.toolTip
+    node = nodes.add_labels(slicer.mrmlScene, computed.anatomy, "segmentation", explained.volume, fill=0.25)
+    results.annotate(node, "segmentation", explained.volume, {})
+    shown = node.GetDisplayNode()
+    explained.panel.update()
+    assert ui.segmentation.enabled and shown.GetVisibility2DFill() and not ui.putBack.enabled
+    explained.panel.display.show(explained.maps)
+    assert shown.GetVisibility() and not shown.GetVisibility2DFill()
+    ui.segmentation.click()
+    assert not shown.GetVisibility() and not p.segmentation
+    p.inputVolume = None
+    assert shown.GetVisibility2DFill()
+    ui.putBack.click()
+    assert shown.GetVisibility() and shown.GetVisibility2DFill() and ui.segmentation.checked
+    shown.SetVisibility(False)
+    p.inputVolume = explained.volume
+    ui.maps.cellClicked.emit(0, 1)
+    assert not shown.GetVisibility(), "hidden by the user, not by the box"
+
+
+def test_side_by_side_begins_with_all_maps_and_ends_with_the_chosen_one(explained, slicer):
+    explained.panel.display.show(explained.maps)
+    layout = slicer.app.layoutManager().layout
+    explained.p.sideBySide = True
+    for n, node in enumerate(explained.maps, 1):
+        composite = slicer.app.layoutManager().sliceWidget(f"MedXAI{n}").mrmlSliceCompositeNode()
+        assert composite.GetForegroundVolumeID() == node.GetID() and composite.GetLinkedControl()
+    explained.p.sideBySide = False
+    assert slicer.app.layoutManager().layout == layout and layers(slicer) == ["Grad-CAM"]
+
+
+def test_a_new_scene_forgets_what_was_remembered(explained, slicer):
+    explained.panel.display.show(explained.maps)
+    slicer.mrmlScene.Clear(0)
+    assert not explained.ui.putBack.enabled and explained.ui.maps.rowCount == 1
+    assert "press Explain" in explained.ui.maps.item(0, 0).text()
+    for name in ("opacity", "range", "colors", "legend", "outlines", "rendering", "sideBySide"):
+        widget = getattr(explained.ui, name)
+        assert not widget.enabled and "press Explain" in widget.toolTip

@@ -37,15 +37,16 @@ def test_the_hottest_pixels_over_the_sample_head_lie_in_its_lesion(logic, plante
     from MedXAIPanel import results
     from vtk.util.numpy_support import vtk_to_numpy
 
-    from MedXAILib.mrml import display
-    from MedXAILib.mrml.scene import Host
+    from MedXAILib.mrml.host import Host
+    from MedXAILib.mrml.layers import show_maps
+    from MedXAILib.mrml.views import jump
 
     volume, lesion = planted
     (heat,) = logic.explain(volume, "planted-lesion", "lesion")
     host = Host(slicer.mrmlScene, slicer.app.applicationLogic())
-    region = results.facts(heat)["regions"]["table"][0]
-    display.show_maps(host, volume, [heat], 1.0)
-    display.jump(host, region["centroid"])
+    region = results.metadata(heat)["regions"]["table"][0]
+    show_maps(host, volume, [heat], 1.0)
+    jump(host, region["centroid"])
     red = host.application.GetSliceLogicByLayoutName("Red")
     red.GetBlend().Update()
     connection = red.GetImageDataConnection()
@@ -141,3 +142,24 @@ def test_the_batch_writes_a_folder_for_each_volume(logic, slicer, tmp_path, caps
         assert sum(float(row["probability"]) for row in csv.DictReader(file)) == pytest.approx(1, abs=1e-4)
     assert batch(slicer).main([*words, str(tmp_path / "broken.nrrd"), str(tmp_path / "ball.nrrd"), "--overwrite"]) == 1
     assert "1 of 2 volumes done" in capsys.readouterr().out
+
+
+def test_a_refusal_for_want_of_consent_keeps_its_kind(logic, slicer, monkeypatch, tmp_path):
+    """From the library's error to the worker's event, and to who called."""
+    from MedXAIPanel import scenarios
+
+    from MedXAILib.app.worker import Worker
+    from MedXAILib.errors import ConsentError
+
+    events = []
+    worker = Worker(tmp_path, events.append)
+    monkeypatch.setattr(worker, "compute", lambda request: raises(ConsentError("net.pt", "a program", "allow it")))
+    worker.handle({"id": 1, "do": "predict"})
+    assert (events[0]["kind"], events[0]["message"]) == ("consent", "net.pt: a program; allow it.")
+    monkeypatch.setattr(logic.client, "start", lambda job, volumes, done, progress: done(events[0]))
+    with pytest.raises(ConsentError, match="^net.pt: a program; allow it.$"):
+        logic.predict(scenarios.ball(), "planted-lesion")
+
+
+def raises(error: Exception):
+    raise error

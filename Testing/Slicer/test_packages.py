@@ -214,3 +214,29 @@ def test_slicer_5_12_shows_pip_at_work(slicer, requirements, monkeypatch):
         packages.install(requirements, progress=lambda line: None)
     [(lines, options, constraint)] = calls
     assert lines == ["no-such-thing>=2"] and options["prompt_install"] is False and constraint.startswith("file:")
+
+
+def test_the_panel_opens_without_what_slicer_lacks(slicer):
+    """Until its packages are installed it must at least say so."""
+    lacking = [
+        "pydantic",
+        "torch",
+        "monai",
+        "nibabel",
+        "psutil",
+        "typer",
+        "rich",
+        "matplotlib",
+        "safetensors",
+        "skimage",
+        "lime",
+    ]
+    code = (
+        "import sys; from pathlib import Path; import standin; standin.install();"
+        f"sys.modules.update(dict.fromkeys({lacking}));"
+        "print(bool(standin.load_module(Path(sys.argv[1])).widget.sections))"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(ROOT)])}
+    module = ROOT / "MedXAI" / "MedXAI.py"
+    done = subprocess.run([sys.executable, "-c", code, module], env=env, capture_output=True, text=True, check=False)
+    assert done.stdout.strip().endswith("True"), done.stderr

@@ -14,7 +14,7 @@ CARDS = ROOT / "Testing" / "cards"
 SCENARIOS = (
     "buttonsSayWhyTheyAreDisabled",
     "parametersAndWidgetsAgree",
-    "predictExplainLook",
+    "predictExplainDisplay",
     "cancelInTheMiddle",
     "killedInTheMiddle",
     "sceneSavedAndLoaded",
@@ -30,7 +30,7 @@ def test_what_the_application_tests_holds_on_the_stand_in(panel, name):
 
 
 def test_a_glioma_from_choosing_to_an_overlaid_map(panel, data, slicer):
-    from MedXAIPanel import keep, results, scenarios
+    from MedXAIPanel import asking, results, scenarios
 
     from MedXAILib.io.read import read_volume
     from MedXAILib.mrml.nodes import volume_of
@@ -40,7 +40,7 @@ def test_a_glioma_from_choosing_to_an_overlaid_map(panel, data, slicer):
     scenarios.run(panel, panel.ui.predictButton)
     assert panel.ui.probabilities.rowCount == 4, panel.ui.predictMessage.text
     table = panel.predict.shown
-    facts = results.facts(table)
+    facts = results.metadata(table)
     assert len(facts["slices"]) == 25 and panel.ui.plot.visible
 
     row = next(n for n in range(4) if panel.ui.probabilities.item(n, 0).text() == "glioma")
@@ -55,16 +55,16 @@ def test_a_glioma_from_choosing_to_an_overlaid_map(panel, data, slicer):
     (heat,) = results.mapsOf(volume)
     array = volume_of(heat).array
     assert np.flatnonzero(array.any((1, 2))).tolist() in ([strongest], []), "only the shown slice is explained"
-    assert any(str(strongest) in line for line in results.facts(heat)["limits"])
+    assert any(str(strongest) in line for line in results.metadata(heat)["limits"])
     assert heat.GetName().startswith("pyradiomics_brain1_image glioma Grad-CAM")
-    assert f"slice {strongest}: p " in results.facts(heat)["title"], "its own probability, not the volume's"
+    assert f"slice {strongest}: p " in results.metadata(heat)["title"], "its own probability, not the volume's"
 
-    words = keep.asCommand(panel.lastJob, panel.lastVolumes).split()
+    words = asking.asCommand(panel.lastJob, panel.lastVolumes).split()
     number = int(next(word for word in words if word.startswith("--slices=")).split("=")[1].split(":")[0])
     file = read_volume(data / "volumes" / "pyradiomics_brain1_image.nrrd")
     assert number != strongest, "the file is left-handed, and Slicer has turned it around"
     assert file.ras((0, 0, number))[2] == pytest.approx(volume_of(volume).ras((0, 0, strongest))[2], abs=0.01)
-    pieces = keep.piecesInFile(facts, volume)
+    pieces = asking.scoresInFile(facts, volume)
     assert pieces[number] == facts["slices"][strongest]
 
 
@@ -92,6 +92,7 @@ def test_a_segmentation_with_its_names_regions_and_one_voxel(panel, data, slicer
     from MedXAILib.geometry.resample import resample
     from MedXAILib.io.read import read_volume
     from MedXAILib.mrml import nodes
+    from MedXAILib.mrml.overlay import Overlay
 
     head, card = inner_head(data, tmp_path)
     volume = slicer.util.loadVolume(str(head))
@@ -117,8 +118,8 @@ def test_a_segmentation_with_its_names_regions_and_one_voxel(panel, data, slicer
     panel.update()
     scenarios.run(panel, panel.ui.explainButton)
     (heat,) = results.mapsOf(volume)
-    peak = nodes.Overlay("", nodes.volume_of(heat), False, "").peak
-    field = max(results.facts(heat)["provenance"]["receptive_field_voxels"])
+    peak = Overlay(name="", map=nodes.volume_of(heat), signed=False).peak
+    field = max(results.metadata(heat)["provenance"]["receptive_field_voxels"])
     assert np.linalg.norm(peak - nodes.volume_of(volume).ras((i, j, k))) <= field, "a voxel's map lies around it"
     assert "white matter at " in heat.GetName()
 
@@ -139,9 +140,10 @@ def test_a_segmentation_with_its_names_regions_and_one_voxel(panel, data, slicer
 def test_a_regression_shows_values_with_their_unit(panel, slicer, tmp_path):
     import json
 
-    from MedXAIPanel import keep, results, scenarios
+    from MedXAIPanel import results, scenarios
+    from MedXAIPanel.export import export
 
-    from MedXAILib.models.summary import ZOO
+    from MedXAILib.models.sources.zoo import ZOO
 
     (tmp_path / "planted-lesion.safetensors").write_bytes((ZOO / "planted-lesion.safetensors").read_bytes())
     card = json.loads((ZOO / "planted-lesion.json").read_text())
@@ -152,12 +154,12 @@ def test_a_regression_shows_values_with_their_unit(panel, slicer, tmp_path):
     scenarios.run(panel, panel.ui.predictButton)
     table = panel.predict.shown
     assert table is not None, panel.ui.predictMessage.text
-    facts = results.facts(table)
+    facts = results.metadata(table)
     assert "probabilities" not in facts and table.GetTable().GetColumnName(1) == "points"
     shown = {panel.ui.probabilities.item(row, 0).text(): row for row in range(2)}
     for name, value in facts["values"].items():
         assert panel.ui.probabilities.cellWidget(shown[name], 1).format == f"{value:.3g} points"
-    keep.export(volume, tmp_path / "out")
+    export(volume, tmp_path / "out")
     assert "points" in (tmp_path / "out" / "values.csv").read_text()
 
 
@@ -166,7 +168,7 @@ def test_a_model_with_several_inputs_gets_a_selector_for_each(panel, slicer, tmp
 
     from MedXAIPanel import scenarios
 
-    from MedXAILib.models.summary import ZOO
+    from MedXAILib.models.sources.zoo import ZOO
 
     card = json.loads((ZOO / "planted-lesion.json").read_text())
     card["input"]["channels"] = [{"name": "t1"}, {"name": "flair"}]
@@ -192,7 +194,8 @@ def test_the_list_shows_what_each_model_of_the_zoo_is_for(panel, slicer, monkeyp
 
     import qt
 
-    from MedXAILib.models import summary as listing
+    from MedXAILib.models.source import summarise
+    from MedXAILib.models.sources import zoo as listing
 
     def items() -> dict:
         box = panel.ui.model
@@ -205,7 +208,7 @@ def test_the_list_shows_what_each_model_of_the_zoo_is_for(panel, slicer, monkeyp
         picture, tip = items()[name]
         assert picture == qt.QImage(str(listing.ZOO / f"{name}.png")).convertToFormat(picture.format()), name
         said = qt.QTextDocumentFragment.fromHtml(tip).toPlainText()
-        assert said.split() == listing.brief(name).description.split()
+        assert said.split() == summarise(name).description.split()
 
     zoo = shutil.copytree(listing.ZOO, tmp_path / "zoo")
     card = json.loads((zoo / "planted-lesion.json").read_text())
@@ -231,7 +234,7 @@ def test_the_methods_that_a_card_suggests_are_ticked_once(panel, slicer, tmp_pat
     import qt
     from MedXAIPanel import scenarios
 
-    from MedXAILib.models.summary import ZOO
+    from MedXAILib.models.sources.zoo import ZOO
 
     card = json.loads((ZOO / "planted-lesion.json").read_text())
     (tmp_path / "planted-lesion.safetensors").write_bytes((ZOO / "planted-lesion.safetensors").read_bytes())
@@ -293,7 +296,7 @@ def test_a_file_that_is_a_program_wants_consent(panel, data, slicer, tmp_path):
     assert panel.ui.predictButton.enabled
     panel.parameters.model = "planted-lesion"
     assert not panel.ui.trust.visible and not panel.ui.trust.checked
-    panel.input.onRefused("net.pt: this is a program; allow it with --trust")
+    panel.input.onRefused("consent")
     assert panel.ui.trust.visible and not panel.ui.predictButton.enabled, "also where only opening it has told"
 
 
@@ -353,16 +356,16 @@ def test_pressing_explain_again_computes_what_is_missing_and_shows_it(panel, sli
     panel.parameters.methods = "gradcam saliency"
     scenarios.run(panel, panel.ui.explainButton)
     made = [node for node in results.mapsOf(volume) if node is not first]
-    assert [results.facts(node)["method"] for node in made] == ["saliency"]
+    assert [results.metadata(node)["method"] for node in made] == ["saliency"]
     assert panel.parameters.shownMap is made[0]
 
     slicer.mrmlScene.RemoveNode(first)
     panel.parameters.methods = "gradcam"
     scenarios.run(panel, panel.ui.explainButton)
-    assert {results.facts(node)["method"] for node in results.mapsOf(volume)} == {"gradcam", "saliency"}
+    assert {results.metadata(node)["method"] for node in results.mapsOf(volume)} == {"gradcam", "saliency"}
     panel.parameters.seed = 5  # another job
     scenarios.run(panel, panel.ui.explainButton)
-    assert sum(results.facts(node)["method"] == "gradcam" for node in results.mapsOf(volume)) == 2
+    assert sum(results.metadata(node)["method"] == "gradcam" for node in results.mapsOf(volume)) == 2
 
 
 def test_a_volume_that_is_loaded_becomes_the_input(panel, slicer, tmp_path):
@@ -387,5 +390,5 @@ def test_the_panel_speaks_of_its_controls(panel):
     assert worded("if you trust where it comes from, allow it with --trust (remembered).").endswith(
         "trusts it (remembered)."
     )
-    panel.explain.run.say("An error of 42 %; try another --layer.")
+    panel.explain.run.showMessage("An error of 42 %; try another --layer.")
     assert panel.ui.explainMessage.text == "An error of 42 %; try another Layers."

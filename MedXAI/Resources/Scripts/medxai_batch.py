@@ -10,6 +10,7 @@ import argparse
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 import slicer
 
@@ -18,6 +19,7 @@ MODULE = Path(__file__).resolve().parents[2]
 
 
 def arguments(words: list[str]) -> argparse.Namespace:
+    """The options of a command line."""
     parser = argparse.ArgumentParser(
         prog="medxai_batch.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -39,9 +41,9 @@ def arguments(words: list[str]) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def one(logic, path: str, a: argparse.Namespace) -> None:
+def one(logic: Any, path: str, a: argparse.Namespace) -> None:
     """One volume: load, explain, export."""
-    from MedXAIPanel import keep
+    from MedXAIPanel.export import export
 
     from MedXAILib.errors import InputError
 
@@ -54,7 +56,7 @@ def one(logic, path: str, a: argparse.Namespace) -> None:
     volume = slicer.util.loadVolume(path, {"show": False})
     options = {"layers": a.layer, "slices": a.slices, "samples": a.samples, "weights": a.weights}
     logic.explain(volume, a.model, a.target, a.method, trust=a.trust, device=a.device, **options)
-    files = keep.export(volume, folder, overwrite=a.overwrite)
+    files = export(volume, folder, overwrite=a.overwrite)
     if a.scene and not slicer.util.saveScene(str(folder / f"{folder.name}.mrb")):
         raise OSError(f"{folder / folder.name}.mrb: the scene could not be saved.")
     print(f"{path}: {len(files)} files in {folder}", flush=True)

@@ -11,6 +11,7 @@ import typer
 from ... import NOTICE
 from ...errors import FileError
 from ...io import atomic
+from ...models.drafting import draft_card
 from ..job import PREDICT, Job
 from .listing import DEVICE, FRAME, SERIES, TRUST, WEIGHTS, WEIGHTS_KEY
 from .terminal import bar, console
@@ -27,8 +28,6 @@ def card_new(
     trust: Annotated[bool, TRUST] = False,
 ) -> None:
     """Draft a card: what the weights tell is filled in, the rest is listed for you to fill."""
-    from ..models.drafting import draft_card
-
     if not weights.is_file():
         raise FileError(weights, "there is no such weights file", "check the path")
     path = output or weights.with_suffix(".json")

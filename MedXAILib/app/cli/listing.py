@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ...models.catalogue import lines
+from ...outputs.earlier import describe
 from ..job import PREDICT, Job
 from .options import INPUT, MODEL, of_field
 
@@ -31,8 +33,6 @@ def info(
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
     """Print geometry, intensities, series, and what is odd about a file."""
-    from ..io.describe import describe
-
     facts = describe(path, series=series, frame=frame)
     if as_json:
         print(json.dumps(facts))
@@ -105,7 +105,5 @@ def models(
 
     [cyan]medxai models[/cyan], then [cyan]medxai models NAME[/cyan]
     """
-    from ..models.catalogue import lines
-
     for line in lines(name):
         print(line)

@@ -12,7 +12,7 @@ import typer
 from ... import NOTICE, __version__, interrupt
 from ...errors import NO_MEMORY, InputError, missing_package, of_path, out_of_memory
 from ...progress import Cancelled
-from . import card, listing, making, running
+from . import card, evaluating, listing, making, running
 from .terminal import fail
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ card_app = typer.Typer(no_args_is_help=True, help="Bring your own network: draft
 app.add_typer(card_app, name="card")
 app.command()(listing.info)
 running.add_to(app)
+evaluating.add_to(app)
 app.command()(listing.methods)
 app.command()(listing.layers)
 app.command()(listing.models)

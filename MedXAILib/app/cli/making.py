@@ -9,6 +9,7 @@ import typer
 
 from ... import NOTICE, interrupt
 from ...errors import OptionError
+from ...models.catalogue import nested
 from ...progress import Cancelled
 from .listing import DEVICE
 from .terminal import bar, dim, fail
@@ -35,9 +36,8 @@ def train(
     data and number of threads (OMP_NUM_THREADS) give the same weights. A recipe of your own: copy one of
     MedXAILib/training/recipes, and change its data and card.
     """
-    from ..models.catalogue import nested
-    from ..training import train as run_training
-    from ..training.checkpoint import FILE
+    from ...training import train as run_training
+    from ...training.checkpoint import FILE
 
     try:
         with bar() as progress:

@@ -11,7 +11,7 @@ import typer
 from ...attribution.option import Option
 from ...attribution.registry import ALL, methods, options
 from ...errors import InputError, OptionError
-from ...models.summary import zoo_cards
+from ...models.sources.zoo import zoo_cards
 from ..job import (
     EXPLAIN,
     FLAG,

@@ -7,13 +7,17 @@ torch's own rules for these are Python: they would take most of a traced pass, a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Union
 
 if TYPE_CHECKING:
     import torch
 
+Given = dict[str, Any]
+"""Arguments by the names of the schema."""
+Result = Union["torch.Tensor", tuple["torch.Tensor", ...], None]
 
-def result_of(name: str, given: dict) -> torch.Tensor | tuple | None:
+
+def result_of(name: str, given: Given) -> Result:
     """The result of an operator, shape and type alone; None where torch has to say.
 
     :param given: its arguments by the names of the schema, defaults filled in; tensors are on the meta device.
@@ -27,7 +31,7 @@ def result_of(name: str, given: dict) -> torch.Tensor | tuple | None:
     return rule(x, given)
 
 
-def _same(x: torch.Tensor, given: dict) -> torch.Tensor | None:
+def _same(x: torch.Tensor, given: Given) -> torch.Tensor | None:
     """One argument, or others of one number or one for each channel."""
     import torch
 
@@ -38,11 +42,11 @@ def _same(x: torch.Tensor, given: dict) -> torch.Tensor | None:
     return x.new_empty(x.shape) if x.is_floating_point() and fits else None
 
 
-def _soft(x: torch.Tensor, given: dict) -> torch.Tensor | None:
+def _soft(x: torch.Tensor, given: Given) -> torch.Tensor | None:
     return None if given.get("half_to_float") else _same(x, given)
 
 
-def _normed(x: torch.Tensor, given: dict) -> tuple | None:
+def _normed(x: torch.Tensor, given: Given) -> tuple[torch.Tensor, ...] | None:
     """A norm and its statistics, which nobody asks for."""
     import torch
 
@@ -56,7 +60,8 @@ def _normed(x: torch.Tensor, given: dict) -> tuple | None:
     return x.new_empty(x.shape), x.new_empty(0), x.new_empty(0)
 
 
-def _broadcast(x: torch.Tensor, given: dict) -> torch.Tensor | None:
+def _broadcast(x: torch.Tensor, given: Given) -> torch.Tensor | None:
+    """Two tensors of one type, or one and a number."""
     import torch
 
     other = given.get("other")
@@ -69,7 +74,8 @@ def _broadcast(x: torch.Tensor, given: dict) -> torch.Tensor | None:
     return x.new_empty(torch.broadcast_shapes(x.shape, other.shape))
 
 
-def _joined(_x, given: dict) -> torch.Tensor | None:
+def _joined(_x: object, given: Given) -> torch.Tensor | None:
+    """A concatenation."""
     parts = list(given["tensors"])
     axis = given["dim"]
     shape = list(parts[0].shape)
@@ -83,7 +89,7 @@ def _joined(_x, given: dict) -> torch.Tensor | None:
     return parts[0].new_empty(shape) if fits else None
 
 
-def _averaged(x: torch.Tensor, given: dict) -> torch.Tensor | None:
+def _averaged(x: torch.Tensor, given: Given) -> torch.Tensor | None:
     axes = given.get("dim")
     if not axes or given.get("dtype") or not x.is_floating_point():
         return None
@@ -91,9 +97,10 @@ def _averaged(x: torch.Tensor, given: dict) -> torch.Tensor | None:
     return x.new_empty([1 if a in gone else n for a, n in enumerate(x.shape) if given["keepdim"] or a not in gone])
 
 
-def _product(x: torch.Tensor, given: dict) -> torch.Tensor | None:
+def _product(x: torch.Tensor, given: Given) -> torch.Tensor | None:
     """Of two matrices, or of two batches of them, with a bias or without."""
-    one, other = (given.get(n) for n in (("mat1", "mat2") if "mat1" in given else ("self", "mat2")))
+    one: torch.Tensor = given["mat1" if "mat1" in given else "self"]
+    other: torch.Tensor = given["mat2"]
     fits = one.ndim == other.ndim and one.shape[:-2] == other.shape[:-2] and one.shape[-1] == other.shape[-2]
     alike = x.is_floating_point() and x.dtype == one.dtype == other.dtype
     shape = (*one.shape[:-1], other.shape[-1])
@@ -101,13 +108,13 @@ def _product(x: torch.Tensor, given: dict) -> torch.Tensor | None:
     return one.new_empty(shape) if fits and alike and (bias or x is one) else None
 
 
-def _resized(x: torch.Tensor, given: dict) -> torch.Tensor | None:
+def _resized(x: torch.Tensor, given: Given) -> torch.Tensor | None:
     size = given.get("output_size")
     return x.new_empty((*x.shape[:2], *size)) if size and x.is_floating_point() else None
 
 
 # fmt: off
-RULES: dict[str, Callable] = {
+RULES: dict[str, Callable[[Any, Given], Result]] = {
     **dict.fromkeys((
         "relu", "gelu", "silu", "leaky_relu", "elu", "hardtanh", "hardswish", "hardsigmoid", "sigmoid", "tanh", "mish",
         "softplus", "neg", "exp", "sqrt", "rsqrt", "abs", "_prelu_kernel", "clone", "roll", "flip", "square",

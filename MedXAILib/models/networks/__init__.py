@@ -32,15 +32,17 @@ def architecture(name: str) -> Callable[..., torch.nn.Module]:
     :raises InputError: for an unknown name, with near ones.
     """
     if name in OWN:
-        return getattr(importlib.import_module(f".{OWN[name]}", __name__), name)
+        make: Callable[..., torch.nn.Module] = getattr(importlib.import_module(f".{OWN[name]}", __name__), name)
+        return make
     known = monai_networks()
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name, [*OWN, *known], 4, 0.4) or list(OWN)
     raise InputError(
-        f"The architecture '{name}' (the card's field 'network.architecture') is unknown: near names are "
-        f"{', '.join(near)}; any network of monai.networks.nets can be named. For a class of your own save the network with torch.export, "
-        f"and write 'file' there."
+        f"The architecture '{name}' (the card's field 'network.architecture') is unknown",
+        f"near names are {', '.join(near)}; any network of monai.networks.nets can be named. For a class of your own save the "
+        "network with torch.export, and write 'file' there",
+        joint=": ",
     )
 
 

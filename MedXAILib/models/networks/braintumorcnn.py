@@ -25,7 +25,9 @@ class BrainTumorCNN(nn.Module):
     :param dropout: of the pooled features, while training.
     """
 
-    def __init__(self, spatial_dims: int, classes: int, in_channels: int = 1, width: int = 16, dropout: float = 0.3):
+    def __init__(
+        self, spatial_dims: int, classes: int, in_channels: int = 1, width: int = 16, dropout: float = 0.3
+    ) -> None:
         super().__init__()
         widths = [width * 2**stage for stage in range(STAGES)]
         self.pool = Pool["MAX", spatial_dims](2)
@@ -37,6 +39,8 @@ class BrainTumorCNN(nn.Module):
         self.head = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(widths[-1], classes))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """See the class."""
         for number, stage in enumerate(self.stages):
             x = stage(self.pool(x) if number else x)
-        return self.head(self.mean(x))
+        logits: torch.Tensor = self.head(self.mean(x))
+        return logits

@@ -48,7 +48,7 @@ class DoubleUNet(nn.Module):
         width: int = 64,
         dilations: Sequence[int] = (6, 12, 18),
         encoder_norm: bool = False,
-    ):
+    ) -> None:
         super().__init__()
         widths = [width * units for _, units in VGG19]
         down = [int(width * units) for units in DOWN]
@@ -71,6 +71,7 @@ class DoubleUNet(nn.Module):
         self.output2 = Convolution(spatial_dims, down[0], out_channels, kernel_size=1, conv_only=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """See the class."""
         skips1, feature = [], x
         for number, block in enumerate(self.encoder1):
             feature = block(self.pool(feature) if number else feature)
@@ -90,7 +91,7 @@ class DoubleUNet(nn.Module):
 class ASPP(nn.Module):
     """Atrous spatial pyramid pooling: the mean of the whole, a 1x1 convolution and dilated 3x3 ones, joined by a 1x1 one."""
 
-    def __init__(self, spatial_dims: int, in_channels: int, width: int, dilations: Sequence[int]):
+    def __init__(self, spatial_dims: int, in_channels: int, width: int, dilations: Sequence[int]) -> None:
         super().__init__()
         self.mean = nn.Sequential(Pool["ADAPTIVEAVG", spatial_dims](1), _conv(spatial_dims, in_channels, width, 1))
         self.branches = nn.ModuleList([_conv(spatial_dims, in_channels, width, 1)])
@@ -98,8 +99,10 @@ class ASPP(nn.Module):
         self.join = _conv(spatial_dims, width * (2 + len(dilations)), width, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """See the class."""
         mean = self.mean(x).expand(-1, -1, *x.shape[2:])
-        return self.join(torch.cat([mean, *(branch(x) for branch in self.branches)], 1))
+        joined: torch.Tensor = self.join(torch.cat([mean, *(branch(x) for branch in self.branches)], 1))
+        return joined
 
 
 def foreground(logits: torch.Tensor) -> torch.Tensor:

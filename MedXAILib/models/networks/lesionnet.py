@@ -9,11 +9,12 @@ from torch import nn
 class Residual(nn.Module):
     """x + ReLU(conv(x)), 3x3x3, same size."""
 
-    def __init__(self, width: int, dilation: int):
+    def __init__(self, width: int, dilation: int) -> None:
         super().__init__()
         self.conv = nn.Conv3d(width, width, 3, padding=dilation, dilation=dilation)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """See the class."""
         return x + torch.relu(self.conv(x))
 
 
@@ -28,17 +29,19 @@ class LesionNet(nn.Module):
     :param cells: how many of the highest cells are averaged into the logit.
     """
 
-    def __init__(self, width: int = 16, dilations: tuple[int, ...] = (1, 2, 4, 1), cells: int = 4):
+    def __init__(self, width: int = 16, dilations: tuple[int, ...] = (1, 2, 4, 1), cells: int = 4) -> None:
         super().__init__()
         stem = (nn.Conv3d(1, width, 5, stride=2, padding=2), nn.ReLU())
         self.features = nn.Sequential(*stem, *(Residual(width, dilation) for dilation in dilations))
         self.evidence = nn.Conv3d(width, 1, 1, bias=False)
         self.cells = cells
-        self.to(memory_format=torch.channels_last_3d)  # on a CPU a third faster than the default layout
+        # on a CPU a third faster than the default layout
+        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch's stub leaves it out
 
     def local(self, x: torch.Tensor) -> torch.Tensor:
         """Evidence for a lesion at each cell: (batch, 1, d0, d1, d2) to (batch, ceil(d0/2), ceil(d1/2), ceil(d2/2))."""
-        return self.evidence(self.features(x))[:, 0]
+        evidence: torch.Tensor = self.evidence(self.features(x))[:, 0]
+        return evidence
 
     def pooled(self, local: torch.Tensor) -> torch.Tensor:
         """Mean of the highest cells, (batch,)."""

@@ -44,7 +44,7 @@ class MCGUNet(nn.Module):
         width: int = 64,
         bidirectional: bool = True,
         batch_norm: bool = False,
-    ):
+    ) -> None:
         super().__init__()
         norm = "BATCH" if batch_norm else None
         widths = [width * units for _, units in ENCODER]
@@ -72,6 +72,7 @@ class MCGUNet(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """See the class."""
         skips = []
         for block in self.encoder:
             skips.append(block(x))
@@ -80,13 +81,14 @@ class MCGUNet(nn.Module):
         x = self.dense[2](torch.cat([self.dense[1](first), first], 1))
         for up, fuse, block in zip(self.up, self.fuse, self.decoder, strict=True):
             x = block(fuse(skips.pop(), up(x)))
-        return self.output(x)
+        logits: torch.Tensor = self.output(x)
+        return logits
 
 
 class Fuse(nn.Module):
     """An encoder's feature and the decoder's, each weighed channel by channel, become one by a ConvLSTM."""
 
-    def __init__(self, spatial_dims: int, width: int, bidirectional: bool):
+    def __init__(self, spatial_dims: int, width: int, bidirectional: bool) -> None:
         super().__init__()
         self.gates = nn.ModuleList(
             ChannelSELayer(spatial_dims, width, r=min(REDUCTION, width), acti_type_1="relu") for _ in range(2)
@@ -94,34 +96,39 @@ class Fuse(nn.Module):
         self.cells = nn.ModuleList(ConvLSTM(spatial_dims, width) for _ in range(1 + bidirectional))
 
     def forward(self, skip: torch.Tensor, below: torch.Tensor) -> torch.Tensor:
+        """See the class."""
         pair = [self.gates[0](skip), self.gates[1](below)]
         states = [cell(order) for cell, order in zip(self.cells, (pair[::-1], pair), strict=False)]
-        return sum(states[1:], states[0])
+        fused: torch.Tensor = sum(states[1:], states[0])
+        return fused
 
 
 class ConvLSTM(nn.Module):
     """The last state of a convolutional LSTM (Shi et al. 2015, arXiv 1506.04214, eq. 3, without peepholes)."""
 
-    def __init__(self, spatial_dims: int, width: int):
+    def __init__(self, spatial_dims: int, width: int) -> None:
         super().__init__()
         self.inputs = Conv["CONV", spatial_dims](width, 4 * width, 3, padding=1)
         self.hidden = Conv["CONV", spatial_dims](width, 4 * width, 3, padding=1, bias=False)
 
     def forward(self, sequence: list[torch.Tensor]) -> torch.Tensor:
-        state, memory = None, None
+        """See the class."""
+        state: torch.Tensor | None = None
+        memory: torch.Tensor | None = None
         for x in sequence:
             gates = self.inputs(x) if state is None else self.inputs(x) + self.hidden(state)  # both start at 0
             let_in, keep, let_out, new = gates.chunk(4, 1)
             added = let_in.sigmoid() * new.tanh()
             memory = added if memory is None else keep.sigmoid() * memory + added
             state = let_out.sigmoid() * memory.tanh()
+        assert state is not None, "a sequence has a step at least"
         return state
 
 
 class Up(nn.Sequential):
     """A transposed convolution to twice the resolution, batch norm, ReLU."""
 
-    def __init__(self, spatial_dims: int, before: int, after: int):
+    def __init__(self, spatial_dims: int, before: int, after: int) -> None:
         super().__init__(
             Conv["CONVTRANS", spatial_dims](before, after, 2, 2), Norm["BATCH", spatial_dims](after), nn.ReLU()
         )

@@ -12,6 +12,8 @@ from monai.networks.layers import Pool
 from torch import nn
 
 LEVELS = 5
+Norm = str | tuple[str, dict[str, bool]]
+"""As MONAI takes it: a name, or that and its arguments."""
 
 
 class R2UNet(nn.Module):
@@ -37,9 +39,9 @@ class R2UNet(nn.Module):
         width: int = 64,
         steps: int = 2,
         instance_norm: bool = False,
-    ):
+    ) -> None:
         super().__init__()
-        norm = ("INSTANCE", {"affine": True}) if instance_norm else "BATCH"
+        norm: Norm = ("INSTANCE", {"affine": True}) if instance_norm else "BATCH"
         widths = [width * 2**level for level in range(LEVELS)]
         self.pool = Pool["MAX", spatial_dims](2)
         self.encoder = nn.ModuleList(
@@ -52,6 +54,7 @@ class R2UNet(nn.Module):
         self.output = Convolution(spatial_dims, width, out_channels, kernel_size=1, conv_only=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """See the class."""
         skips = []
         for number, block in enumerate(self.encoder):
             x = block(self.pool(x) if number else x)
@@ -59,19 +62,21 @@ class R2UNet(nn.Module):
         skips.pop()
         for up, block in zip(self.up, self.decoder, strict=True):
             x = block(torch.cat([skips.pop(), up(x)], 1))
-        return self.output(x)
+        logits: torch.Tensor = self.output(x)
+        return logits
 
 
 class Recurrent(nn.Module):
     """A convolution with batch norm and ReLU whose output is added to its input and goes in again, ``steps`` times."""
 
-    def __init__(self, spatial_dims: int, width: int, steps: int, norm: str | tuple):
+    def __init__(self, spatial_dims: int, width: int, steps: int, norm: Norm) -> None:
         super().__init__()
         self.conv = Convolution(spatial_dims, width, width, norm=norm, act="RELU")
         self.steps = steps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        state = self.conv(x)
+        """See the class."""
+        state: torch.Tensor = self.conv(x)
         for _ in range(self.steps):
             state = self.conv(x + state)
         return state
@@ -80,18 +85,20 @@ class Recurrent(nn.Module):
 class RecurrentResidual(nn.Module):
     """A 1x1 convolution to the block's width, then two recurrent convolutions, and the former's output added."""
 
-    def __init__(self, spatial_dims: int, before: int, after: int, steps: int, norm: str | tuple):
+    def __init__(self, spatial_dims: int, before: int, after: int, steps: int, norm: Norm) -> None:
         super().__init__()
         self.match = Convolution(spatial_dims, before, after, kernel_size=1, conv_only=True)
         self.recurrent = nn.Sequential(*(Recurrent(spatial_dims, after, steps, norm) for _ in range(2)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """See the class."""
         x = self.match(x)
-        return x + self.recurrent(x)
+        added: torch.Tensor = x + self.recurrent(x)
+        return added
 
 
 class Up(nn.Sequential):
     """Twice the resolution, then a convolution with batch norm and ReLU."""
 
-    def __init__(self, spatial_dims: int, before: int, after: int, norm: str | tuple):
+    def __init__(self, spatial_dims: int, before: int, after: int, norm: Norm) -> None:
         super().__init__(nn.Upsample(scale_factor=2.0), Convolution(spatial_dims, before, after, norm=norm, act="RELU"))

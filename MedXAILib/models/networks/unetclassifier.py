@@ -6,6 +6,8 @@ the abstract is public): encoder and decoder outputs are concatenated as the fea
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from monai.networks.layers import Pool
 from monai.networks.nets.basic_unet import Down, TwoConv, UpCat
@@ -51,10 +53,10 @@ class UNetClassifier(nn.Module):
         in_channels: int = 1,
         width: int = 64,
         dropout: float = 0.5,
-    ):
+    ) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(LEVELS)]
-        rest = {"act": "RELU", "norm": "BATCH", "bias": False}
+        rest: dict[str, Any] = {"act": "RELU", "norm": "BATCH", "bias": False}
         pairs = list(zip(widths, widths[1:], strict=False))
         self.encoder = nn.ModuleList([TwoConv(spatial_dims, in_channels, width, **rest)])
         self.encoder.extend(Down(spatial_dims, fine, coarse, **rest) for fine, coarse in pairs)
@@ -65,6 +67,7 @@ class UNetClassifier(nn.Module):
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(sum(widths) + sum(widths[:-1]), classes))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """See the class."""
         features = []
         for stage in self.encoder:
             x = stage(x)
@@ -73,4 +76,5 @@ class UNetClassifier(nn.Module):
         for stage, skip in zip(self.decoder, skips, strict=True):
             x = stage(x, skip)
             features.append(x)
-        return self.head(torch.cat([self.mean(feature).flatten(1) for feature in features], 1))
+        logits: torch.Tensor = self.head(torch.cat([self.mean(feature).flatten(1) for feature in features], 1))
+        return logits

@@ -10,37 +10,37 @@ time; one that is being trained may not. Explanations themselves wait for each o
 
 from __future__ import annotations
 
-import operator
-import random
 import sys
 import threading
 import weakref
-from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
+from .containers import CONTAINERS, COPIED, copies_of, is_plain_object, put_back
 from .state import bare_module, inside, outside, plain
+from .streams import equal, seeded
 
 if TYPE_CHECKING:
     import torch
 
-COPIED = 1 << 22
-"""Bytes of parameters up to which a network works on copies of them. A larger network that changes its weights in place
-in ``forward`` (one that binds new ones is no problem) leaves them as an ordinary pass does."""
-CONTAINERS = (dict, OrderedDict, defaultdict, Counter, list, deque, set, bytearray)
 HOLDERS = (dict, OrderedDict, list, tuple)
 """What modules are kept in that torch does not know of."""
 
 _lock = threading.RLock()  # one for all networks: torch's random state and its compiler's stance belong to the process
 
 
-@dataclass(eq=False)
+Written = tuple[dict[str, Any], str, "torch.Tensor", int]
+"""(dict, name in it, tensor, its version) of a stand-in for a parameter or buffer."""
+Modules = Sequence["torch.nn.Module"]
+State = tuple[list[Any], list[Any]]
+"""What a network holds, and what its classes and the globals of their functions hold: see :mod:`.state`."""
+
+
+@dataclass(eq=False, kw_only=True)
 class _Host:
     """A network in use.
 
@@ -53,21 +53,22 @@ class _Host:
     """
 
     network: torch.nn.Module
-    weights: list
-    keeps: list
-    caches: list[tuple]
+    weights: list[torch.Tensor]
+    keeps: list[Any]
+    caches: list[tuple[Any, Any]]
     ran: bool = False
     random: bool = False
-    state: tuple | None = None
+    state: State | None = None
     seed: int = 0
-    renew: Callable[[], list] | None = None
-    fresh: list = field(default_factory=list)
+    renew: Callable[[], list[Written]]
+    fresh: list[Written] = field(default_factory=list)
 
     def written(self) -> bool:
         """Whether a pass wrote to a parameter or buffer, or put another one in its place."""
         return any(group.get(name) is not t or t._version != version for group, name, t, version in self.fresh)
 
     def is_of(self, network: torch.nn.Module) -> bool:
+        """Whether it is this network, or one that is read through."""
         return network is self.network or network._modules is self.network._modules
 
 
@@ -93,7 +94,11 @@ def guest(network: torch.nn.Module, seed: int = 0) -> Iterator[None]:
         parameters = list({p: None for m in modules for p in m._parameters.values() if p is not None})
         _refuse_lazy(network, parameters)
         with ExitStack() as stack:
-            for context in (_ordinary_passes(modules), _frozen(parameters), _put_back(network, modules, seed)):
+            for context in (
+                _ordinary_passes(modules),
+                _frozen(parameters),
+                _everything_put_back(network, modules, seed),
+            ):
                 stack.enter_context(context)
             stack.enter_context(_eval_mode(network, modules))
             yield
@@ -105,7 +110,7 @@ def _modules(network: torch.nn.Module) -> list[torch.nn.Module]:
     import torch
 
     found: dict[torch.nn.Module, None] = {}
-    waiting: list = [network]
+    waiting: list[Any] = [network]
     while waiting:
         value = waiting.pop()
         if isinstance(value, torch.nn.Module):
@@ -120,23 +125,24 @@ def _modules(network: torch.nn.Module) -> list[torch.nn.Module]:
     return list(found)
 
 
-def _refuse_lazy(network: torch.nn.Module, parameters: list) -> None:
+def _refuse_lazy(network: torch.nn.Module, parameters: Iterable[torch.nn.Parameter]) -> None:
     import torch
 
     if any(torch.nn.parameter.is_lazy(parameter) for parameter in parameters):
         raise InputError(
-            f"{type(network).__name__} has lazy modules, whose weights do not exist before its first pass: run it once on an "
-            "input, or load its weights."
+            f"{type(network).__name__} has lazy modules, whose weights do not exist before its first pass",
+            "run it once on an input, or load its weights",
+            joint=": ",
         )
 
 
-def weights_of(network: torch.nn.Module) -> list:
+def weights_of(network: torch.nn.Module) -> list[torch.Tensor]:
     """A network's own parameters and buffers, not those that stand in for them meanwhile."""
     host = _host_of(network)
     return host.weights if host else [*network.parameters(), *network.buffers()]
 
 
-def state_of(network: torch.nn.Module) -> tuple:
+def state_of(network: torch.nn.Module) -> State:
     """What a network does may hang on this, beside the values of its weights: its modules and their hooks, whatever its
     modules and their classes hold (numbers, texts, tables, functions, objects), the globals that their functions use, and
     the shapes, types and devices of its tensors. To be compared; it keeps nothing alive. While somebody is a guest it stays
@@ -160,7 +166,7 @@ def settle(network: torch.nn.Module) -> None:
         _states[innermost(network)] = state, (within, outside(network))
 
 
-_states: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+_states: weakref.WeakKeyDictionary[torch.nn.Module, tuple[State, State]] = weakref.WeakKeyDictionary()
 """Network to its state, and to what this became by passes of ours."""
 
 
@@ -181,7 +187,7 @@ def _host_of(network: torch.nn.Module) -> _Host | None:
     return next((host for host in _hosts if host.is_of(network)), None)
 
 
-def users_hooks(modules: Iterable[torch.nn.Module]) -> list[tuple[dict, int]]:
+def users_hooks(modules: Iterable[torch.nn.Module]) -> list[tuple[dict[int, Any], int]]:
     """(dict, key) of the hooks of modules that are no part of a network (torch's own make weights: spectral norm)."""
     found = []
     for module in modules:
@@ -200,10 +206,10 @@ def moved_by_hooks(network: torch.nn.Module) -> bool:
     return bool(_movers) and any(key in _movers for _, key in users_hooks(network.modules()))
 
 
-def _watched(key: int, hook: Callable) -> Callable:
+def _watched(key: int, hook: Callable[..., Any]) -> Callable[..., Any]:
     """The hook; what it gives is noted."""
 
-    def watched(*given, **named):
+    def watched(*given: Any, **named: Any) -> Any:
         found = hook(*given, **named)
         if found is not None:
             _movers.add(key)
@@ -217,7 +223,7 @@ def written_name(module: str) -> str:
     return module.replace("._orig_mod", "").replace("_orig_mod.", "")
 
 
-def mine(hook: Callable) -> Callable:
+def mine(hook: Callable[..., Any]) -> Callable[..., Any]:
     """A hook for the passes of this thread: somebody may use the network in another one meanwhile."""
     me = threading.get_ident()
     return lambda *given: hook(*given) if threading.get_ident() == me else None
@@ -235,6 +241,7 @@ def passing(network: torch.nn.Module, seed: int) -> Iterator[Draws]:
     """One pass of a network, as its guest: its random numbers come from the seed. (A network whose first pass drew none
     is not asked again; what it may draw later comes from a seed all the same.)"""
     host = _host_of(network)
+    assert host is not None, "a pass outside of guest()"
     if host.written():
         host.fresh = host.renew()
     if host.ran and not host.random:
@@ -245,84 +252,19 @@ def passing(network: torch.nn.Module, seed: int) -> Iterator[Draws]:
         with seeded(seed, host.keeps) as streams:
             fresh = [stream.get() for stream in streams]
             yield draws
-            draws.random = not _same(fresh, [stream.get() for stream in streams])
+            draws.random = not equal(fresh, [stream.get() for stream in streams])
     except BaseException:
         if not host.ran:  # a pass that ended early leaves nothing
             for container, content in host.caches:
-                _reset(container, content)
+                put_back(container, content)
         raise
     host.random |= draws.random
     if not host.ran:
-        host.ran, host.caches[:] = True, _caches(host.keeps)
+        host.ran, host.caches[:] = True, copies_of(host.keeps)
 
 
 @contextmanager
-def seeded(seed: int, keeps: Iterable = ()) -> Iterator[list[_Stream]]:
-    """Random numbers of torch, NumPy and Python, and of generators among ``keeps``, from a seed; afterwards their states
-    are what they were, to the bit."""
-    streams = [*_common_streams(), *(stream for value in keeps if (stream := _stream(value)))]
-    before = [stream.get() for stream in streams]
-    for stream in streams:
-        stream.seed(seed)
-    try:
-        yield streams
-    finally:
-        for stream, state in zip(streams, before, strict=True):
-            stream.set(state)
-
-
-class _Stream(NamedTuple):
-    """Where random numbers come from."""
-
-    get: Callable
-    set: Callable
-    seed: Callable
-
-
-def _common_streams() -> list[_Stream]:
-    """Those of the process."""
-    import torch
-
-    generators = (torch.default_generator, *(torch.cuda.default_generators if torch.cuda.is_initialized() else ()))
-    return [*map(_stream, generators), _legacy(np.random), _Stream(random.getstate, random.setstate, random.seed)]
-
-
-def _legacy(stream) -> _Stream:
-    return _Stream(stream.get_state, stream.set_state, lambda seed: stream.seed(seed % (1 << 32)))
-
-
-def _stream(value) -> _Stream | None:
-    """A generator of torch, NumPy or Python; None for anything else."""
-    import torch
-
-    if isinstance(value, torch.Generator):
-        return _Stream(value.get_state, value.set_state, value.manual_seed)
-    if isinstance(value, random.Random):
-        return _Stream(value.getstate, value.setstate, value.seed)
-    if isinstance(value, np.random.RandomState):
-        return _legacy(value)
-    if isinstance(value, np.random.Generator):
-        bits = value.bit_generator
-        put = partial(setattr, bits, "state")
-        return _Stream(lambda: bits.state, put, lambda seed: put(type(bits)(seed % (1 << 32)).state))
-    return None
-
-
-def _same(one, other) -> bool:
-    """Equal states: numbers, tensors and arrays in lists, tuples and dicts."""
-    try:
-        return bool(one == other)
-    except (ValueError, RuntimeError):  # tensors and arrays compare number by number
-        pass
-    if isinstance(one, dict):
-        return _same(list(one.values()), list(other.values()))
-    if isinstance(one, list | tuple):
-        return all(map(_same, one, other))
-    return bool(one.equal(other)) if hasattr(one, "equal") else np.array_equal(one, other)
-
-
-@contextmanager
-def _ordinary_passes(modules: list) -> Iterator[None]:
+def _ordinary_passes(modules: Modules) -> Iterator[None]:
     """What was compiled runs as it was written, and nothing is compiled; what a block under a checkpoint computes is kept,
     not computed again on the way backwards, where hooks and rules would be missing; transformers run as they do with
     gradients, not on their fast path (nested tensors); recurrent layers do without cuDNN, which gives gradients in
@@ -336,7 +278,7 @@ def _ordinary_passes(modules: list) -> Iterator[None]:
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         if "torch._dynamo" in sys.modules:  # else nothing was compiled
             stack.enter_context(torch.compiler.set_stance("force_eager"))
-        checkpoints = sys.modules.get("torch.utils.checkpoint")
+        checkpoints: Any = sys.modules.get("torch.utils.checkpoint")
         if (keeping := getattr(checkpoints, "_checkpoint_hook", None)) is not None:
             me = threading.get_ident()
             checkpoints._checkpoint_hook = lambda *given: (
@@ -347,7 +289,7 @@ def _ordinary_passes(modules: list) -> Iterator[None]:
 
 
 @contextmanager
-def _eval_mode(network: torch.nn.Module, modules: list) -> Iterator[None]:
+def _eval_mode(network: torch.nn.Module, modules: Modules) -> Iterator[None]:
     """Evaluation mode, every module's own flag restored; nothing is touched where it is on already."""
     flags = [(module, module.training) for module in modules if hasattr(module, "training")]
     if any(flag for _, flag in flags):
@@ -364,7 +306,7 @@ def _eval_mode(network: torch.nn.Module, modules: list) -> Iterator[None]:
 
 
 @contextmanager
-def _frozen(parameters: list) -> Iterator[None]:
+def _frozen(parameters: Sequence[torch.nn.Parameter]) -> Iterator[None]:
     """Parameters without gradients, restored afterwards: a recurrent network goes on using its own, not their stand-ins.
     (Those made under inference_mode, and a copied program's, have no flag to change.)"""
     thawed = [p for p in parameters if p.requires_grad and p.is_leaf and not p.is_inference()]
@@ -378,8 +320,8 @@ def _frozen(parameters: list) -> Iterator[None]:
 
 
 @contextmanager
-def _put_back(network: torch.nn.Module, modules: list, seed: int) -> Iterator[None]:
-    """Whatever passes do to the modules is undone. They work on stand-ins for parameters and buffers, which a tape may go
+def _everything_put_back(network: torch.nn.Module, modules: Modules, seed: int) -> Iterator[None]:
+    """Whatever passes do to the modules is undone. They work on stand-ins for parameters and buffers, which a recording may go
     on using."""
     import torch
 
@@ -391,21 +333,20 @@ def _put_back(network: torch.nn.Module, modules: list, seed: int) -> Iterator[No
     filled, empty = [*states, *filter(None, own)], [group for group in own if not group]
     before = [group.copy() for group in filled]
     others = [v for state in states for name, v in state.items() if name not in ordinary and not plain(v)]
-    others += [vars(v) for v in others if _is_plain_object(v)]
+    others += [vars(v) for v in others if is_plain_object(v)]
     outside = [(t, t.detach().clone()) for m in programs for t in (*m.parameters(), *m.buffers())]
     lent = [
         (p, p.detach()) for p in {p: None for state in states for p in state["_parameters"].values() if p is not None}
     ]
     weights = [*network.parameters(), *network.buffers()]
-    host = _Host(network, weights, others, _caches(others), seed=seed)
-    _hosts.append(host)
 
-    def renew() -> list:
+    def renew() -> list[Written]:
         for group, content in zip(filled[len(states) :], before[len(states) :], strict=True):
-            _reset(group, content)
+            put_back(group, content)
         return _stand_in(states)
 
-    host.renew = renew
+    host = _Host(network=network, weights=weights, keeps=others, caches=copies_of(others), seed=seed, renew=renew)
+    _hosts.append(host)
     try:
         host.fresh = _stand_in(states)
         for hooks, key in users_hooks(modules):
@@ -421,12 +362,12 @@ def _put_back(network: torch.nn.Module, modules: list, seed: int) -> Iterator[No
             if parameter.data_ptr() != data.data_ptr():
                 parameter.data = data
         for container, content in (*zip(filled, before, strict=True), *_hosts.pop().caches):
-            _reset(container, content)
+            put_back(container, content)
         for group in filter(None, empty):
             group.clear()
 
 
-def _stand_in(states: list[dict]) -> list[tuple]:
+def _stand_in(states: Sequence[dict[str, Any]]) -> list[Written]:
     """Copies in place of a network's own buffers, and of its parameters where these are few.
 
     :returns: (dict, name, tensor, its version) of each.
@@ -435,7 +376,7 @@ def _stand_in(states: list[dict]) -> list[tuple]:
 
     parameters = {p: None for state in states for p in state["_parameters"].values() if type(p) is torch.nn.Parameter}
     few = sum(p.numel() * p.element_size() for p in parameters) <= COPIED
-    instead: dict = {}
+    instead: dict[torch.Tensor, torch.Tensor] = {}
     for parameter in parameters:
         if few and not parameter.is_inference():
             instead[parameter] = torch.nn.Parameter(parameter.detach().clone(), requires_grad=False)
@@ -453,83 +394,3 @@ def _stand_in(states: list[dict]) -> list[tuple]:
         for name, t in group.items()
         if id(t) in versions and not t.is_inference()
     ]
-
-
-def _caches(values: list) -> list[tuple]:
-    """(container, copy) of the dicts, lists, sets, tensors and arrays among values, and inside of these."""
-    found, waiting, seen = [], list(values), set()
-    while waiting:
-        value = waiting.pop()
-        if id(value) in seen:
-            continue
-        seen.add(id(value))
-        if type(value) in CONTAINERS:
-            waiting.extend(value.values() if isinstance(value, dict) else value)
-            found.append((value, _copy_of(value)))
-        elif _is_table(value):
-            found.append((value, value.copy() if isinstance(value, np.ndarray) else value.detach().clone()))
-    return found
-
-
-def _copy_of(value):
-    """A dict, list or set with the same items."""
-    copied = value.copy()
-    if isinstance(value, dict):
-        for key, item in value.items():
-            copied[key] = _bare(item)
-    elif isinstance(value, list):
-        copied[:] = [_bare(item) for item in value]
-    return copied
-
-
-def _is_plain_object(value) -> bool:
-    """Whether it is an object of somebody's own class, which may count or keep something."""
-    theirs = type(value).__module__.partition(".")[0] in ("torch", "numpy", "builtins", "collections")
-    return hasattr(value, "__dict__") and not (theirs or callable(value))
-
-
-def _is_table(value) -> bool:
-    """Whether it is a tensor or array that passes may write to, and not too large to be copied."""
-    import torch
-
-    if isinstance(value, np.ndarray):
-        return value.dtype.hasobject is False and value.nbytes <= COPIED
-    ordinary = type(value) is torch.Tensor and value.layout is torch.strided and value.grad_fn is None
-    return ordinary and not (value.is_meta or value.is_inference() or value.is_quantized) and value.nbytes <= COPIED
-
-
-def _bare(value):
-    """A tensor without the graph of the pass that made it; anything else as it is."""
-    import torch
-
-    if isinstance(value, torch.Tensor) and value.grad_fn is not None:
-        return value.detach()
-    return tuple(_bare(item) for item in value) if type(value) is tuple else value
-
-
-def _reset(container, before) -> None:
-    """The content of a dict, list, set, tensor or array as it was; never empty in between, for another thread may look at
-    it."""
-    if isinstance(container, dict):
-        if container.keys() == before.keys() and all(map(operator.is_, container.values(), before.values())):
-            return
-        for key in [key for key in container if key not in before]:
-            del container[key]
-        for key, value in before.items():
-            if key not in container or container[key] is not value:
-                container[key] = value
-    elif isinstance(container, list | bytearray):
-        container[:] = before
-    elif isinstance(container, np.ndarray):
-        if not np.array_equal(container, before, equal_nan=container.dtype.kind in "fc"):
-            container[...] = before
-    elif hasattr(container, "copy_"):
-        if not container.detach().equal(before):
-            container.detach().copy_(before)
-    elif isinstance(container, deque):
-        if container != before:
-            container.clear()
-            container.extend(before)
-    elif container != before:
-        container.intersection_update(before)
-        container.update(before)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache, lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,10 +20,10 @@ MOST_NOTED, MOST_NUMBERS = 1000, 1 << 16
 PLAIN = frozenset((bool, int, float, complex, str, type(None)))
 
 
-def inside(network: torch.nn.Module) -> list:
+def inside(network: torch.nn.Module) -> list[Any]:
     """What the modules of a network hold: one flat list, for thousands of small containers would keep Python's garbage
     collector busy."""
-    found: list = []
+    found: list[Any] = []
     ordinary = vars(bare_module()).keys()
     for name, module in network.named_modules():
         found += (name, weakref.ref(module))  # no number: a new module may lie where an old one lay
@@ -40,9 +40,9 @@ def inside(network: torch.nn.Module) -> list:
     return found
 
 
-def outside(network: torch.nn.Module) -> list:
+def outside(network: torch.nn.Module) -> list[Any]:
     """What their classes hold, and the globals that their functions use."""
-    found: list = []
+    found: list[Any] = []
     for kind in dict.fromkeys(map(type, network.modules())):
         for container, name in () if kind.__module__.startswith("torch.") else _names(kind):
             _note(found, container.get(name))
@@ -50,11 +50,11 @@ def outside(network: torch.nn.Module) -> list:
 
 
 @lru_cache(512)
-def _names(kind: type) -> list[tuple]:
+def _names(kind: type) -> list[tuple[Any, str]]:
     """(dict, name) of what is no function in a class of modules, and of the globals that its functions use."""
     import torch
 
-    found = []
+    found: list[tuple[Any, str]] = []
     for one in kind.__mro__[: kind.__mro__.index(torch.nn.Module)]:
         for name, value in vars(one).items():
             code = getattr(getattr(value, "__func__", value), "__code__", None)
@@ -66,12 +66,12 @@ def _names(kind: type) -> list[tuple]:
     return found
 
 
-def _changes(value) -> bool:
+def _changes(value: object) -> bool:
     """Whether it is a value that somebody may change, no module, class or function."""
     return not callable(value) and type(value).__name__ != "module"
 
 
-def _note(found: list, value, depth: int = 3) -> None:
+def _note(found: list[Any], value: Any, depth: int = 3) -> None:
     """Append what a value says now, to be compared, without keeping it alive."""
     import torch
 
@@ -81,7 +81,7 @@ def _note(found: list, value, depth: int = 3) -> None:
     if isinstance(value, torch.Tensor | np.ndarray):
         found.append(_content(value))
         return
-    parts: Iterable = ()
+    parts: Iterable[Any] = ()
     if isinstance(value, list | tuple | set | frozenset):
         parts = value
     elif isinstance(value, dict):
@@ -99,14 +99,14 @@ def _note(found: list, value, depth: int = 3) -> None:
         found.append(type(value).__name__)  # where one ends and the next begins
 
 
-def _contents(cells: Iterable) -> Iterator:
+def _contents(cells: Iterable[Any]) -> Iterator[Any]:
     """What a function has from around it."""
     for cell in cells:
         with suppress(ValueError):  # nothing yet
             yield cell.cell_contents
 
 
-def _content(array) -> int:
+def _content(array: torch.Tensor | np.ndarray) -> int:
     """A hash of a tensor's or array's shape, type and numbers; of many, of evenly chosen ones."""
     import torch
 
@@ -119,7 +119,7 @@ def _content(array) -> int:
     return hash((*kind, array.ravel()[:: array.size // MOST_NUMBERS + 1].tobytes()))
 
 
-def plain(value) -> bool:
+def plain(value: Any) -> bool:
     """Whether it is a number, a text or a switch, or a few of them."""
     kind = type(value)
     return kind in PLAIN or (kind is tuple and all(type(part) in PLAIN for part in value))

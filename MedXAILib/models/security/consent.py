@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import sys
 from contextlib import suppress
 from pathlib import Path
 
-from ...errors import InputError
+from ...errors import ConsentError
+from ...io.atomic import write_text
+from ..weights.contents import PROGRAMS, inspect
 
 CONFIG = "MEDXAI_CONFIG"
 """Environment variable: the folder of the user's settings, where consent is remembered."""
@@ -18,40 +20,57 @@ def consent(path: Path, kind: str, digest: str, trust: bool) -> None:
     """Let a program pass that the user trusts, now or earlier.
 
     :param digest: sha256 of the file.
-    :raises InputError: saying what is being trusted.
+    :raises ConsentError: saying what is being trusted.
     """
     if trust:
         remember(digest)
     elif not is_trusted(digest):
-        raise InputError(
-            f"{path}: this is {kind}, which is a program: opening it can run any code that it contains; if you trust where "
-            "it comes from, allow it with --trust (remembered for this very file)."
+        raise ConsentError(
+            path,
+            f"this is {kind}, which is a program: opening it can run any code that it contains",
+            "if you trust where it comes from, allow it with --trust (remembered for this very file)",
         )
 
 
-def config_folder() -> Path:
-    """The user's settings: MEDXAI_CONFIG, else where the platform keeps such things."""
+def needs_consent(weights: Path) -> bool:
+    """Whether opening a weights file may run code that nobody has consented to; told from its content, never by opening.
+
+    :raises WeightsError: for a file that is refused even with consent, or that is no weights file.
+    """
+    found = inspect(weights)
+    found.refuse()
+    if found.kind not in PROGRAMS:
+        return False
+    with open(weights, "rb") as file:
+        return not is_trusted(hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def config_folder() -> Path | None:
+    """The user's settings: MEDXAI_CONFIG, else where the platform keeps such things. None while the package that knows the
+    latter is not installed, as in a Slicer whose packages are still to come."""
     if os.environ.get(CONFIG):
         return Path(os.environ[CONFIG])
-    if sys.platform == "win32":
-        base = Path(os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    return base / "medxai"
+    try:
+        from platformdirs import user_config_dir
+    except ModuleNotFoundError:
+        return None
+    return Path(user_config_dir("medxai", appauthor=False, roaming=True))
 
 
 def trusted() -> list[str]:
     """The sha256 of every file that was allowed."""
+    folder = config_folder()
+    if folder is None:
+        return []
     try:
-        hashes = json.loads((config_folder() / "trusted.json").read_text(encoding="utf-8"))
+        hashes = json.loads((folder / "trusted.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
     return hashes if isinstance(hashes, list) else []
 
 
 def is_trusted(digest: str) -> bool:
+    """Whether a file of this sha256 was allowed."""
     return digest in trusted()
 
 
@@ -68,10 +87,8 @@ def forget() -> None:
 
 def _write(hashes: list[str]) -> None:
     folder = config_folder()
-    beside = folder / f"trusted.{os.getpid()}.part"
+    if folder is None:
+        return
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps(hashes, indent=1), encoding="utf-8")
-        os.replace(beside, folder / "trusted.json")
-    with suppress(OSError):
-        beside.unlink(missing_ok=True)
+        write_text(folder / "trusted.json", json.dumps(hashes, indent=1))

@@ -51,7 +51,7 @@ class Call:
     arguments: Any
     state: Any = None
     items: list[tuple[Any, Any]] = field(default_factory=list)
-    parts: list = field(default_factory=list)
+    parts: list[Any] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -93,28 +93,31 @@ class Machine:
     """Stack and memo, on which each opcode does what :mod:`pickle` would do, without looking anything up."""
 
     def __init__(self) -> None:
-        self.stack: list = []
-        self.below: list[list] = []
+        self.stack: list[Any] = []
+        self.below: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
         self.names: set[Name] = set()
 
     def step(self, opcode: str, argument: Any) -> None:
+        """What one opcode does."""
         if opcode in CONSTANTS:
             self.stack.append(CONSTANTS[opcode](argument))
         else:
             STEPS[opcode](self, argument)
 
     def named(self, module: Any, name: Any) -> Name:
+        """A name, noted."""
         found = Name(module, name) if isinstance(module, str) and isinstance(name, str) else Name(*COMPUTED)
         self.names.add(found)
         return found
 
-    def marked(self) -> list:
+    def marked(self) -> list[Any]:
         """What lies on the stack above the last mark."""
         above, self.stack = self.stack, self.below.pop()
         return above
 
-    def taken(self, count: int) -> list:
+    def taken(self, count: int) -> list[Any]:
+        """So many from the top of the stack."""
         if len(self.stack) < count:
             raise ValueError("it takes more than it has")
         above = self.stack[len(self.stack) - count :]
@@ -122,12 +125,12 @@ class Machine:
         return above
 
 
-def _mark(machine: Machine, _) -> None:
+def _mark(machine: Machine, _: object) -> None:
     machine.below.append(machine.stack)
     machine.stack = []
 
 
-def _stack_global(machine: Machine, _) -> None:
+def _stack_global(machine: Machine, _: object) -> None:
     machine.stack.append(machine.named(*machine.taken(2)))
 
 
@@ -142,29 +145,29 @@ def _instance(machine: Machine, argument: str) -> None:
     machine.stack.append(Call(machine.named(module, name), arguments))
 
 
-def _object(machine: Machine, _) -> None:
+def _object(machine: Machine, _: object) -> None:
     kind, *arguments = machine.marked()
     machine.stack.append(Call(kind, tuple(arguments)))
 
 
-def _call(machine: Machine, _) -> None:
+def _call(machine: Machine, _: object) -> None:
     function, arguments = machine.taken(2)
     machine.stack.append(Call(function, arguments))
 
 
-def _call_with_names(machine: Machine, _) -> None:
+def _call_with_names(machine: Machine, _: object) -> None:
     kind, arguments, named = machine.taken(3)
     machine.stack.append(Call(kind, arguments, parts=[named]))
 
 
-def _build(machine: Machine, _) -> None:
+def _build(machine: Machine, _: object) -> None:
     (state,) = machine.taken(1)
     if isinstance(machine.stack[-1], Call):
         machine.stack[-1].state = state
     # a plain container takes no state; whatever else is no object
 
 
-def _stored(machine: Machine, _) -> None:
+def _stored(machine: Machine, _: object) -> None:
     machine.stack.append(Stored(machine.taken(1)[0]))
 
 
@@ -176,7 +179,7 @@ def _remember(machine: Machine, argument: int) -> None:
     machine.memo[argument] = machine.stack[-1]
 
 
-def _add(machine: Machine, values: list) -> None:
+def _add(machine: Machine, values: list[Any]) -> None:
     into = machine.stack[-1]
     if isinstance(into, list):
         into.extend(values)
@@ -188,7 +191,7 @@ def _add(machine: Machine, values: list) -> None:
         raise TypeError("it adds to what holds nothing")
 
 
-def _put(machine: Machine, values: list) -> None:
+def _put(machine: Machine, values: list[Any]) -> None:
     into, pairs = machine.stack[-1], _pairs(values)
     if isinstance(into, dict):
         into.update((_key(key), value) for key, value in pairs)
@@ -198,7 +201,8 @@ def _put(machine: Machine, values: list) -> None:
         raise TypeError("it puts into what holds nothing")
 
 
-def _pairs(values: list) -> Iterator[tuple]:
+def _pairs(values: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    values = list(values)
     if len(values) % 2:
         raise ValueError("a key without a value")
     return zip(values[::2], values[1::2], strict=True)
@@ -214,8 +218,8 @@ def _key(value: Any) -> Any:
     return f"<{type(value).__name__} {id(value)}>"
 
 
-def _gathered(make: Callable[[Iterable], Any]) -> Callable[[Machine, Any], None]:
-    def step(machine: Machine, _) -> None:
+def _gathered(make: Callable[[Iterable[Any]], Any]) -> Callable[[Machine, Any], None]:
+    def step(machine: Machine, _: object) -> None:
         values = machine.marked()
         machine.stack.append(make(values))
 
@@ -226,11 +230,11 @@ def _several(count: int) -> Callable[[Machine, Any], None]:
     return lambda machine, _: machine.stack.append(tuple(machine.taken(count)))
 
 
-def _computed(machine: Machine, _) -> None:
+def _computed(machine: Machine, _: object) -> None:
     machine.stack.append(machine.named(*COMPUTED))
 
 
-def _nothing(machine: Machine, _) -> None:
+def _nothing(machine: Machine, _: object) -> None:
     pass
 
 
@@ -252,7 +256,7 @@ CONSTANTS: dict[str, Callable[[Any], Any]] = {
     "EMPTY_SET": lambda _: set(),
     "PERSID": Stored,
 }
-STEPS: dict[str, Callable[[Machine, Any], None]] = {
+STEPS: dict[str, Callable[[Machine, Any], object]] = {
     **dict.fromkeys(("PROTO", "FRAME", "READONLY_BUFFER"), _nothing),
     "MARK": _mark,
     "POP": lambda machine, _: machine.taken(1) if machine.stack else machine.marked(),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any
 
-from ...errors import InputError
+from ...errors import WeightsError
 from ..weights.contents import CHECKPOINT, Contents, inspect
 from ..weights.tensors import Numbers
 from .pickles import PLAIN, Call, Name
@@ -47,8 +47,10 @@ IMPORTED = ("__enum__", "default_factory_module")
 """Keys of a description of inputs and outputs by which a module is imported."""
 NAMING = ("name", "as_name", "graph_name")
 """Keys whose text becomes a name in the Python that torch writes for a graph."""
-FORMULA_PARTS = (ast.Expression, ast.Call, ast.Name, ast.Load, ast.Constant, ast.keyword, ast.BinOp, ast.UnaryOp)
-FORMULA_PARTS += (ast.Compare, ast.operator, ast.unaryop, ast.cmpop)
+FORMULA_PARTS = (
+    ast.Expression, ast.Call, ast.Name, ast.Load, ast.Constant, ast.keyword, ast.BinOp, ast.UnaryOp, ast.Compare,
+    ast.operator, ast.unaryop, ast.cmpop,
+)  # fmt: skip
 CALLED = frozenset((
     "Symbol", "Integer", "Float", "Rational", "Add", "Mul", "Pow", "Mod", "Max", "Min", "Abs", "Eq", "Ne", "Lt",
     "Le", "Gt", "Ge", "And", "Or", "Not", "Piecewise", "Equality", "Unequality", "LessThan", "StrictLessThan",
@@ -65,7 +67,7 @@ def harmless(contents: Contents) -> bytes:
     """The archive with just its graph and its tensors, as PyTorch would have written them.
 
     :param contents: of an exported network.
-    :raises InputError: for one that holds more.
+    :raises WeightsError: for one that holds more.
     """
     out = BytesIO()
     with contents.source() as file, zipfile.ZipFile(file) as archive, zipfile.ZipFile(out, "w") as copy:
@@ -93,7 +95,7 @@ def raw_members(archive: zipfile.ZipFile, contents: Contents) -> set[str]:
     for folder, table in TABLES.items():
         if contents.root + table not in contents.members:
             continue
-        pickled: dict[str, set] = {}
+        pickled: dict[str, set[object]] = {}
         for entry in parsed(contents, archive.read(contents.root + table)).get("config", {}).values():
             path = str(entry.get("path_name"))
             if not re.fullmatch(NUMBERED[folder], path):
@@ -106,7 +108,7 @@ def raw_members(archive: zipfile.ZipFile, contents: Contents) -> set[str]:
 def parsed(contents: Contents, text: bytes | str) -> Any:
     """JSON whose objects have each key once: of two that are equal, other readers may take the other."""
 
-    def once(pairs: list[tuple[str, Any]]) -> dict:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) < len(pairs):
             raise refused(contents, "a table with one key twice")
         return dict(pairs)
@@ -114,7 +116,7 @@ def parsed(contents: Contents, text: bytes | str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
+        if isinstance(error, WeightsError):
             raise
         raise refused(contents, "a table that cannot be read") from None
 
@@ -141,10 +143,13 @@ def _checked(contents: Contents, inner: str, data: bytes) -> bytes:
     raise refused(contents, f"'{inner}'")
 
 
-def refused(contents: Contents, what: str) -> InputError:
-    return InputError(
-        f"{contents.path}: this is {contents.kind} that holds more than a graph and its tensors: {what}; it is refused with or "
-        "without --trust: export the network anew, or give its weights and name its architecture."
+def refused(contents: Contents, what: str) -> WeightsError:
+    """Of an archive that is not opened, whoever trusts it."""
+    return WeightsError(
+        contents.path,
+        f"this is {contents.kind} that holds more than a graph and its tensors: {what}; it is refused with or without --trust",
+        "export the network anew, or give its weights and name its architecture",
+        joint=": ",
     )
 
 
@@ -181,7 +186,7 @@ def _value(numbers: Numbers, node: Any, contents: Contents, name: str) -> Any:
     try:
         return value(node)
     except (ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
+        if isinstance(error, WeightsError):
             raise
         raise refused(contents, f"{name} cannot be read ({error})") from None
 
@@ -209,7 +214,7 @@ def graph_faults(graph: Any, read: Callable[[str], Any] = json.loads) -> set[str
     return found
 
 
-def _parts(value: Any, read: Callable[[str], Any]) -> Iterator[dict]:
+def _parts(value: Any, read: Callable[[str], Any]) -> Iterator[dict[str, Any]]:
     """Every dict in a JSON value, also in those that are written as text in it."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
@@ -259,7 +264,7 @@ def _is_formula(text: str) -> bool:
         arg for call in calls if isinstance(call.func, ast.Name) and call.func.id in POWERS for arg in call.args[1:]
     ]
     numbers = [
-        n for power in powers for n in ast.walk(power) if isinstance(n, ast.Constant) and isinstance(n.value, int)
+        n.value for power in powers for n in ast.walk(power) if isinstance(n, ast.Constant) and isinstance(n.value, int)
     ]
     return (
         len(text) < 10_000
@@ -268,5 +273,5 @@ def _is_formula(text: str) -> bool:
         and named.keys() <= CALLED
         and all(fits(node) for node in nodes if isinstance(node, ast.Constant))
         and not any(isinstance(inner, ast.Pow) for power in powers for inner in ast.walk(power))
-        and all(abs(n.value) <= HIGHEST for n in numbers)
+        and all(abs(n) <= HIGHEST for n in numbers)
     )

@@ -8,49 +8,39 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import InputError, first_line
+from ...errors import InputError, NetworkError, first_line
 from ...geometry.volume import GEOMETRY, Source, Volume
 from ...preprocessing.prepare import REPEATED, Prepared
 from ...provenance import available_memory
 from ..card import FROM_FILE, ModelCard
-from ..layers import examine
-from ..loading import Model, onnx_refusal
-from ..running.output import (  # fmt: skip
-    DOUBTFUL,
-    MEANINGS,
-    Part,
-    agree,
-    another,
-    choose,
-    convinces,
-    likely,
-    meaning,
-    named,
-    pick,
-    plainly,
-    read_as,
-    tells,
-)
+from ..inspection.examine import examine
+from ..loading import Model
+from ..running.agreement import agree
+from ..running.ends import DOUBTFUL, MEANINGS
+from ..running.meaning import another, convinces, likely, meaning, plainly, tells
+from ..running.parts import Part, choose, named, pick
+from ..running.reading import read_as
+from .arrays import ARRAY as ARRAY
+from .arrays import as_tensor
+from .onnx import is_onnx, refusal
 
 if TYPE_CHECKING:
     import torch
 
 AS_VALUE = "The network gives a single number, which is explained as a value; where it is the logit of a class, say so in a model card."
-ARRAY = "array"
 COPIES = 8
 """How many times as much memory as an input a network takes at least."""
-"""Format of a source that is an array without a geometry."""
 
 
 def bare(
     network: torch.nn.Module,
-    inputs,
+    inputs: Any,
     windows: int | Sequence[int] | None = None,
-    references: Sequence = (),
+    references: Sequence[Any] = (),
     output: int | str | None = None,
     known: str | None = None,
 ) -> tuple[Model, Prepared, list[Prepared]]:
@@ -59,7 +49,7 @@ def bare(
     Classes are named by their numbers; an output of one number for each voxel is a segmentation. Where the network ends in
     a sigmoid or softmax, its output is probabilities. Else it is logits: several classes are taken as exclusive (softmax),
     a single one of a segmentation as a sigmoid; a single number for the whole is a value, of whatever kind. Only
-    predictions and regions depend on this, scores are logits. Of several tensors see :mod:`.running.output`.
+    predictions and regions depend on this, scores are logits. Of several tensors see :mod:`.running.parts`.
 
     :param output: which of several tensors of the output, by place or name.
     :param known: which of MEANINGS its values proved to be in a pass.
@@ -71,19 +61,19 @@ def bare(
         network = by_name(network, names)
     if not isinstance(inputs, Mapping) and (taken := slices_of(network, tensor)):
         network, tensor, reference = taken
-    tensor, remarks = as_colour(network, tensor, _size(tensor, windows))
+    tensor, messages = as_colour(network, tensor, _size(tensor, windows))
     card, said = draft(network, tensor, names, windows, output, known)
-    prepared = _prepared(tensor, reference, remarks)
+    prepared = _prepared(tensor, reference, messages)
     others = [as_tensor(other, dimensions) for other in references]
     parameter = next(network.parameters(), tensor)
     return (
         Model(card, read_as(network, card, said), parameter.device.type, "", ""),
         prepared,
-        [_prepared(_repeated(t) if remarks else t, r) for t, r, _ in others],
+        [_prepared(_repeated(t) if messages else t, r) for t, r, _ in others],
     )
 
 
-def runnable(network) -> torch.nn.Module:
+def runnable(network: Any) -> torch.nn.Module:
     """The network itself; an exported program as modules that take hooks, TorchScript in a module that takes some, a
     compiled network as it was written.
 
@@ -98,19 +88,14 @@ def runnable(network) -> torch.nn.Module:
     if isinstance(getattr(network, "_orig_mod", None), torch.nn.Module):
         return runnable(network._orig_mod)
     if is_onnx(network):
-        raise InputError(onnx_refusal(network if isinstance(network, str | os.PathLike) else "This"))
+        raise refusal(network if isinstance(network, str | os.PathLike) else "This")
     if not isinstance(network, torch.nn.Module):
-        raise InputError(f"{type(network).__name__} is no network: give a torch.nn.Module, or a Model of load_model.")
+        raise InputError(
+            f"{type(network).__name__} is no network", "give a torch.nn.Module, or a Model of load_model", joint=": "
+        )
     if isinstance(network, torch.fx.GraphModule) and "eval" in vars(network):  # it raises NotImplementedError
-        raise InputError("This is the bare graph of an exported program: give the ExportedProgram itself.")
+        raise InputError("This is the bare graph of an exported program", "give the ExportedProgram itself", joint=": ")
     return network
-
-
-def is_onnx(given) -> bool:
-    """Whether this is an ONNX model: a ModelProto, a session of onnxruntime, or a path."""
-    if isinstance(given, str | os.PathLike):
-        return str(given).lower().endswith((".onnx", ".ort"))
-    return type(given).__module__.partition(".")[0] in ("onnx", "onnxruntime")
 
 
 def as_module(program: torch.jit.ScriptModule) -> torch.nn.Module:
@@ -118,12 +103,12 @@ def as_module(program: torch.jit.ScriptModule) -> torch.nn.Module:
     import torch
 
     class Program(torch.nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.program = program
             self.training = getattr(program, "training", False)
 
-        def forward(self, *inputs, **named):
+        def forward(self, *inputs: Any, **named: Any) -> Any:
             return self.program(*inputs, **named)
 
     Program.__name__ = getattr(program, "original_name", "") or Program.__name__
@@ -144,84 +129,10 @@ def is_flat(network: torch.nn.Module) -> bool:
     return 4 in weights and 5 not in weights
 
 
-def as_tensor(inputs, dimensions: int) -> tuple[torch.Tensor, Volume, list[str]]:
-    """The input as the network takes it, the volume on whose grid maps come back, and the names of the channels."""
-    import torch
-
-    if isinstance(inputs, Mapping):
-        if not inputs:
-            raise InputError("The dict of inputs is empty: give name -> array.")
-        if not all(isinstance(name, str) for name in inputs):
-            raise InputError(f"The inputs have the names {list(inputs)}: give text, as {{'t1': array}}.")
-        parts = [as_tensor(value, dimensions) for value in inputs.values()]
-        shapes = {tuple(tensor.shape) for tensor, _, _ in parts}
-        if len(shapes) > 1 or parts[0][0].shape[1] != 1:
-            raise InputError("Named inputs must have the same shape and one channel each.")
-        volumes = {name: volume for name, volume in inputs.items() if isinstance(volume, Volume)}
-        first, *others = volumes or [""]
-        if apart := next((name for name in others if not volumes[name].grid.same_as(volumes[first].grid)), None):
-            raise InputError(
-                f"The inputs '{first}' and '{apart}' lie on different grids, and a network without a card takes voxel by voxel what "
-                "lies at the same index: resample one onto the other first (MedXAILib.resample)."
-            )
-        return torch.cat([tensor for tensor, _, _ in parts], 1), parts[0][1], list(inputs)
-    if isinstance(inputs, Volume):
-        array = torch.from_numpy(np.ascontiguousarray(inputs.array, np.float32))
-        channels = array[None] if array.ndim == 3 else array.movedim(3, 0)
-        return (channels.transpose(0, 1) if dimensions == 2 else channels[None]), inputs, ["image"]
-    if not isinstance(inputs, torch.Tensor | np.ndarray):
-        raise InputError(
-            f"A network without a card takes a Volume, an array or a tensor, not {type(inputs).__name__}: read the file with "
-            "read_volume first."
-        )
-    tensor = _plain(inputs)
-    if tensor.ndim not in (4, 5) or (tensor.ndim == 5 and len(tensor) > 1):
-        raise InputError(
-            f"The input has the shape {tuple(tensor.shape)}: give it as the network takes it, (slices, channel, d1, d2) for a "
-            "2D network, or (1, channel, d0, d1, d2), one volume at a time."
-        )
-    planes = tensor[:, 0] if tensor.ndim == 4 else tensor[0, 0]
-    return tensor, Volume(planes.numpy(), np.eye(4), Source("array", ARRAY, assumed=GEOMETRY)), ["image"]
-
-
-def _plain(inputs: torch.Tensor | np.ndarray) -> torch.Tensor:
-    """An array or tensor as an ordinary one of floating point, wherever and however its numbers lie.
-
-    :raises InputError: where it has none, or has complex ones.
-    """
-    import torch
-
-    if np.ma.isMaskedArray(inputs):
-        raise InputError("The input is a masked array: fill what is masked first, with array.filled(VALUE).")
-    if isinstance(inputs, np.ndarray):
-        if inputs.dtype.kind not in "biuf":
-            raise InputError(f"The input holds values of the type {inputs.dtype}: give real numbers.")
-        kind = np.float64 if inputs.dtype.itemsize == 8 and inputs.dtype.kind == "f" else np.float32
-        inputs = torch.from_numpy(
-            np.array(inputs, kind)
-        )  # in this machine's byte order, and no view from back to front
-    if inputs.is_complex() or inputs.is_meta:
-        raise InputError(
-            f"The input holds {'complex numbers' if inputs.is_complex() else 'no values (meta)'}: give real numbers."
-        )
-    if inputs.numel() == 0:
-        raise InputError(f"The input of the shape {tuple(inputs.shape)} is empty: there is nothing to explain.")
-    inputs = inputs.detach().cpu()
-    inputs = inputs.dequantize() if inputs.is_quantized else inputs
-    if inputs.is_nested:
-        raise InputError("The input is a nested tensor: give one of one shape, one volume at a time.")
-    inputs = inputs.to_dense() if inputs.layout is not torch.strided else inputs.resolve_neg()
-    if not inputs.isfinite().any():
-        raise InputError("The input holds no finite value: there is nothing to explain.")
-    if not inputs.isfinite().all():
-        raise InputError("The input holds NaN or infinite values: replace them by what the network takes for air.")
-    return inputs if inputs.dtype == torch.float64 else inputs.float()
-
-
 def as_colour(
     network: torch.nn.Module, tensor: torch.Tensor, size: Sequence[int]
 ) -> tuple[torch.Tensor, tuple[str, ...]]:
-    """Grey pictures with their channel repeated where the network takes colours and no grey, and a remark on it."""
+    """Grey pictures with their channel repeated where the network takes colours and no grey, and a message on it."""
     if tensor.ndim != 4 or tensor.shape[1] != 1 or _takes(network, (1, 1, *size)) or not _takes(network, (1, 3, *size)):
         return tensor, ()
     return _repeated(tensor), (REPEATED,)
@@ -246,7 +157,7 @@ def _size(tensor: torch.Tensor, windows: int | Sequence[int] | None) -> tuple[in
     if windows is None:
         return tuple(tensor.shape[2:])
     if tensor.ndim == 4:
-        raise InputError(f"windows={windows}: slices are given whole to a 2D network; leave the windows out.")
+        raise InputError("slices are given whole to a 2D network", "leave the windows out", about=f"windows={windows}")
     try:
         size = (
             (operator.index(windows),) * 3 if not isinstance(windows, Sequence) else tuple(map(operator.index, windows))
@@ -254,41 +165,43 @@ def _size(tensor: torch.Tensor, windows: int | Sequence[int] | None) -> tuple[in
     except TypeError:
         size = ()
     if len(size) != 3 or min(size) < 1 or isinstance(windows, bool):
-        raise InputError(f"windows={windows}: give one number of voxels, or three, as windows=(96, 96, 64).")
+        raise InputError("give one number of voxels, or three, as windows=(96, 96, 64).", about=f"windows={windows}")
     if (need := COPIES * 4 * tensor.shape[1] * prod(size)) > available_memory():
         raise InputError(
-            f"windows={windows}: one window takes {need / 2**30:.0f} GiB of memory or more; give a smaller one."
+            f"one window takes {need / 2**30:.0f} GiB of memory or more",
+            "give a smaller one",
+            about=f"windows={windows}",
         )
     return size
 
 
-def _prepared(tensor: torch.Tensor, reference: Volume, remarks: tuple[str, ...] = ()) -> Prepared:
+def _prepared(tensor: torch.Tensor, reference: Volume, messages: tuple[str, ...] = ()) -> Prepared:
     """As (channel, d0, d1, d2), each voxel where the reference has it."""
     planes = tensor.transpose(0, 1) if tensor.ndim == 4 else tensor[0]
-    return Prepared(planes, reference.grid, reference, remarks)
+    return Prepared(planes, reference.grid, reference, messages)
 
 
 def draft(
     network: torch.nn.Module,
     tensor: torch.Tensor,
     names: Sequence[str],
-    windows,
+    windows: int | Sequence[int] | None,
     output: int | str | None,
     known: str | None = None,
 ) -> tuple[ModelCard, tuple[str, ...]]:
     """The card that a network and one input imply, and what was chosen on the way."""
-    spatial: dict = {"mode": "slices", "axis": "k"} if tensor.ndim == 4 else {"mode": "whole"}
+    spatial: dict[str, Any] = {"mode": "slices", "axis": "k"} if tensor.ndim == 4 else {"mode": "whole"}
     size = _size(tensor, windows)
     if windows is not None and tensor.ndim == 5:
         spatial = {"mode": "windows", "size": size}
     try:
         parts = examine(network, (1, tensor.shape[1], *size)).outputs
     except Exception as error:
-        raise InputError(
+        raise NetworkError(
             f"{type(network).__name__} does not take an input of the shape (1, {tensor.shape[1]}, "
             f"{', '.join(map(str, size))}): {first_line(error)}."
         ) from error
-    part, remarks = chosen(parts, len(size), output)
+    part, messages = chosen(parts, len(size), output)
     part = scores_in(part, type(network).__name__, size)
     task = "classification" if len(part.shape) == 2 else "segmentation"
     which = None if part.path in ("", "0") and len(parts) == 1 else part.path
@@ -309,7 +222,7 @@ def draft(
     )
     if tells(part) or card.output.kind == "value":
         agree(network, card, (AS_VALUE,) if card.output.kind == "value" else ())
-    return card, remarks
+    return card, messages
 
 
 def scores_in(part: Part, name: str, size: tuple[int, ...]) -> Part:
@@ -319,22 +232,26 @@ def scores_in(part: Part, name: str, size: tuple[int, ...]) -> Part:
     """
     shape = (*part.shape, 1) if len(part.shape) == 1 else part.shape
     if not part.floating:
-        raise InputError(f"{name} gives no real numbers: wrap it in a module that gives its logits.")
+        raise InputError(f"{name} gives no real numbers", "wrap it in a module that gives its logits", joint=": ")
     if len(shape) not in (2, len(size) + 2) or shape[0] != 1 or 0 in shape:
         raise InputError(
             f"{name} gives an output of the shape {part.shape} for one sample, which is neither (batch, class) nor (batch, "
-            "class, *spatial): wrap it in a module that gives its logits so."
+            "class, *spatial)",
+            "wrap it in a module that gives its logits so",
+            joint=": ",
         )
     if len(shape) > 2 and shape[2:] != size:
         raise InputError(
             f"{name} gives its classes at {' x '.join(map(str, shape[2:]))} places, and the input has "
-            f"{' x '.join(map(str, size))}: wrap it in a module that enlarges its logits to the input's size."
+            f"{' x '.join(map(str, size))}",
+            "wrap it in a module that enlarges its logits to the input's size",
+            joint=": ",
         )
     return replace(part, shape=shape)
 
 
 def chosen(parts: Sequence[Part], dimensions: int, output: int | str | None) -> tuple[Part, tuple[str, ...]]:
-    """The tensor of the output that is explained, and a remark where there are others.
+    """The tensor of the output that is explained, and a message where there are others.
 
     :raises InputError: for an ``output`` that there is not.
     """
@@ -384,7 +301,9 @@ def by_name(network: torch.nn.Module, names: Sequence[str]) -> torch.nn.Module:
     return around(network, lambda net, x: net(**{name: x[:, n : n + 1] for n, name in enumerate(names)}), "named")
 
 
-def around(network: torch.nn.Module, call: Callable, taken: str) -> torch.nn.Module:
+def around(
+    network: torch.nn.Module, call: Callable[[torch.nn.Module, torch.Tensor], Any], taken: str
+) -> torch.nn.Module:
     """The network as one whose forward is ``call(network, x)``. Its layers keep their names.
 
     :param taken: a word for how the input is taken.
@@ -392,7 +311,7 @@ def around(network: torch.nn.Module, call: Callable, taken: str) -> torch.nn.Mod
     import torch
 
     class Around(torch.nn.Module):
-        def forward(self, x: torch.Tensor):
+        def forward(self, x: torch.Tensor) -> Any:
             return call(self.__dict__["whole"], x)
 
     wrapped = Around()

@@ -11,7 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ...errors import InputError
+from ...errors import WeightsError
 from ..security import pickles
 from ..security.pickles import Call, Name, Stored, Tree
 
@@ -98,7 +98,11 @@ class Blob:
     size: int = 0
 
 
-@dataclass(eq=False)
+Mark = tuple[str, Name, str, Any, int, Any]
+"""('storage', its kind, key, device, count, part of another one or None): how a pickle refers to a storage."""
+
+
+@dataclass(eq=False, kw_only=True)
 class Contents:
     """A weights file.
 
@@ -127,32 +131,39 @@ class Contents:
 
     @property
     def has_tensors(self) -> bool:
+        """Whether there is anything in it that is made as tensors or arrays are."""
         return self.kind == SAFETENSORS or not (REBUILD | ARRAYS).isdisjoint(self.tree.names)
 
     def refuse(self) -> None:
         """Raise for what is never opened.
 
-        :raises InputError: naming the file, what is wrong with it and what to do.
+        :raises WeightsError: naming the file, what is wrong with it and what to do.
         """
         if self.kind == POINTER:
-            raise InputError(
-                f"{self.path}: this is a git-LFS pointer and not the weights; fetch them with 'git lfs pull' in the "
-                "repository that it comes from."
+            raise WeightsError(
+                self.path,
+                "this is a git-LFS pointer and not the weights",
+                "fetch them with 'git lfs pull' in the repository that it comes from",
             )
         if self.kind == UNKNOWN:
-            raise InputError(
-                f"{self.path}: this is {self.kind}, or one that is empty or cut short; give safetensors, or what torch.save(model.state_dict(), PATH) wrote."
+            raise WeightsError(
+                self.path,
+                f"this is {self.kind}, or one that is empty or cut short",
+                "give safetensors, or what torch.save(model.state_dict(), PATH) wrote",
             )
         if self.fault:
-            raise InputError(
-                f"{self.path}: this is {self.kind} that cannot be read to its end ({self.fault}), and so is not opened; "
-                "get the file anew."
+            raise WeightsError(
+                self.path,
+                f"this is {self.kind} that cannot be read to its end ({self.fault}), and so is not opened",
+                "get the file anew",
             )
         if self.kind in (CHECKPOINT, PICKLE) and not self.has_tensors:
             names = foreign(self.tree.names)
-            raise InputError(
-                f"{self.path}: there are no weights in this file{f'; it names {named(names)}, and nothing of it was run' if names else ''}; "
-                "give what torch.save(model.state_dict(), PATH) wrote."
+            what = f"; it names {named(names)}, and nothing of it was run" if names else ""
+            raise WeightsError(
+                self.path,
+                f"there are no weights in this file{what}",
+                "give what torch.save(model.state_dict(), PATH) wrote",
             )
 
 
@@ -160,7 +171,7 @@ def inspect(path: str | Path, data: bytes | None = None) -> Contents:
     """Tell a weights file's kind by its content, and read its pickle without running it.
 
     :param data: the file's content, where it was read already.
-    :raises InputError: for a file that is missing or may not be read.
+    :raises WeightsError: for a file that is missing or may not be read.
     """
     path = Path(path)
 
@@ -169,11 +180,11 @@ def inspect(path: str | Path, data: bytes | None = None) -> Contents:
 
     try:
         with source() as file:
-            return _inspect(Contents(path, UNKNOWN, source), file)
+            return _inspect(Contents(path=path, kind=UNKNOWN, source=source), file)
     except FileNotFoundError:
-        raise InputError(f"{path}: there is no such weights file; check the path.") from None
+        raise WeightsError(path, "there is no such weights file", "check the path") from None
     except OSError as error:
-        raise InputError(f"{path}: the weights cannot be read ({error.strerror}); check the path.") from None
+        raise WeightsError(path, f"the weights cannot be read ({error.strerror})", "check the path") from None
 
 
 def _inspect(found: Contents, file: BinaryIO) -> Contents:
@@ -286,8 +297,8 @@ def _length(file: BinaryIO) -> int:
     return end
 
 
-def storage_mark(node: Any) -> tuple | None:
-    """('storage', its kind, key, device, count, part of another one or None) of a node that is exactly that."""
+def storage_mark(node: Any) -> Mark | None:
+    """Of a node that is exactly that."""
     if not isinstance(node, Stored) or not isinstance(node.mark, tuple) or len(node.mark) not in (5, 6):
         return None
     word, kind, key, device, count, *view = node.mark
@@ -297,7 +308,7 @@ def storage_mark(node: Any) -> tuple | None:
     return word, kind, key, device, count, view[0] if view else None
 
 
-def storages(root: Any) -> list[tuple]:
+def storages(root: Any) -> list[Mark]:
     """The marks of all storages in a tree."""
     return [mark for node in walk(root) if (mark := storage_mark(node)) is not None]
 
@@ -315,7 +326,7 @@ def walk(root: Any) -> Iterator[Any]:
         waiting.extend(parts_of(node))
 
 
-def parts_of(node: Any) -> list:
+def parts_of(node: Any) -> list[Any]:
     """What a node holds, one step down."""
     if isinstance(node, list | tuple | set):
         return list(node)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import InputError
+from ...errors import WeightsError
 from ..security.pickles import shown
 from .contents import named
 from .reading import Weights
@@ -33,6 +33,8 @@ UNREAD = re.compile(r"^_rebuild_(?!(tensor|parameter|from_type))\w*tensor")
 """Functions by which torch pickles tensors without ordinary values: quantised, sparse, meta."""
 COUNTS = "num_batches_tracked"
 """How many batches a normalisation saw in training: nothing that a prediction uses."""
+Shapes = Mapping[str, tuple[int, ...]]
+"""By name."""
 
 
 @dataclass(frozen=True)
@@ -40,32 +42,34 @@ class Fit:
     """Which tensors of a file are those of a network.
 
     :ivar names: the network's name of a tensor -> the file's.
-    :ivar remark: what was taken where there was a choice, left over or missing; empty for a plain state dict.
+    :ivar message: what was taken where there was a choice, left over or missing; empty for a plain state dict.
     """
 
     names: dict[str, str]
-    remark: str
+    message: str
 
 
-def fit(given: Weights, expected: Mapping[str, tuple[int, ...]], what: str, key: str | None = None) -> Fit:
+def fit(given: Weights, expected: Shapes, what: str, key: str | None = None) -> Fit:
     """Find a network's tensors in a file: the names are the network's behind one prefix, which may be that of a wrapper,
     the attribute of a training module, or the path in the checkpoint.
 
     :param expected: shapes by name, of the network.
     :param what: the network, for the error.
     :param key: the path below which to look (``--weights-key``).
-    :raises InputError: where no part of the file fits, or several do and nothing tells which is meant.
+    :raises WeightsError: where no part of the file fits, or several do and nothing tells which is meant.
     """
     file = given.contents.path
     shapes = {name: shape for name, shape in given.shapes.items() if key is None or f"{name}.".startswith(f"{key}.")}
     if not given.shapes:
         made = f" (it is made of {named(given.other)})" if given.other else ""
-        raise InputError(
-            f"{file}: no tensor lies in the dicts and lists of this file{made}; save model.state_dict() in it."
+        raise WeightsError(
+            file, f"no tensor lies in the dicts and lists of this file{made}", "save model.state_dict() in it"
         )
     if not shapes:
-        raise InputError(
-            f"{file}: --weights-key {key}: no weights lie below this; choose one of {listed(groups(given.shapes))}."
+        raise WeightsError(
+            file,
+            f"--weights-key {key}: no weights lie below this",
+            f"choose one of {listed(groups(given.shapes))}",
         )
     fault = ""
     for clean in (str, unwrapped):
@@ -80,7 +84,7 @@ def fit(given: Weights, expected: Mapping[str, tuple[int, ...]], what: str, key:
         if whole:
             prefix, why = preferred(file, given, whole, held, wanted)
             names = {of: held[prefix + name] for name, of in wanted.items() if prefix + name in held}
-            return Fit(names, _remark(file, names, expected, given, prefix, why))
+            return Fit(names, _message(file, names, expected, given, prefix, why))
         kept_beside = [shown(p.removesuffix(".")) for p in fits if NEVER.search(p)]
         fault = fault or (
             f"what has its names lies below '{kept_beside[0]}', which is no weights but what a training keeps (--weights-key takes it)"
@@ -88,11 +92,12 @@ def fit(given: Weights, expected: Mapping[str, tuple[int, ...]], what: str, key:
             else mismatch(held, wanted, shapes, expected)
         )
     if odd := next((name.name for name in given.other if UNREAD.search(name.name)), ""):
-        raise InputError(
-            f"{file}: {what}: {fault}. The file has tensors of a kind that is not read ({odd}: quantised, sparse or without values); save "
-            "them as ordinary ones."
+        raise WeightsError(
+            file,
+            f"{what}: {fault}. The file has tensors of a kind that is not read ({odd}: quantised, sparse or without values)",
+            "save them as ordinary ones",
         )
-    raise InputError(f"{file}: {what}: {fault}; correct the field 'network', or give the right file.")
+    raise WeightsError(file, f"{what}: {fault}", "correct the field 'network', or give the right file")
 
 
 def unwrapped(name: str) -> str:
@@ -100,7 +105,7 @@ def unwrapped(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
-def prefixes(held: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> list[str]:
+def prefixes(held: Shapes, wanted: Shapes) -> list[str]:
     """Those behind which every wanted name stands with its shape."""
     votes = Counter(
         prefix
@@ -140,22 +145,24 @@ def preferred(
 ) -> tuple[str, str]:
     """Of several prefixes that fit the one that is meant, and why: averaged weights first, then those that lie where
     checkpoints keep them by custom."""
-    different: dict[tuple, str] = {}
+    different: dict[tuple[int, ...], str] = {}
     for prefix in sorted(fits, key=len):
         different.setdefault(tuple(id(given.nodes[held[prefix + n]]) for n in wanted if prefix + n in held), prefix)
     if len(different) == 1:
         return next(iter(different.values())), ""
 
-    def rank(prefix: str) -> tuple:
+    def rank(prefix: str) -> tuple[bool, int, int]:
         first = prefix.partition(".")[0]
         order = CUSTOMARY.index(first) if first in CUSTOMARY else len(CUSTOMARY) if first else -1
         return not AVERAGED.search(prefix.removesuffix(".")), order, prefix.count(".")
 
     first, second, *_ = sorted(different.values(), key=rank)
     if rank(first) == rank(second):
-        raise InputError(
-            f"{file}: {len(different)} parts of this file fit the network, and nothing tells which is meant: choose one with "
-            f"--weights-key {listed(prefix.removesuffix('.') for prefix in different.values())}."
+        raise WeightsError(
+            file,
+            f"{len(different)} parts of this file fit the network, and nothing tells which is meant",
+            f"choose one with --weights-key {listed(prefix.removesuffix('.') for prefix in different.values())}",
+            joint=": ",
         )
     reason = (
         "the averaged weights, which evaluations use"
@@ -165,7 +172,7 @@ def preferred(
     return first, f"of {len(different)} parts that fit: {reason}; --weights-key chooses another"
 
 
-def _remark(file: Path, names: Mapping[str, str], expected: Mapping, given: Weights, prefix: str, why: str) -> str:
+def _message(file: Path, names: Mapping[str, str], expected: Shapes, given: Weights, prefix: str, why: str) -> str:
     """What was taken, left over and missing, in one sentence."""
     taken = (
         f"the weights are those below '{shown(prefix.removesuffix('.'))}'"
@@ -192,20 +199,19 @@ def _group(name: str) -> str:
     return f"{first}.{rest.partition('.')[0]}" if first in CUSTOMARY and "." in rest else first
 
 
-def groups(shapes: Mapping[str, tuple]) -> list[str]:
+def groups(shapes: Iterable[str]) -> list[str]:
+    """The parts of a checkpoint."""
     return list(dict.fromkeys(_group(name) for name in shapes))
 
 
-def listed(names) -> str:
+def listed(names: Iterable[str]) -> str:
     """The first few names."""
-    names = list(names)
-    more = f" and {len(names) - 6} more" if len(names) > 6 else ""
-    return ", ".join(f"'{shown(name)}'" for name in names[:6]) + more
+    known = list(names)
+    more = f" and {len(known) - 6} more" if len(known) > 6 else ""
+    return ", ".join(f"'{shown(name)}'" for name in known[:6]) + more
 
 
-def mismatch(
-    held: Mapping[str, str], wanted: Mapping[str, str], shapes: Mapping[str, tuple], expected: Mapping[str, tuple]
-) -> str:
+def mismatch(held: Mapping[str, str], wanted: Mapping[str, str], shapes: Shapes, expected: Shapes) -> str:
     """The first differences between a file's names, behind the prefix that fits best, and the network's, in words."""
     votes = Counter(prefix for name in held for prefix, rest in splits(name) if rest in wanted)
     prefix = votes.most_common(1)[0][0] if votes else ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import InputError
+from ...errors import WeightsError
 from ..security.pickles import PLAIN, Call, Name, shown
 from .contents import CHECKPOINT, SAFETENSORS, Contents, foreign, named
 from .tensors import Numbers, module_class, shape_of, tensor_nodes
@@ -35,27 +35,28 @@ class Weights:
         """The tensors of a state dict.
 
         :param names: of the state dict -> in the file.
-        :raises InputError: for a file whose numbers are not there.
+        :raises WeightsError: for a file whose numbers are not there.
         """
         import torch
 
         numbers = Numbers(self.contents)
         try:
-            made = {name: numbers.of(self.nodes[within]) for name, within in names.items()}
-            made = {name: value if value is None else torch.as_tensor(value) for name, value in made.items()}
+            found = {name: numbers.of(self.nodes[within]) for name, within in names.items()}
+            made = {name: torch.as_tensor(value) for name, value in found.items() if value is not None}
         except Exception as error:  # hostile bytes can break a reader in any way
             raise unreadable(self.contents.path, error) from None
         finally:
             numbers.close()
-        if odd := [name for name, tensor in made.items() if tensor is None]:
-            raise InputError(
-                f"{self.contents.path}: '{shown(names[odd[0]])}' is no tensor that can be read; save model.state_dict() anew, if you "
-                "can as safetensors."
+        if odd := [name for name, value in found.items() if value is None]:
+            raise WeightsError(
+                self.contents.path,
+                f"'{shown(names[odd[0]])}' is no tensor that can be read",
+                "save model.state_dict() anew, if you can as safetensors",
             )
         return made
 
     @property
-    def remark(self) -> str:
+    def message(self) -> str:
         """What else the file names; empty where there is nothing."""
         if not self.other:
             return ""
@@ -66,7 +67,7 @@ class Weights:
 def open_weights(contents: Contents) -> Weights:
     """The tensors in a file of safetensors, a checkpoint or a bare pickle.
 
-    :raises InputError: for a file that cannot be read to its end.
+    :raises WeightsError: for a file that cannot be read to its end.
     """
     path = contents.path
     if contents.kind == SAFETENSORS:
@@ -125,12 +126,13 @@ def content(contents: Contents) -> Any:
 
 def of_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> Weights:
     """Weights that were read already, from a file of this name."""
-    contents = Contents(path, SAFETENSORS, lambda: path.open("rb"))
+    contents = Contents(path=path, kind=SAFETENSORS, source=lambda: path.open("rb"))
     return Weights(contents, dict(tensors), {name: tuple(tensor.shape) for name, tensor in tensors.items()})
 
 
-def unreadable(path, error: Exception) -> InputError:
+def unreadable(path: Path, error: Exception) -> WeightsError:
+    """Of a file that cannot be opened, for a reason that is not ours."""
     reason = str(error).strip().splitlines() or [type(error).__name__]
-    return InputError(
-        f"{path}: the weights cannot be opened ({shown(reason[0])}); get the file anew, if you can as safetensors."
+    return WeightsError(
+        path, f"the weights cannot be opened ({shown(reason[0])})", "get the file anew, if you can as safetensors"
     )

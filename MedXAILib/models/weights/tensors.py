@@ -31,7 +31,7 @@ class Numbers:
     :param contents: of a checkpoint or bare pickle.
     """
 
-    def __init__(self, contents: Contents):
+    def __init__(self, contents: Contents) -> None:
         self.contents = contents
         self.made: dict[int, torch.Tensor | np.ndarray | None] = {}
         self.stores: dict[str, torch.UntypedStorage] = {}
@@ -40,6 +40,7 @@ class Numbers:
         self.archive: ZipFile | None = None
 
     def close(self) -> None:
+        """The archive, where one was opened."""
         self.opened.close()
         self.archive = None
 
@@ -49,7 +50,8 @@ class Numbers:
         :raises ValueError: where it is one whose numbers are not there.
         """
         if not isinstance(node, Call):
-            return node
+            known: torch.Tensor | np.ndarray | None = node
+            return known
         if id(node) not in self.made:
             self.made[id(node)] = self._tensor(node) if is_in(node, REBUILD) else array(node)
         return self.made[id(node)]
@@ -140,7 +142,7 @@ class Numbers:
         if blob is None or blob.size < size:
             raise ValueError(f"the numbers of storage {key} are cut off")
         numbers = torch.empty(blob.size, dtype=torch.uint8)
-        into = memoryview(numbers.numpy())
+        into = numbers.numpy().data
         if blob.member:
             if self.archive is None:
                 file = self.opened.enter_context(self.contents.source())
@@ -158,15 +160,15 @@ class Numbers:
         return numbers.untyped_storage()
 
 
-def read_into(file, buffer: memoryview) -> int:
-    """Fill a buffer from a file; gives the number of bytes."""
+def read_into(file: Any, buffer: memoryview) -> int:
+    """Fill a buffer from a file that has ``readinto``; gives the number of bytes."""
     filled = 0
     while filled < len(buffer) and (count := file.readinto(buffer[filled : filled + (1 << 24)])):
         filled += count
     return filled
 
 
-def _with_bits(tensor: torch.Tensor | None, metadata: list) -> torch.Tensor | None:
+def _with_bits(tensor: torch.Tensor | None, metadata: list[Any]) -> torch.Tensor | None:
     """A tensor with what torch notes of it: that its numbers stand for their conjugates or negatives."""
     import torch
 
@@ -212,7 +214,7 @@ def as_bytes(node: Any) -> bytes | None:
         return None
 
 
-def _array_parts(node: Call) -> tuple | None:
+def _array_parts(node: Call) -> tuple[Any, Any, Any, Any] | None:
     """(bytes, dtype, shape, order) of a node that is exactly a NumPy array."""
     if not is_in(node, ARRAYS):
         return None

@@ -12,7 +12,7 @@ import slicer
 from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Signal, Slot
 
-from MedXAILib.mrml.scene import private_scene
+from MedXAILib.mrml.host import private_scene
 
 from . import pythonqt  # noqa: F401  (its attributes are used here)
 from .mrmlwidgets import qMRMLAbstractViewWidget

@@ -9,14 +9,16 @@ import pytest
 
 from MedXAILib.errors import InputError
 from MedXAILib.models.card import read_card
-from MedXAILib.models.summary import ZOO, brief, needs_consent
+from MedXAILib.models.security.consent import needs_consent
+from MedXAILib.models.source import summarise
+from MedXAILib.models.sources.zoo import ZOO
 
 CARDS = [*Path(__file__).parents[1].glob("cards/*.json"), *ZOO.glob("*.json")]
 
 
 @pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
 def test_the_short_form_says_what_the_card_says(path):
-    short, card = brief(str(path)), read_card(path)
+    short, card = summarise(str(path)), read_card(path)
     assert (short.name, short.task, short.mode) == (card.name, card.task, card.spatial.mode)
     assert short.labels == tuple(label.name for label in card.output.labels)
     assert short.channels == tuple((c.name, c.modality) for c in card.input.channels)
@@ -32,7 +34,7 @@ def test_a_card_that_lacks_a_field_or_has_a_wrong_one_is_refused(field, tmp_path
         changed = {key: value for key, value in card.items() if key != field} | ({field: wrong} if wrong else {})
         (tmp_path / "card.json").write_text(json.dumps(changed))
         with pytest.raises(InputError, match="card.json"):
-            brief(str(tmp_path / "card.json"))
+            summarise(str(tmp_path / "card.json"))
 
 
 def test_weights_that_are_numbers_need_no_consent():

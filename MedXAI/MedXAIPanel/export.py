@@ -1,0 +1,264 @@
+"""The section Keep: results as files, the run as text, the log, and what MedXAI stored removed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import qt
+import slicer
+
+from MedXAILib.app.job import Job
+from MedXAILib.errors import Caveat, InputError, as_values
+from MedXAILib.geometry.labels import Labels
+from MedXAILib.mrml.host import Node
+from MedXAILib.mrml.nodes import labels_of, volume_of
+from MedXAILib.mrml.overlay import Overlay
+from MedXAILib.outputs.folder import Folder, safe, stems
+from MedXAILib.outputs.pictures.snapshot import snapshot
+from MedXAILib.outputs.staging import staged
+
+from . import results
+from .asking import asCommand, asPython, scoresInFile
+from .maps import overlayOf, seenBy, segmentationOf, storedMap
+from .report import logText
+from .stored import removeStored, storedThings
+
+if TYPE_CHECKING:
+    from MedXAI import MedXAIWidget
+
+NO_RESULT = "There is no result of this volume yet: press Predict or Explain."
+NO_RUN = "Nothing was run yet in this session: press Predict or Explain."
+
+
+class ExportSection:
+    """Buttons that write files, fill the clipboard, and remove what was stored."""
+
+    def __init__(self, panel: MedXAIWidget) -> None:
+        self.panel, self.ui = panel, panel.ui
+
+    def connect(self) -> None:
+        """Connect the section's widgets."""
+        ui = self.ui
+        self.tips = {button: button.toolTip for button in (ui.exportButton, ui.copyPython, ui.copyCommand)}
+        ui.exportButton.clicked.connect(self.onExport)
+        ui.copyPython.clicked.connect(self.onCopyPython)
+        ui.copyCommand.clicked.connect(self.onCopyCommand)
+        ui.saveLog.clicked.connect(self.onSaveLog)
+        ui.removeStored.clicked.connect(self.onRemoveStored)
+        ui.keepMessage.visible = False
+
+    def update(self) -> None:
+        """Enable what can be done."""
+        volume = self.panel.parameters.inputVolume
+        found = results.mapsOf(volume) or results.predictionsOf(volume)
+        self.gate(self.ui.exportButton, "" if found else NO_RESULT)
+        for button in (self.ui.copyPython, self.ui.copyCommand):
+            self.gate(button, "" if self.panel.lastJob else NO_RUN)
+
+    def gate(self, button: Any, obstacle: str) -> None:
+        """Enable a button, or say on it why it is not."""
+        button.enabled = not obstacle
+        button.toolTip = obstacle or self.tips[button]
+
+    def showMessage(self, text: str, failed: bool = False) -> None:
+        """Say below the buttons what was done, or why it was not."""
+        self.ui.keepMessage.text = text
+        self.ui.keepMessage.setStyleSheet("color: #c0392b" if failed else "")
+        self.ui.keepMessage.visible = bool(text)
+
+    def onExport(self, *_: Any) -> None:
+        """Ask for a folder and export into it."""
+        chosen = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), "A folder to export into")
+        if chosen:
+            self.exportInto(Path(chosen))
+
+    def exportInto(self, chosen: Path) -> None:
+        """Export into a folder of the volume's name, after a question where an earlier run lies there."""
+        volume = self.panel.parameters.inputVolume
+        folder = chosen / safe(volume.GetName())
+        earlier = (folder / "run.json").exists()
+        if earlier and not slicer.util.confirmOkCancelDisplay(f"{folder} holds an earlier run. Replace its files?"):
+            self.showMessage("Nothing was exported.")
+            return
+        try:
+            with slicer.util.WaitCursor():
+                written = export(volume, folder, overwrite=earlier, anatomy=self.panel.parameters.anatomy)
+            self.showMessage(f"{len(written)} files are in {folder}.")
+        except (InputError, OSError) as error:
+            self.showMessage(str(error), failed=True)
+
+    def onCopyPython(self, *_: Any) -> None:
+        """Put the last run on the clipboard as a call."""
+        message = "The call is on the clipboard: paste it into the Python console."
+        self.copy(asPython(self.panel.lastJob, self.panel.lastVolumes), message)
+
+    def onCopyCommand(self, *_: Any) -> None:
+        """Put the last run on the clipboard as a command line."""
+        try:
+            self.copy(asCommand(self.panel.lastJob, self.panel.lastVolumes), "The command is on the clipboard.")
+        except InputError as error:
+            self.showMessage(str(error), failed=True)
+
+    def copy(self, text: str, message: str) -> None:
+        """Put a text on the clipboard and say so."""
+        qt.QApplication.clipboard().setText(text)
+        self.showMessage(message)
+
+    def onSaveLog(self, *_: Any) -> None:
+        """Ask for a file and write the log into it."""
+        path = qt.QFileDialog.getSaveFileName(
+            slicer.util.mainWindow(), "Save the log", "medxai-log.txt", "Text (*.txt)"
+        )
+        if not path:
+            return
+        try:
+            Path(path).write_text(self.report(), encoding="utf-8")
+            self.showMessage(f"The log is in {path}.")
+        except OSError as error:
+            fault = f"{path}: the file cannot be written ({error.strerror}); choose another place."
+            self.showMessage(fault, failed=True)
+
+    def report(self) -> str:
+        """What a report of a fault needs."""
+        job, card = self.panel.lastJob, self.panel.input.card
+        return logText(
+            self.panel.log,
+            job,
+            card.name if card else "none",
+            list(self.panel.lastVolumes.values()),
+            self.panel.logic.client.versions,
+        )
+
+    def onRemoveStored(self, *_: Any) -> None:
+        """Remove what MedXAI stored, after a question that names it."""
+        found = storedThings()
+        if not found:
+            self.showMessage("MedXAI has stored nothing.")
+            return
+        question = f"MedXAI stored: {'; '.join(found)}. Remove all of it? Scenes, models and files of your own stay."
+        if slicer.util.confirmOkCancelDisplay(question):
+            removeStored()
+            left = storedThings()
+            gone = [text for text in found if text not in left]
+            self.showMessage(
+                f"Removed: {'; '.join(gone) or 'nothing'}." + (f" Still there: {'; '.join(left)}." if left else "")
+            )
+            self.panel.input.list(self.panel.parameters.model)
+
+
+def export(volumeNode: Node, folder: str | Path, overwrite: bool = False, anatomy: Node | None = None) -> list[str]:
+    """Write all results of a volume, in the layout that ``medxai explain`` writes: whole or not at all.
+
+    :param folder: made where it is not there.
+    :param overwrite: replace the files of an earlier run in it.
+    :param anatomy: segmentation node; adds the shares by structure.
+    :return: the files, relative to the folder.
+    :raises InputError: where there is nothing to write or no place for it.
+    """
+    predictions, maps = results.predictionsOf(volumeNode), results.mapsOf(volumeNode)
+    if not predictions and not maps:
+        raise InputError("there is no result to export", "predict or explain first", about=volumeNode.GetName())
+    labels = labels_of(anatomy, volumeNode) if anatomy is not None and maps else None
+    with staged(Path(folder), overwrite) as place:
+        cases = Cases(volumeNode, [*predictions, *maps], Folder(place, "nrrd"))
+        segmentation = None
+        for node in predictions:
+            segmentation = cases.addPrediction(node) or segmentation
+        shown = [cases.addMap(node, labels) for node in maps]
+        heading = " · ".join([*dict.fromkeys(map(modelOf, [*predictions, *maps])), volumeNode.GetName()])
+        snapshot(
+            cases.reference,
+            shown,
+            place / "snapshot.png",
+            heading=heading,
+            segmentation=segmentation,
+            solid=False,  # a child process draws the 3D view, and PythonSlicer has no scene of its own
+            caveats=cases.caveats,
+        )
+        jobs = [Job.from_json(results.metadata(node)["job"]).described() for node in [*predictions, *maps]]
+        made = next((results.metadata(node)["versions"] for node in predictions), {})
+        run = {
+            "jobs": [job for n, job in enumerate(jobs) if job not in jobs[:n]],
+            "versions": {"slicer": slicer.app.applicationVersion, **made},
+            "exported": datetime.now(UTC).isoformat(timespec="seconds"),
+            "cases": list(cases.summary.values()),
+        }
+        return cases.folder.finish(run)["files"]
+
+
+class Cases:
+    """The results of a volume as the cases of a run's folder.
+
+    :ivar summary: what the run's record says of each case.
+    :ivar caveats: in what the volume is not of the kind that the models know.
+    """
+
+    def __init__(self, volumeNode: Node, nodes: list[Node], folder: Folder) -> None:
+        self.volume, self.folder = volumeNode, folder
+        self.reference = volume_of(volumeNode)
+        self.names = caseNames(volumeNode.GetName(), nodes)
+        self.stems = stems(sorted(set(self.names.values())))
+        self.summary: dict[str, dict] = {name: {"input": name, "maps": []} for name in self.stems}
+        self.caveats: list[Caveat] = []
+
+    def addPrediction(self, node: Node) -> Labels | None:
+        """Write a prediction; its segmentation, where it is one."""
+        name, found = self.names[node.GetID()], results.metadata(node)
+        caveats = [Caveat(**caveat) for caveat in found.get("caveats", ())]
+        self.summary[name]["caveats"] = as_values(caveats)
+        self.folder.caveats(name, caveats)
+        self.caveats += [text for text in caveats if text not in self.caveats]
+        if found["task"] == "classification":
+            scores = found.get("probabilities") or found["values"]
+            self.folder.classification(name, scores, scoresInFile(found, self.volume), found.get("unit"))
+            self.summarise(name, found, ("model", "probabilities", "values", "unit", "aggregation"))
+            return None
+        segmentation = segmentationOf(node)
+        if segmentation is not None:
+            about = {"model": found["model"], "input": name, **found["versions"]}
+            self.folder.segmentation(name, self.stems[name], segmentation, about)
+            self.summarise(name, found, ("model", "volume_ml", "voxels"))
+        return segmentation
+
+    def summarise(self, name: str, found: dict, keys: tuple[str, ...]) -> None:
+        """Note in the summary of a case what is known of these."""
+        self.summary[name] |= {key: found[key] for key in keys if key in found}
+
+    def addMap(self, node: Node, anatomy: Labels | None) -> Overlay:
+        """Write a map; how pictures show it."""
+        name, found, stored = self.names[node.GetID()], results.metadata(node), storedMap(node)
+        seen = seenBy(self.volume, found["grid"]) if anatomy else None
+        regions = self.folder.attribution(
+            name, self.stems[name], stored, self.reference, anatomy, seen, found["job"]["share"]
+        )
+        self.summary[name]["maps"].append(
+            {"class": stored.target, "method": stored.method, "layer": stored.layer, "limits": list(stored.limits)}
+        )
+        return replace(overlayOf(node, stored), regions=regions)
+
+
+def caseNames(base: str, nodes: list[Node]) -> dict[str, str]:
+    """Node ID -> name of its case: the volume's; a further model, and a result made once more, are cases of their own."""
+    names: dict[str, str] = {}
+    models: list[str] = []
+    taken: set[tuple] = set()
+    for node in nodes:
+        found, model = results.metadata(node), modelOf(node)
+        models += [] if model in models else [model]
+        name = base if model == models[0] else f"{base} {model}"
+        what = tuple(found.get(key) for key in ("target", "method", "layer"))
+        number = 1
+        while (name, number, what) in taken:
+            number += 1
+        taken.add((name, number, what))
+        names[node.GetID()] = name if number == 1 else f"{name} {number}"
+    return names
+
+
+def modelOf(node: Node) -> str:
+    """The name of the model that a result comes from."""
+    found = results.metadata(node)
+    return found["model"] if "model" in found else found["provenance"]["model"]

@@ -1,0 +1,95 @@
+"""The command that measures: figures of maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ... import NOTICE
+from ...errors import InputError
+from ...evaluation.evaluate import Measured
+from ...evaluation.measure import measures, options
+from ..evaluating import TABLE, evaluate_case, evaluate_run, is_run
+from ..job import EXPLAIN
+from .options import MODEL, Parameter, fields_of, job_of, of_option, with_parameters
+from .terminal import bar, dim
+
+PATH = typer.Argument(help="The folder of a run, or a case as for 'medxai explain'.", show_default=False)
+OUTPUT = typer.Option(
+    "--output", "-o", help="Folder of the figures of a case; those of a run go into its own.", show_default=False
+)
+INPUTS = typer.Option(
+    "--inputs",
+    help="Folder in which a run's inputs lie; several times for several. Default: that of the run's folder, and the current one.",
+    show_default=False,
+)
+OVERWRITE = typer.Option("--overwrite", help="Replace an older run in the output folder.")
+
+
+def evaluate(given: Mapping[str, Any]) -> None:
+    """Measure maps: how much of the score goes with the voxels that they put first, beside chance.
+
+    [cyan]medxai evaluate out[/cyan], after [cyan]medxai explain ... -o out[/cyan]; or
+    [cyan]medxai evaluate head.nii.gz --model card.json --method gradcam --method lime -o figures[/cyan]
+    """
+    path = given["path"]
+    names = given["measure"] or list(measures())
+    of_measures = {name: given[name] for name in options() if given.get(name) is not None}
+    with bar() as progress:
+        if is_run(path):
+            inputs = [Path(p) for p in given["inputs"] or (path.resolve().parent, Path.cwd())]
+            rows = evaluate_run(path, inputs, names, of_measures, model=given["model"], progress=progress)
+            where = path / TABLE
+        else:
+            if given["model"] is None or given["output"] is None:
+                raise InputError(f"{path}: this is no folder of a run; for a case give --model and -o.")
+            job = job_of(EXPLAIN, given)
+            rows = evaluate_case(
+                job, given["output"], names, of_measures, overwrite=given["overwrite"], progress=progress, say=dim
+            )
+            where = given["output"] / TABLE
+    for line in told(rows):
+        print(line)
+    print(f"Wrote {where}. {NOTICE}.")
+
+
+def told(rows: Sequence[Measured]) -> list[str]:
+    """The figures for people."""
+    known = measures()
+    lines = []
+    for row in rows:
+        m, figure = known[row.measure], row.figure
+        if figure.value is None:
+            what = f"cannot be told ({figure.why})"
+        else:
+            what = f"{figure.value:.3f} ({m.better} is better" + (
+                f"; chance {figure.chance:.3f})" if figure.chance is not None else ")"
+            )
+        filled = f", removed voxels: {row.baseline}" if row.baseline else ""
+        lines.append(f"{row.case}: {row.target}, {row.method}: {m.title} {what}{filled}")
+    return lines
+
+
+def add_to(app: typer.Typer) -> None:
+    """The command, with the options of jobs, of methods and of measures."""
+    named = typer.Option(
+        "--measure",
+        help=f"{'; '.join(f'{m.name} ({m.about})' for m in measures().values())}. Several times for several. Default: all.",
+        show_default=False,
+    )
+    listed: list[Parameter] = fields_of(EXPLAIN)
+    listed += [of_option(option) for name, option in options().items() if name not in {p.name for p in listed}]
+    command = with_parameters(
+        evaluate,
+        listed,
+        path=(Annotated[Path, PATH], ...),
+        measure=(Annotated[list[str] | None, named], None),
+        model=(Annotated[str | None, MODEL], None),
+        output=(Annotated[Path | None, OUTPUT], None),
+        inputs=(Annotated[list[str] | None, INPUTS], None),
+        overwrite=(Annotated[bool, OVERWRITE], False),
+    )
+    app.command()(command)

@@ -1,0 +1,1 @@
+"""Figures of maps: measures, each with the level of chance beside it."""

@@ -1,0 +1,98 @@
+"""What a measure is, and which there are. One of one's own comes by an entry point (group ``medxai.measures``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from ..attribution.option import Option
+from ..errors import OptionError
+from ..plugins import added
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..scoring import Scorer
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(eq=False, kw_only=True)
+class Evaluation:
+    """What a measure sees: one map, and the scores of whatever it makes of the input.
+
+    :ivar map: float (d0, d1, d2) on the network's grid; of a slice d0 is 1; signed where its method is.
+    :ivar scorer: of the target that the map explains; ``scorer.x`` is the input.
+    :ivar body: bool (d0, d1, d2): what is not air.
+    :ivar baseline: what takes the place of voxels that are removed, of the shape of ``scorer.x``.
+    :ivar options: of the measure, by name.
+    :ivar seed: of its random draws.
+    """
+
+    map: Array
+    scorer: Scorer
+    body: Array
+    baseline: torch.Tensor
+    options: Mapping[str, Any]
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """What a measure found.
+
+    :ivar value: None where it cannot be told; ``why`` says so then.
+    :ivar chance: what a map that knows nothing gives.
+    """
+
+    value: float | None
+    chance: float | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """One figure of a map.
+
+    :ivar better: ``lower`` or ``higher``.
+    :ivar run: ``run(evaluation: Evaluation) -> Figure``.
+    :ivar evaluations: of the network, for one map, with these options.
+    """
+
+    name: str
+    title: str
+    reference: str
+    better: str
+    about: str
+    run: Callable[[Evaluation], Figure]
+    evaluations: Callable[[Mapping[str, Any]], int]
+    options: tuple[Option, ...] = ()
+
+
+@cache
+def measures() -> dict[str, Measure]:
+    """Every measure by its name."""
+    from . import deletion  # it needs the class above
+
+    found = {measure.name: measure for measure in (deletion.MEASURE,)}
+    return found | {measure.name: measure for measure in added("measures") if measure.name not in found}
+
+
+def chosen(names: Iterable[str]) -> list[Measure]:
+    """The measures of these names, each once.
+
+    :raises OptionError: for an unknown one.
+    """
+    for name in names:
+        if name not in measures():
+            raise OptionError("--measure", name, f"choose from {', '.join(measures())}")
+    return [measures()[name] for name in dict.fromkeys(names)]
+
+
+def options(names: Iterable[str] | None = None) -> dict[str, Option]:
+    """The options of some measures, or of all, by name."""
+    return {option.name: option for m in chosen(names or measures()) for option in m.options}

@@ -1,0 +1,1 @@
+"""Where the results of operators lie: a rule for each, by what it does to space."""
