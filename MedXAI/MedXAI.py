@@ -42,7 +42,7 @@ from MedXAIPanel import packages, results, sample, scenarios  # noqa: E402
 from MedXAIPanel.client import PYTHON, Client, failure  # noqa: E402
 from MedXAIPanel.display import DisplaySection  # noqa: E402
 from MedXAIPanel.explain import ExplainSection  # noqa: E402
-from MedXAIPanel.export import ExportSection  # noqa: E402
+from MedXAIPanel.export import ExportSection, export  # noqa: E402
 from MedXAIPanel.input import InputSection  # noqa: E402
 from MedXAIPanel.predict import PredictSection  # noqa: E402
 
@@ -84,7 +84,7 @@ class MedXAIParameterNode:
     """Every choice of the panel, saved with the scene; but for the consent to run a file's code, which no scene may bring.
 
     model: name in the zoo or path of a card. target: empty is the predicted class. methods, layers: separated by blanks.
-    samples, superpixels: 0 is automatic. Volumes of a model's further inputs are node references "MedXAI.Input.<channel>".
+    samples, superpixels: 0 is automatic. options: further ones of the methods, as JSON. Volumes of a model's further inputs are node references "MedXAI.Input.<channel>".
     """
 
     inputVolume: vtkMRMLScalarVolumeNode | vtkMRMLVectorVolumeNode | None
@@ -103,7 +103,8 @@ class MedXAIParameterNode:
     samples: Annotated[int, WithinRange(0, 100000)] = 0
     superpixels: Annotated[int, WithinRange(0, 5000)] = 0
     seed: Annotated[int, WithinRange(0, 999999)] = 0
-    share: Annotated[float, WithinRange(0.05, 1)] = 0.5
+    massFraction: Annotated[float, WithinRange(0.05, 1)] = 0.5
+    options: str = ""
     shownMap: vtkMRMLScalarVolumeNode
     opacity: Annotated[float, WithinRange(0, 1)] = 0.5
     legend: bool = True
@@ -151,7 +152,7 @@ class MedXAILogic(ScriptedLoadableModuleLogic):
         :raises InputError: for whatever does not fit, in one sentence.
         :raises Cancelled: when it was cancelled.
         """
-        job = Job("predict", {}, str(model), **options)
+        job = Job(task="predict", inputs={}, model=str(model), **options)
         return self._blocking(job, volumeNode, labelVolume=labelVolume, surface=surface)
 
     def explain(
@@ -166,9 +167,9 @@ class MedXAILogic(ScriptedLoadableModuleLogic):
 
         :param volumeNode, model: as for predict.
         :param target: name of a class; by default the predicted one.
-        :param methods: names of MedXAILib.attribution.methods.METHODS.
-        :param options: other fields of MedXAILib.app.job.Job: layers, slices, threshold, voxel (world RAS, mm), samples,
-            superpixels, seed, share, weights, trust, device.
+        :param methods: names of methods: medxai methods lists them.
+        :param options: other fields of MedXAILib.app.job.Job (layers, slices, threshold, voxel in world RAS mm, seed,
+            mass_fraction, weights, trust, device), and options of the methods (samples, superpixels, baseline).
         :return: the new map nodes, one for each method and layer.
         :raises InputError: for whatever does not fit, in one sentence.
         :raises Cancelled: when it was cancelled.
@@ -176,8 +177,23 @@ class MedXAILogic(ScriptedLoadableModuleLogic):
         for name in ("layers", "voxel"):
             if options.get(name) is not None:
                 options[name] = tuple(options[name])
-        job = Job("explain", {}, str(model), classes=(target,) if target else (), methods=tuple(methods), **options)
+        own = {option["name"] for method in self.client.methods for option in method["options"]}
+        of_methods = {name: options.pop(name) for name in list(options) if name in own}
+        job = Job(
+            task="explain", inputs={}, model=str(model), classes=(target,) if target else (), methods=tuple(methods),
+            options={name: value for name, value in of_methods.items() if value is not None}, **options,
+        )  # fmt: skip
         return [node for node in self._blocking(job, volumeNode) if node.GetAttribute(results.KIND) == "map"]
+
+    def export(
+        self, volumeNode: Node, folder: str | Path, *, overwrite: bool = False, anatomy: Node | None = None
+    ) -> list[str]:
+        """Write all results of a volume into a folder, as the command line does.
+
+        :return: the files, relative to the folder.
+        :raises InputError: where there is nothing to write or no place for it.
+        """
+        return export(self.client, volumeNode, folder, overwrite, anatomy)
 
     def start(
         self,

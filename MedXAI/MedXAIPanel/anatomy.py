@@ -1,86 +1,92 @@
-"""The table of the chosen map's shares by anatomical structure."""
+"""The table of the chosen map's fractions by anatomical structure."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-import slicer
-
 from MedXAILib.errors import InputError
-from MedXAILib.findings.regions import anatomy_shares
-from MedXAILib.geometry.resample import resample
 from MedXAILib.mrml.host import Node
 from MedXAILib.mrml.nodes import labels_of
 
 from . import results
 from .cells import fill, percent
+from .client import Client
 from .maplist import NO_MAP
-from .maps import MapContents, StoredMap, seenBy
+from .sending import labelsRecord, mapRecord
 
 ANATOMY_TAB = 2
 
 
 class AnatomyTable:
-    """Shares by structure, computed while their table is open."""
+    """Fractions by structure, which the worker computes while their table is open."""
 
-    def __init__(self, ui: Any, contents: MapContents) -> None:
-        self.ui, self.contents = ui, contents
+    def __init__(self, ui: Any, client: Client) -> None:
+        self.ui, self.client = ui, client
         self.forget()
 
     def forget(self) -> None:
         """The scene is new."""
         self.shown: tuple | None = None
-        self.shares: dict[tuple, list] = {}
+        self.known: dict[tuple, dict] = {}
 
     def show(self, node: Node | None, anatomy: Node | None) -> None:
-        """The shares of a map by the structures of a segmentation node."""
+        """The fractions of a map by the structures of a segmentation node."""
         if self.ui.tables.currentIndex != ANATOMY_TAB:
             return
         key = (node and node.GetID(), anatomy and (anatomy.GetSegmentation().GetMTime(), placed(anatomy), placed(node)))
         if key == self.shown:
             return
         self.shown = key
-        rows, empty = [], "Choose a segmentation above." if node else NO_MAP
-        if node and anatomy:
+        if node is None or anatomy is None:
+            self.write([], "Choose a segmentation above." if node else NO_MAP)
+        elif key in self.known:
+            self.onAnswer(key, self.known[key])
+        else:
+            self.write([], "Computing...")
             try:
-                rows = self.rows(key, node, anatomy)
+                self.ask(key, node, anatomy)
             except InputError as error:
-                empty = str(error)
-        signed = any(row.negative_share for row in rows)
-        heads = ["structure", *(["for", "against"] if signed else ["map"]), "volume"]
-        cells = [
-            (
-                (row.structure, None),
-                percent(row.positive_share),
-                *([percent(row.negative_share)] if signed else []),
-                percent(row.volume_share),
-            )
-            for row in sorted(rows, key=lambda row: -row.positive_share)
-        ]
-        fill(self.ui.structures, heads, cells, empty=empty)
+                self.write([], str(error))
 
-    def rows(self, key: tuple, node: Node, anatomy: Node) -> list:
-        """The rows, computed once for a map and a segmentation as they are.
+    def ask(self, key: tuple, node: Node, anatomy: Node) -> None:
+        """Have the worker compute them.
 
         :raises InputError: for a segmentation without segments, or where the volume was removed.
         """
-        if key not in self.shares:
-            with slicer.util.WaitCursor():
-                self.shares[key] = anatomyShares(node, anatomy, self.contents.of(node))
-        return self.shares[key]
+        source = results.sourceOf(node)
+        if source is None:
+            raise InputError("The volume of this map was removed from the scene.")
+        labels = labels_of(anatomy, source)
+        self.client.ask(
+            "structures",
+            lambda event: self.onAnswer(key, event),
+            reference=self.client.handle(source),
+            map=mapRecord(self.client, node),
+            anatomy=labelsRecord(self.client, labels),
+        )
 
+    def onAnswer(self, key: tuple, event: dict) -> None:
+        """The worker has answered."""
+        if event["event"] == "result":
+            self.known[key] = event
+        if key == self.shown:
+            self.write(event.get("structures", []), event.get("message", ""))
 
-def anatomyShares(node: Node, anatomy: Node, stored: StoredMap) -> list:
-    """Shares of a map by structure on its volume's grid, as MedXAILib.outputs.folder writes them.
-
-    :raises InputError: for a segmentation without segments, or where the volume was removed.
-    """
-    source = results.sourceOf(node)
-    if source is None:
-        raise InputError("The volume of this map was removed from the scene.")
-    labels = labels_of(anatomy, source)
-    mass = resample(stored.mass, labels.volume.grid)
-    return anatomy_shares(mass, labels, seenBy(source, results.metadata(node)["grid"]))
+    def write(self, rows: Sequence[dict], empty: str) -> None:
+        """Write the table; without rows, a sentence."""
+        signed = any(row["negative_fraction"] for row in rows)
+        heads = ["structure", *(["for", "against"] if signed else ["map"]), "volume"]
+        cells = [
+            (
+                (row["structure"], None),
+                percent(row["positive_fraction"]),
+                *([percent(row["negative_fraction"])] if signed else []),
+                percent(row["volume_fraction"]),
+            )
+            for row in sorted(rows, key=lambda row: -row["positive_fraction"])
+        ]
+        fill(self.ui.structures, heads, cells, empty=empty)
 
 
 def placed(node: Node | None) -> tuple:

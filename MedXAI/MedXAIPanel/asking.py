@@ -12,7 +12,7 @@ import numpy as np
 from MedXAILib.app.job import Job
 from MedXAILib.errors import InputError
 from MedXAILib.io.read import read_volume
-from MedXAILib.models import summary
+from MedXAILib.models.source import summarise
 from MedXAILib.mrml.host import Node
 from MedXAILib.mrml.nodes import volume_of
 
@@ -27,6 +27,7 @@ def asPython(job: Job, volumes: dict[str, Node]) -> str:
     if len(nodes) > 1:
         volume = "{" + ", ".join(f"{name!r}: {node}" for name, node in nodes.items()) + "}"
     given = {f.name: getattr(job, f.name) for f in fields(job) if getattr(job, f.name) != f.default}
+    given |= given.pop("options", {})
     if job.voxel is not None:
         given["voxel"] = tuple(results.toWorld(first, job.voxel))
     words = ["volume", repr(job.model)]
@@ -44,7 +45,7 @@ def asCommand(job: Job, volumes: dict[str, Node]) -> str:
     """
     files = {name: fileOf(node) for name, node in volumes.items()}
     first = next(iter(volumes))
-    slices = slicesInFile(job.slices, volumes[first], files[first], summary.brief(job.model).axis)
+    slices = slicesInFile(job.slices, volumes[first], files[first], summarise(job.model).axis)
     return replace(job, inputs=files, slices=slices).command()
 
 
@@ -69,9 +70,9 @@ def slicesInFile(slices: str | None, node: Node, path: str, axis: str) -> str | 
 
 def scoresInFile(metadata: dict[str, Any], node: Node) -> list:
     """The scores by slice of a prediction, in the order of the file that the volume comes from."""
-    scores = metadata.get("slices", [])
+    scores = metadata.get("by_slice", [])
     try:
-        turned = slicesInFile("0:1", node, fileOf(node), summary.brief(metadata["job"]["model"]).axis) != "0:1"
+        turned = slicesInFile("0:1", node, fileOf(node), summarise(metadata["job"]["model"]).axis) != "0:1"
     except InputError:  # in no file, or its card is gone: the node's own order
         turned = False
     return scores[::-1] if scores and turned else scores

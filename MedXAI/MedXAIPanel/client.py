@@ -19,12 +19,15 @@ from pathlib import Path
 import qt
 import slicer
 
-from MedXAILib.app import worker
+from MedXAILib.app import protocol
 from MedXAILib.app.job import Job
+from MedXAILib.attribution.registry import methods
 from MedXAILib.errors import InputError
+from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.write import write_volume
 from MedXAILib.mrml.nodes import volume_of
 
+WORKER = "MedXAILib.app.worker"
 PYTHON = "MEDXAI_PYTHON"
 """Environment variable: another interpreter for the worker, such as one with a GPU build of PyTorch."""
 PATIENCE_MS = 1000
@@ -56,10 +59,13 @@ class Client:
         self.process = None
         self.folder: Path | None = None
         self.pid = 0
-        self.number = 0
+        self.number = self.stored = 0
         self.run: Run | None = None
         self.versions: dict[str, str] = {}
         self.handles: dict[str, tuple[tuple, str]] = {}
+        self.asked: dict[int, Callable[[dict], None]] = {}
+        self.methods: list[dict] = [method.as_value() for method in methods().values()]
+        self.onMethods: Callable[[], None] = lambda: None
         self.pieces = b""
         self.errors = b""
         self.log: deque[str] = deque(maxlen=LOG_LINES)
@@ -93,11 +99,32 @@ class Client:
         number = self._request(job.task, job=asdict(replace(job, inputs=handles)))
         self.run = Run(number, done, progress, first)
 
+    def ask(self, do: str, done: Callable[[dict], None], **fields) -> None:
+        """Ask the worker for something small, beside whatever it computes.
+
+        :param done: called once, with the result or error event.
+        """
+        self._wake()
+        self.asked[self._request(do, **fields)] = done
+
+    def store(self, volume: Volume) -> str:
+        """A volume as a file for the worker: its name."""
+        self._wake()
+        self.stored += 1
+        name = f"stored-{self.stored}.nrrd"
+        write_volume(volume, self.folder / name, compress=False)
+        return name
+
+    def handle(self, node) -> str:
+        """What requests call a volume node; its voxels are sent where they have changed."""
+        self._wake()
+        return self._send(node)
+
     def wait(self) -> None:
-        """Return when the run has ended; the window, if there is one, stays alive."""
-        while self.busy:
+        """Return when the run and whatever else was asked has ended; the window, if there is one, stays alive."""
+        while self.busy or self.asked:
             slicer.app.processEvents()
-            if self.busy and self.process is not None:
+            if (self.busy or self.asked) and self.process is not None:
                 self.process.waitForReadyRead(20)
 
     def cancel(self) -> None:
@@ -132,7 +159,7 @@ class Client:
         process.readyReadStandardError.connect(lambda: self._read_log(process))
         process.connect("finished(int,QProcess::ExitStatus)", lambda *_: self._died(process))
         program = os.environ.get(PYTHON) or sys.executable
-        process.start(program, ["-u", "-m", worker.__name__, str(self.folder)])
+        process.start(program, ["-u", "-m", WORKER, str(self.folder)])
         if not process.waitForStarted(10000):
             self._kill()
             raise InputError(
@@ -175,10 +202,13 @@ class Client:
         run, kind = self.run, event["event"]
         if kind == "ready":
             self.pid = event["pid"]
+            self._greet(event)
             self.versions = event["versions"]
             self.log.append("worker ready: " + ", ".join(f"{name} {number}" for name, number in self.versions.items()))
         elif kind == "log":
             self.log.append(event["text"])
+        elif kind in ("result", "error") and event["id"] in self.asked:
+            self.asked.pop(event["id"])(event)
         elif run is None or event["id"] not in range(run.first, run.last + 1):
             self.discard(event)
         elif kind == "progress":
@@ -191,6 +221,23 @@ class Client:
                 sent.unlink()
             if event["id"] == run.last:
                 self._end(run, run.error or event)
+
+    def _greet(self, event: dict) -> None:
+        """A worker of another version is ended; of ours, its methods are asked for: it may have others than this Python."""
+        try:
+            protocol.refuse_version(event.get("protocol", 1))
+        except InputError as error:
+            run, self.run = self.run, None
+            self._kill()
+            if run:
+                run.done(failure(protocol.INPUT, str(error)))
+            return
+        self.ask("methods", self._takeMethods)
+
+    def _takeMethods(self, event: dict) -> None:
+        if "methods" in event and event["methods"] != self.methods:
+            self.methods = event["methods"]
+            self.onMethods()
 
     def _report(self, run: Run, event: dict) -> None:
         share = event["done"] / max(event["total"], 1e-9)
@@ -237,12 +284,15 @@ class Client:
             shutil.rmtree(self.folder, ignore_errors=True)
         self.folder, self.pid, self.pieces, self.errors = None, 0, b"", b""
         self.handles.clear()
+        asked, self.asked = self.asked, {}
+        for done in asked.values():
+            done(failure(protocol.DIED, "The process that computes has ended: try again."))
 
 
 def environment() -> dict[str, str]:
     """The worker's environment: another interpreter must not get Slicer's own libraries; the library's folder comes first."""
     values = dict(slicer.util.startupEnvironment() if os.environ.get(PYTHON) else os.environ)
-    folder = str(Path(worker.__file__).resolve().parents[2])
+    folder = str(Path(protocol.__file__).resolve().parents[2])
     values["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, values.get("PYTHONPATH")]))
     return values
 

@@ -79,6 +79,6 @@ def described(metadata: dict) -> str:
     """Title, caveats and notice of a map in rich text."""
     lines = [
         f"<b>{html.escape(metadata['title'])}</b>",
-        *(f"&bull; {html.escape(worded(text))}" for text in metadata["limits"]),
+        *(f"&bull; {html.escape(worded(text))}" for text in (caveat["text"] for caveat in metadata["caveats"])),
     ]
     return "<br>".join([*lines, f"<i>{html.escape(NOTICE)}.</i>"])

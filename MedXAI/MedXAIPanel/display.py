@@ -15,7 +15,6 @@ from . import results
 from .anatomy import AnatomyTable
 from .details import MapDetails
 from .maplist import NO_MAP, MapList
-from .maps import MapContents
 from .regions import Found, RegionTables
 from .views import MapViews, ViewMemory, hostScene
 
@@ -42,10 +41,10 @@ class DisplaySection:
 
     def __init__(self, panel: MedXAIWidget) -> None:
         self.panel, self.ui = panel, panel.ui
-        self.contents, self.memory = MapContents(), ViewMemory()
+        self.memory = ViewMemory()
         self.list, self.details = MapList(self.ui), MapDetails(self.ui)
-        self.regions = RegionTables(self.ui, self.contents)
-        self.anatomy = AnatomyTable(self.ui, self.contents)
+        self.regions = RegionTables(self.ui)
+        self.anatomy = AnatomyTable(self.ui, panel.logic.client)
         self.views = MapViews(panel, self.memory, self.regions)
         self.forget()
 
@@ -53,7 +52,7 @@ class DisplaySection:
         """Nothing is known of the scene: it is new."""
         self.new = True
         self.volume: str | None = None
-        for part in (self.contents, self.memory, self.list, self.anatomy, self.views):
+        for part in (self.memory, self.list, self.anatomy, self.views):
             part.forget()
 
     # What the panel calls
@@ -161,7 +160,6 @@ class DisplaySection:
         """Caveats, range, colours and tables of the chosen map; ``again``: also where it is the one described."""
         if node is self.details.node and not again:
             return
-        self.contents.forget()
         with self.memory.still():
             self.details.show(node)
             self.regions.show(node)

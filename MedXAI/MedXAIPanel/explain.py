@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer
-from MedXAILib.attribution.methods import METHODS
 
 from MedXAILib.app.job import Job
 from MedXAILib.mrml.host import Node
 from MedXAILib.mrml.nodes import volume_of
 
 from . import results
+from .options import OptionFields
 from .running import RunButton, duration
 
 if TYPE_CHECKING:
@@ -32,20 +32,35 @@ class ExplainSection:
     def __init__(self, panel: MedXAIWidget) -> None:
         self.panel, self.ui = panel, panel.ui
         self.run = RunButton(panel, "explain", "Explain")
+        self.options = OptionFields(panel)
         self.listed: tuple | None = None
 
     def connect(self) -> None:
         """List the methods, and connect the section's widgets."""
-        for method in METHODS.values():
-            item = qt.QListWidgetItem(method.title)
-            item.setData(qt.Qt.UserRole, method.name)
-            item.setToolTip(f"{method.family}; needs {method.needs}; {method.cost}. {method.reference}.")
-            item.setCheckState(qt.Qt.Unchecked)
-            self.ui.methods.addItem(item)
+        self.panel.logic.client.onMethods = self.listMethods
+        self.listMethods()
         self.ui.methods.itemChanged.connect(self.onMethods)
         self.ui.target.connect("activated(int)", self.onTarget)
         self.ui.point.markupsNodeChanged.connect(self.onPoint)
         self.ui.explainButton.clicked.connect(self.onExplain)
+
+    @property
+    def known(self) -> dict[str, dict]:
+        """The worker's methods by name."""
+        return {method["name"]: method for method in self.panel.logic.client.methods}
+
+    def listMethods(self) -> None:
+        """A row for each method of the worker's, and fields for their options."""
+        self.ui.methods.clear()
+        for method in self.known.values():
+            item = qt.QListWidgetItem(method["title"])
+            item.setData(qt.Qt.UserRole, method["name"])
+            item.setToolTip("{family}; needs {needs}; {cost}. {reference}.".format(**method))
+            item.setCheckState(qt.Qt.Unchecked)
+            self.ui.methods.addItem(item)
+        self.options.make(self.known.values())
+        if self.panel.parameters:
+            self.panel.update()
 
     def update(self) -> None:
         """Show what can be chosen for the model, and what keeps the run from being started."""
@@ -68,6 +83,7 @@ class ExplainSection:
             widget.visible = segmentation and p.what == VOXEL
         for widget in (self.ui.slicesLabel, self.ui.slices, self.ui.topSlices):
             widget.visible = slices
+        self.options.update()
         self.ui.topSlices.enabled = p.slices == "top"
         self.ui.topSlices.toolTip = (
             "How many, of the highest scores." if p.slices == "top" else "Choose the top slices first."
@@ -95,15 +111,13 @@ class ExplainSection:
 
     def showCost(self, item: Any) -> None:
         """A method's name and cost: in passes, or once the network has run, in time."""
-        method = METHODS[item.data(qt.Qt.UserRole)]
-        text, table = f"{method.title}: {method.cost}", self.panel.predict.latest()
+        method = self.known[item.data(qt.Qt.UserRole)]
+        text, table = f"{method['title']}: {method['cost']}", self.panel.predict.latest()
         if table:
             found = results.metadata(table)
-            samples = self.panel.parameters.samples if method.kind == "query" else 0
-            seconds = found["pass_seconds"] * (samples or found["evaluations"][method.name])
-            text = (
-                f"{method.title}: {'up to ' if method.kind == 'query' else ''}{duration(seconds)}"  # batches are faster
-            )
+            samples = self.panel.parameters.samples if method["kind"] == "query" else 0
+            seconds = found["pass_seconds"] * (samples or found["evaluations"][method["name"]])
+            text = f"{method['title']}: {'up to ' if method['kind'] == 'query' else ''}{duration(seconds)}"  # batches are faster
             text += " a slice" if found["mode"] == "slices" else ""
         if item.text() != text:
             item.setText(text)
@@ -111,7 +125,7 @@ class ExplainSection:
     def suits(self, name: str) -> bool:
         """Whether a method is for what the model does."""
         card = self.panel.input.card
-        return card is None or METHODS[name].task in ("", card.task)
+        return card is None or self.known[name]["task"] in ("", card.task)
 
     def chosen(self) -> tuple[str, ...]:
         """The ticked methods that suit the model."""
@@ -119,7 +133,7 @@ class ExplainSection:
 
     def suggest(self, names: Sequence[str]) -> None:
         """Tick these methods and no others, where any of them is known and suits the model."""
-        known = [name for name in METHODS if name in names and self.suits(name)]
+        known = [name for name in self.known if name in names and self.suits(name)]
         if known:
             self.panel.parameters.methods = " ".join(known)
 
@@ -167,9 +181,9 @@ class ExplainSection:
         of = p.what if card.task == "segmentation" else REGION
         target = self.target() if of == THRESHOLD else p.target
         return Job(
-            "explain",
-            {},
-            p.model,
+            task="explain",
+            inputs={},
+            model=p.model,
             trust=bool(self.ui.trust.checked),
             device=p.device,
             classes=(target,) if target else (),
@@ -178,10 +192,9 @@ class ExplainSection:
             methods=self.chosen(),
             layers=tuple(p.layers.split()),
             slices=self.slices() if card.mode == "slices" else None,
-            samples=p.samples or None,
-            superpixels=p.superpixels or None,
+            options=self.options.values(),
             seed=p.seed,
-            share=p.share,
+            mass_fraction=p.massFraction,
         )
 
     def slices(self) -> str:

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer
 
-from MedXAILib.app.job import Job
-from MedXAILib.errors import Caveat, InputError, as_values
-from MedXAILib.geometry.labels import Labels
+from MedXAILib.errors import InputError
 from MedXAILib.mrml.host import Node
-from MedXAILib.mrml.nodes import labels_of, volume_of
-from MedXAILib.mrml.overlay import Overlay
-from MedXAILib.outputs.folder import Folder, safe, stems
-from MedXAILib.outputs.pictures.snapshot import snapshot
-from MedXAILib.outputs.staging import staged
+from MedXAILib.mrml.nodes import labels_of
+from MedXAILib.outputs.layout import safe
 
 from . import results
 from .asking import asCommand, asPython, scoresInFile
-from .maps import overlayOf, seenBy, segmentationOf, storedMap
+from .client import Client
 from .report import logText
+from .sending import labelsRecord, mapRecord, predictionRecord
 from .stored import removeStored, storedThings
 
 if TYPE_CHECKING:
@@ -85,7 +79,8 @@ class ExportSection:
             return
         try:
             with slicer.util.WaitCursor():
-                written = export(volume, folder, overwrite=earlier, anatomy=self.panel.parameters.anatomy)
+                client = self.panel.logic.client
+                written = export(client, volume, folder, overwrite=earlier, anatomy=self.panel.parameters.anatomy)
             self.showMessage(f"{len(written)} files are in {folder}.")
         except (InputError, OSError) as error:
             self.showMessage(str(error), failed=True)
@@ -149,95 +144,49 @@ class ExportSection:
             self.panel.input.list(self.panel.parameters.model)
 
 
-def export(volumeNode: Node, folder: str | Path, overwrite: bool = False, anatomy: Node | None = None) -> list[str]:
-    """Write all results of a volume, in the layout that ``medxai explain`` writes: whole or not at all.
+def export(
+    client: Client, volumeNode: Node, folder: str | Path, overwrite: bool = False, anatomy: Node | None = None
+) -> list[str]:
+    """Have the worker write all results of a volume, in the layout that ``medxai explain`` writes: whole or not at all.
 
     :param folder: made where it is not there.
     :param overwrite: replace the files of an earlier run in it.
-    :param anatomy: segmentation node; adds the shares by structure.
+    :param anatomy: segmentation node; adds the fractions by structure.
     :return: the files, relative to the folder.
     :raises InputError: where there is nothing to write or no place for it.
     """
     predictions, maps = results.predictionsOf(volumeNode), results.mapsOf(volumeNode)
     if not predictions and not maps:
         raise InputError("there is no result to export", "predict or explain first", about=volumeNode.GetName())
+    nodes = [*predictions, *maps]
     labels = labels_of(anatomy, volumeNode) if anatomy is not None and maps else None
-    with staged(Path(folder), overwrite) as place:
-        cases = Cases(volumeNode, [*predictions, *maps], Folder(place, "nrrd"))
-        segmentation = None
-        for node in predictions:
-            segmentation = cases.addPrediction(node) or segmentation
-        shown = [cases.addMap(node, labels) for node in maps]
-        heading = " · ".join([*dict.fromkeys(map(modelOf, [*predictions, *maps])), volumeNode.GetName()])
-        snapshot(
-            cases.reference,
-            shown,
-            place / "snapshot.png",
-            heading=heading,
-            segmentation=segmentation,
-            solid=False,  # a child process draws the 3D view, and PythonSlicer has no scene of its own
-            caveats=cases.caveats,
-        )
-        jobs = [Job.from_json(results.metadata(node)["job"]).described() for node in [*predictions, *maps]]
-        made = next((results.metadata(node)["versions"] for node in predictions), {})
-        run = {
-            "jobs": [job for n, job in enumerate(jobs) if job not in jobs[:n]],
-            "versions": {"slicer": slicer.app.applicationVersion, **made},
-            "exported": datetime.now(UTC).isoformat(timespec="seconds"),
-            "cases": list(cases.summary.values()),
-        }
-        return cases.folder.finish(run)["files"]
-
-
-class Cases:
-    """The results of a volume as the cases of a run's folder.
-
-    :ivar summary: what the run's record says of each case.
-    :ivar caveats: in what the volume is not of the kind that the models know.
-    """
-
-    def __init__(self, volumeNode: Node, nodes: list[Node], folder: Folder) -> None:
-        self.volume, self.folder = volumeNode, folder
-        self.reference = volume_of(volumeNode)
-        self.names = caseNames(volumeNode.GetName(), nodes)
-        self.stems = stems(sorted(set(self.names.values())))
-        self.summary: dict[str, dict] = {name: {"input": name, "maps": []} for name in self.stems}
-        self.caveats: list[Caveat] = []
-
-    def addPrediction(self, node: Node) -> Labels | None:
-        """Write a prediction; its segmentation, where it is one."""
-        name, found = self.names[node.GetID()], results.metadata(node)
-        caveats = [Caveat(**caveat) for caveat in found.get("caveats", ())]
-        self.summary[name]["caveats"] = as_values(caveats)
-        self.folder.caveats(name, caveats)
-        self.caveats += [text for text in caveats if text not in self.caveats]
-        if found["task"] == "classification":
-            scores = found.get("probabilities") or found["values"]
-            self.folder.classification(name, scores, scoresInFile(found, self.volume), found.get("unit"))
-            self.summarise(name, found, ("model", "probabilities", "values", "unit", "aggregation"))
-            return None
-        segmentation = segmentationOf(node)
-        if segmentation is not None:
-            about = {"model": found["model"], "input": name, **found["versions"]}
-            self.folder.segmentation(name, self.stems[name], segmentation, about)
-            self.summarise(name, found, ("model", "volume_ml", "voxels"))
-        return segmentation
-
-    def summarise(self, name: str, found: dict, keys: tuple[str, ...]) -> None:
-        """Note in the summary of a case what is known of these."""
-        self.summary[name] |= {key: found[key] for key in keys if key in found}
-
-    def addMap(self, node: Node, anatomy: Labels | None) -> Overlay:
-        """Write a map; how pictures show it."""
-        name, found, stored = self.names[node.GetID()], results.metadata(node), storedMap(node)
-        seen = seenBy(self.volume, found["grid"]) if anatomy else None
-        regions = self.folder.attribution(
-            name, self.stems[name], stored, self.reference, anatomy, seen, found["job"]["share"]
-        )
-        self.summary[name]["maps"].append(
-            {"class": stored.target, "method": stored.method, "layer": stored.layer, "limits": list(stored.limits)}
-        )
-        return replace(overlayOf(node, stored), regions=regions)
+    names = caseNames(volumeNode.GetName(), nodes)
+    cases: dict[str, dict] = {names[node.GetID()]: {"prediction": None, "maps": []} for node in nodes}
+    reference = client.handle(volumeNode)
+    for node in predictions:
+        found = predictionRecord(client, node)
+        if "by_slice" in found:
+            found["by_slice"] = scoresInFile(found, volumeNode)
+        cases[names[node.GetID()]]["prediction"] = found
+    for node in maps:
+        cases[names[node.GetID()]]["maps"].append(mapRecord(client, node))
+    answers: list[dict] = []
+    client.ask(
+        "export",
+        answers.append,
+        output=str(Path(folder).absolute()),
+        overwrite=overwrite,
+        reference=reference,
+        cases=cases,
+        anatomy=labels and labelsRecord(client, labels),
+        heading=" · ".join([*dict.fromkeys(map(modelOf, nodes)), volumeNode.GetName()]),
+        versions={"slicer": slicer.app.applicationVersion},
+    )
+    client.wait()
+    (event,) = answers
+    if event["event"] == "error":
+        raise InputError(event["message"])
+    return event["files"]
 
 
 def caseNames(base: str, nodes: list[Node]) -> dict[str, str]:

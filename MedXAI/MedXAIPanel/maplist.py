@@ -8,11 +8,11 @@ from typing import Any
 import qt
 import slicer
 
+from MedXAILib.findings.finding import method_title
 from MedXAILib.mrml.host import Node
 
 from . import results
 from .cells import Cell, fill, fitHeight
-from .maps import methodTitle
 
 NO_MAP = "There is no map of this volume yet: press Explain."
 
@@ -60,6 +60,6 @@ def cells(node: Node) -> list[Cell]:
     return [
         False,
         (found["target"], None, title),
-        (methodTitle(found["method"]), None, title),
+        (method_title(found["method"]), None, title),
         (found["layer"], None, title),
     ]

@@ -9,11 +9,9 @@ import qt
 import slicer
 
 from MedXAILib.app.job import Job
-from MedXAILib.findings.regions import inner_points
 from MedXAILib.geometry.labels import label_colors
 from MedXAILib.models.summary import quantity
 from MedXAILib.mrml.host import Node
-from MedXAILib.mrml.nodes import volume_of
 
 from . import results
 from .cells import colorOf, fitHeight
@@ -78,7 +76,7 @@ class PredictSection:
     def job(self) -> Job:
         """The run that the widgets mean."""
         p = self.panel.parameters
-        return Job("predict", {}, p.model, trust=bool(self.ui.trust.checked), device=p.device)
+        return Job(task="predict", inputs={}, model=p.model, trust=bool(self.ui.trust.checked), device=p.device)
 
     def onDone(self, made: list[Node], event: dict) -> None:
         """A run has ended: a label volume is laid over its volume."""
@@ -100,7 +98,7 @@ class PredictSection:
         grid.setRowCount(len(values))
         grid.setColumnCount(2)
         grid.setHorizontalHeaderLabels(["class", heading(found)])
-        colors = dict(zip(values, label_colors(len(values)), strict=True)) if "slices" in found else {}
+        colors = dict(zip(values, label_colors(len(values)), strict=True)) if "by_slice" in found else {}
         for row, (name, value) in enumerate(sorted(values.items(), key=lambda pair: -pair[1])):
             item = qt.QTableWidgetItem(name)
             if name in colors:  # those of the curves in the plot
@@ -150,24 +148,23 @@ def heading(found: dict) -> str:
     """What the numbers of a prediction are."""
     if "volume_ml" in found or "voxels" in found:
         return "volume"
-    if "slices" in found:
-        return {"max": "highest", "mean": "mean"}[found["aggregation"]] + f" of {len(found['slices'])} slices"
+    if "by_slice" in found:
+        return {"max": "highest", "mean": "mean"}[found["aggregation"]] + f" of {len(found['by_slice'])} slices"
     return "value" if "values" in found else "probability"
 
 
 def whereOf(table: Node, name: str) -> list[float] | None:
     """World RAS of the slice where a class is most probable, or of a segment's middle; None where there is no such place."""
     found = results.metadata(table)
-    if "slices" in found:
+    if "by_slice" in found:
         column = list(found.get("probabilities") or found["values"]).index(name)
-        strongest = max(range(len(found["slices"])), key=lambda n: found["slices"][n][column])
+        strongest = max(range(len(found["by_slice"])), key=lambda n: found["by_slice"][n][column])
         return results.toWorld(results.sourceOf(table), found["centres"][strongest])
     node = table.GetNodeReference(results.SEGMENTATION)
     if node is None:
         return None
     if not node.IsA("vtkMRMLSegmentationNode"):
-        values = {label: value for value, label, _ in found["labels"]["rows"]}
-        place = inner_points(volume_of(node)).get(values[name])
+        place = found["labels"].get("places", {}).get(name)
         return None if place is None else results.toWorld(node, place)
     found = node.GetSegmentation().GetSegmentIdBySegmentName(name)
     centre = node.GetSegmentCenterRAS(found) if found else None

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from MedXAILib.findings.regions import inner_points
 from MedXAILib.mrml.host import Node
 
 from . import results
 from .cells import Color, fill, number, percent, sizeOf
 from .maplist import NO_MAP
-from .maps import MapContents, partsOf
+from .maps import partsOf
 
 SUPERPIXELS_TAB = 1
 
@@ -24,8 +23,8 @@ class RegionTables:
     :ivar strong: the name of the one whose outline is strong, the others faint; None for all alike.
     """
 
-    def __init__(self, ui: Any, contents: MapContents) -> None:
-        self.ui, self.contents = ui, contents
+    def __init__(self, ui: Any) -> None:
+        self.ui = ui
         self.node: Node | None = None
         self.strong: str | None = None
 
@@ -40,7 +39,7 @@ class RegionTables:
         """The hot regions, the largest share of the map first."""
         colors = colorsOf(node, results.REGIONS, found)
         cells = [
-            ((row["name"], colors.get(row["name"])), sizeOf(row), percent(row["mass_share"]), number(row["peak"]))
+            ((row["name"], colors.get(row["name"])), sizeOf(row), percent(row["mass_fraction"]), number(row["peak"]))
             for row in found.get("table", [])
         ]
         empty = "Nothing speaks in favour in this map." if node else NO_MAP
@@ -70,13 +69,15 @@ class RegionTables:
             return None
         name = self.ui.superpixelTable.item(row, 0).text()
         found = named(name, results.metadata(self.node)["superpixels"])
-        place = found and (found.get("place") or self.placeOf(found["value"]))
+        place = found and (found.get("place") or self.centreOf(name))
         return (results.toWorld(self.node, place), name) if place else None
 
-    def placeOf(self, value: int) -> list[float] | None:
-        """The place of a superpixel of a map that does not tell it, as older ones do not."""
-        superpixels = self.contents.of(self.node).superpixels
-        return inner_points(superpixels.volume).get(value) if superpixels else None
+    def centreOf(self, name: str) -> list[float] | None:
+        """The middle of a superpixel of a map that does not tell its place, as older ones do not."""
+        segmentation = partsOf(self.node)[results.SUPERPIXELS]
+        found = segmentation.GetSegmentation().GetSegmentIdBySegmentName(name)
+        centre = segmentation.GetSegmentCenterRAS(found) if found else None
+        return None if centre is None else list(centre)
 
     def outlined(self, node: Node) -> tuple[str, str | None]:
         """The role of the part of a map that is outlined, superpixels while their table is open, else the hot regions; and

@@ -12,16 +12,19 @@ from pathlib import Path
 
 import slicer
 import vtk
-from MedXAILib.attribution.methods import METHODS
 
 from MedXAILib import NOTICE
+from MedXAILib.findings.finding import method_title
 from MedXAILib.geometry.labels import Label, Labels, label_colors
 from MedXAILib.io.read import read_volume
 from MedXAILib.mrml import nodes
 from MedXAILib.mrml.host import Node
 from MedXAILib.mrml.overlay import Overlay
+from MedXAILib.outputs.layout import SCHEMA_VERSION
+from MedXAILib.outputs.record import modern_metadata
 
-KIND, FACTS = "MedXAI.Kind", "MedXAI.Facts"
+KIND, METADATA, OLDER = "MedXAI.Kind", "MedXAI.Metadata", "MedXAI.Facts"
+"""Attributes of a result: what it is, what is written down of it, and where an older version wrote that."""
 SOURCE, SEGMENTATION, REGIONS = "MedXAI.Source", "MedXAI.Segmentation", "MedXAI.Regions"
 SUPERPIXELS, SLICES, CHART = "MedXAI.Superpixels", "MedXAI.Slices", "MedXAI.Chart"
 """Node references of a result."""
@@ -48,12 +51,12 @@ def addPrediction(
         table,
         "prediction",
         volumeNode,
-        found | {key: event[key] for key in ("job", "versions", "remarks", "seconds", "pass_seconds", "evaluations")},
+        found | {key: event[key] for key in ("job", "versions", "messages", "seconds", "pass_seconds", "evaluations")},
     )
     made = [table]
-    if "slices" in found:
-        columns = dict(zip(values, zip(*found["slices"], strict=True), strict=True))
-        slices = addTable(f"{name} by slice", {"slice": list(range(len(found["slices"])))} | columns)
+    if "by_slice" in found:
+        columns = dict(zip(values, zip(*found["by_slice"], strict=True), strict=True))
+        slices = addTable(f"{name} by slice", {"slice": list(range(len(found["by_slice"])))} | columns)
         annotate(slices, "slices", volumeNode, {})
         table.SetNodeReferenceID(SLICES, slices.GetID())
         made += [slices, *addPlot(slices, list(columns), f"{name} by slice", column)]
@@ -79,7 +82,7 @@ def addMaps(volumeNode: Node, event: dict, files: Path) -> list[Node]:
     """
     made = []
     for found in event["maps"]:
-        title, target = METHODS[found["method"]].title, found["target"]
+        title, target = method_title(found["method"]), found["target"]
         if point := event["job"]["voxel"]:
             target = f"{found['class']} at {point[0]:.0f} {point[1]:.0f} {point[2]:.0f}"
         name = slicer.mrmlScene.GenerateUniqueName(f"{volumeNode.GetName()} {target} {title} {found['layer']}".strip())
@@ -88,10 +91,10 @@ def addMaps(volumeNode: Node, event: dict, files: Path) -> list[Node]:
             map=read_volume(files / found["file"]),
             signed=found["signed"],
             target=found["target"],
-            said=found["provenance"]["fact"],
+            said=found["says"],
             method=title,
             layer=found["layer"],
-            caveats=tuple(found["limits"]),
+            caveats=tuple(caveat["text"] for caveat in found["caveats"]),
         )
         node = nodes.add_map(slicer.mrmlScene, overlay)
         legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(node.GetDisplayNode())
@@ -182,7 +185,7 @@ def readLabels(found: dict, files: Path) -> Labels:
 def annotate(node: Node, kind: str, volumeNode: Node, metadata: dict) -> None:
     """Write down on a node what it is and where it comes from."""
     node.SetAttribute(KIND, kind)
-    node.SetAttribute(FACTS, json.dumps(metadata))
+    node.SetAttribute(METADATA, json.dumps({"schema_version": SCHEMA_VERSION} | metadata))
     node.SetAttribute("MedXAI.Notice", NOTICE)
     node.SetNodeReferenceID(SOURCE, volumeNode.GetID())
 
@@ -200,8 +203,11 @@ def fileUnder(volumeNode: Node, made: list[Node]) -> None:
 
 
 def metadata(node: Node) -> dict:
-    """What was written down on a result node."""
-    return json.loads(node.GetAttribute(FACTS) or "{}")
+    """What was written down on a result node, also by an older version.
+
+    :raises InputError: for what a newer version wrote.
+    """
+    return modern_metadata(json.loads(node.GetAttribute(METADATA) or node.GetAttribute(OLDER) or "{}"))
 
 
 def sourceOf(node: Node) -> Node | None:

@@ -70,7 +70,7 @@ class RunButton:
             else:
                 chosen = self.panel.parameters and self.panel.parameters.inputVolume
                 whose = "" if volume is chosen else f" The results belong to {volume.GetName()}."
-                self.showMessage(f"Done in {time.monotonic() - began:.1f} s.{whose} " + " ".join(event["remarks"]))
+                self.showMessage(f"Done in {time.monotonic() - began:.1f} s.{whose} " + " ".join(event["messages"]))
                 done(made, event)
             self.panel.update()
 
@@ -110,7 +110,7 @@ CONTROLS = {
     "class": "Class",
     "threshold": "Threshold",
     "voxel": "Voxel",
-    "share": "Hot share",
+    "mass-fraction": "Hot share",
     "seed": "Seed",
     "device": "Device",
     "model": "Model",
@@ -122,7 +122,7 @@ CONTROLS = {
 def worded(text: str) -> str:
     """A sentence of the library's in the panel's words: controls instead of options of the command line."""
     text = re.sub(r"allow it with --trust", "tick the box that trusts it", text)
-    return re.sub(r"--([a-z]+)\b", lambda found: CONTROLS.get(found[1], found[0]), text)
+    return re.sub(r"--([a-z-]+)\b", lambda found: CONTROLS.get(found[1], found[0]), text)
 
 
 def duration(seconds: float) -> str:

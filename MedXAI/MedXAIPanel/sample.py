@@ -10,7 +10,6 @@ from typing import Any
 import slicer
 
 from MedXAILib.errors import PackageError
-from MedXAILib.examples.planted_lesion.demo import demo_head, plant_lesion
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.write import write_volume
 from MedXAILib.mrml.host import Node
@@ -69,6 +68,9 @@ def cached() -> Path:
 
 def planted(ask: Callable[[str], bool]) -> Volume:
     """The head of a package that may have to be downloaded, with a lesion planted in it."""
+    from MedXAILib.examples.planted_lesion.heads import demo_head
+    from MedXAILib.examples.planted_lesion.planting import plant_lesion
+
     if find_spec("nilearn") is None:
         if not ask(
             "The sample head comes with the package nilearn (about 10 MB), which is not installed. Download it?"
@@ -76,4 +78,4 @@ def planted(ask: Callable[[str], bool]) -> Volume:
             remedy = "install it with PythonSlicer -m pip install --no-deps nilearn"
             raise PackageError("The sample head needs the package nilearn", remedy, joint=": ")
         slicer.util.pip_install(f"--no-deps {HEAD_PACKAGE}")
-    return plant_lesion(demo_head(), SEED)[0]
+    return plant_lesion(demo_head(), SEED).head

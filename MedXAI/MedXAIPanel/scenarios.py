@@ -147,7 +147,7 @@ def predictExplainDisplay(panel: MedXAIWidget) -> None:
     assert len(folders) == 1 and hierarchy.GetItemName(folders.pop()) == results.FOLDER
     for node in maps:
         assert node.GetName().startswith("ball ") and node.GetParentTransformNode() is transform
-        assert results.metadata(node)["limits"], "every map says what limits belief in it"
+        assert results.metadata(node)["caveats"], "every map says what limits belief in it"
     assert composite.GetForegroundVolumeID() in [node.GetID() for node in maps], "the map is over the volume"
     assert panel.ui.maps.rowCount == 2
     assert len(results.predictionsOf(volume)) == 1, "the prediction at hand is not made twice"
@@ -189,7 +189,9 @@ def killedInTheMiddle(panel: MedXAIWidget) -> None:
 
 def sceneSavedAndLoaded(panel: MedXAIWidget) -> None:
     """A scene brings choices and results back."""
-    chosen(panel, ball(), model="planted-lesion", methods="gradcam", seed=7, share=0.25, opacity=0.3, legend=False)
+    chosen(
+        panel, ball(), model="planted-lesion", methods="gradcam", seed=7, massFraction=0.25, opacity=0.3, legend=False
+    )
     run(panel, panel.ui.explainButton)
     found = results.metadata(results.mapsOf(panel.parameters.inputVolume)[0])
     with tempfile.TemporaryDirectory() as folder:
@@ -200,7 +202,7 @@ def sceneSavedAndLoaded(panel: MedXAIWidget) -> None:
         slicer.util.loadScene(path)
     p = panel.parameters
     assert p.inputVolume.GetName() == "ball"
-    assert (p.seed, p.share, p.opacity, p.legend, p.methods) == (7, 0.25, 0.3, False, "gradcam")
+    assert (p.seed, p.massFraction, p.opacity, p.legend, p.methods) == (7, 0.25, 0.3, False, "gradcam")
     (again,) = results.mapsOf(p.inputVolume)
     assert results.metadata(again) == found and panel.ui.maps.rowCount == 1
     assert panel.ui.probabilities.rowCount == 2, "the prediction is shown again"

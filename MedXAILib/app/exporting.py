@@ -24,7 +24,7 @@ from ..outputs.writer import STANDARD, chosen
 from ..progress import Progress
 from .job import Job
 from .pictures import overlay
-from .protocol import attribution_of, grid_of, labels_of, said_of, structure_records
+from .records import attribution_of, grid_of, labels_of, said_of, structure_records
 
 Record = Mapping[str, Any]
 

@@ -34,6 +34,10 @@ def unheard(text: str) -> None:
     """Nobody listens."""
 
 
+def unneeded(result: CaseResult) -> None:
+    """Nobody wants it but the folder."""
+
+
 def run(
     job: Job,
     output: str | Path,
@@ -43,10 +47,12 @@ def run(
     snapshot_path: str | Path | None = None,
     progress: Progress = silent,
     say: Callable[[str], None] = unheard,
+    then: Callable[[CaseResult], None] = unneeded,
 ) -> dict[str, Any]:
     """Carry out a job over a file or a folder and write its output folder.
 
     :param scene_path, snapshot_path: also write a Slicer scene (.mrb) and a picture (.png); for one case only.
+    :param then: gets what was found of each case.
     :returns: the summary, as in run.json; in ``shown`` the scene and picture, and in ``failed`` why they are missing: the
         maps are there then.
     :raises InputError: for anything given that cannot be used; nothing is left behind then.
@@ -60,7 +66,7 @@ def run(
     refuse_overwriting([*job.paths(), *(case.path for case in cases)], pictures, output)
     what = f"{job.task} {cases[0].name} with {legible(Path(job.model).name)}"
     with staged(Path(output), overwrite, what, RESERVED) as folder:
-        cohort = Cohort(job, cases, folder, messages)
+        cohort = Cohort(job, cases, folder, messages, then)
         last = cohort.carry_out(progress)
         whole = cohort.finish()
     shown, failed = [], []
@@ -86,8 +92,15 @@ class Cohort:
     :param folder: an existing one, which becomes the output when all are done.
     """
 
-    def __init__(self, job: Job, cases: list[Case], folder: Path, messages: Messages):
-        self.job, self.cases, self.messages = job, cases, messages
+    def __init__(
+        self,
+        job: Job,
+        cases: list[Case],
+        folder: Path,
+        messages: Messages,
+        then: Callable[[CaseResult], None] = unneeded,
+    ):
+        self.job, self.cases, self.messages, self.then = job, cases, messages, then
         self.began, self.started = time.perf_counter(), datetime.now(UTC)
         self.given = given(job)
         self.folder = RunFolder(folder, job.format, stems([case.name for case in cases]), job.cells)
@@ -137,6 +150,7 @@ class Cohort:
         named = [finding.attribution for finding in result.findings]
         files = [self.folder.name_of(self.folder.target(case.name, a.target, a.method, a.layer)) for a in named]
         self.summaries.append(summary_of(result, files))
+        self.then(result)
         return result
 
     def finish(self) -> dict[str, Any]:

@@ -36,7 +36,8 @@ from .case import opened, result_of, run_case
 from .checking import check, model_of, request_of
 from .exporting import export, structures
 from .job import Job, Messages
-from .protocol import CANCELLED, FAILURE, MEMORY, VERSION, kind_of, map_record, prediction_record, words_of
+from .protocol import CANCELLED, FAILURE, MEMORY, VERSION, kind_of, words_of
+from .records import map_record, prediction_record
 
 Event = dict[str, Any]
 WARM_BYTES = 4 << 30

@@ -107,7 +107,7 @@ class Method:
     def as_value(self) -> dict[str, Any]:
         """For a door in another process."""
         return {
-            "name": self.name, "title": self.title, "family": self.family, "needs": self.needs, "cost": self.cost,
+            "name": self.name, "kind": self.kind, "title": self.title, "family": self.family, "needs": self.needs, "cost": self.cost,
             "reference": self.reference, "reading": self.reading, "task": self.task, "signed": self.signed,
             "options": [option.as_value() for option in self.options],
         }  # fmt: skip

@@ -52,7 +52,7 @@ def add_map(scene: Node, overlay: Overlay) -> Node:
     limit = overlay.displayed
     node = add_array(scene, map_.with_array(values.astype(np.float32)), overlay.name)
     node.SetDescription(overlay.title)
-    node.SetAttribute("MedXAI.Limits", " ".join(overlay.caveats))
+    node.SetAttribute("MedXAI.Caveats", " ".join(overlay.caveats))
     display = node.GetDisplayNode()
     display.SetAndObserveColorNodeID(heat_colors(scene, overlay.signed).GetID())
     display.SetAutoWindowLevel(0)

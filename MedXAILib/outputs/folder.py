@@ -8,15 +8,17 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import NOTICE
 from ..errors import InputError
-from ..findings.said import CaseResult
 from ..geometry.labels import Labels
 from ..geometry.volume import Volume
 from ..io.write import write_labels, write_volume
 from .layout import LOCK, RECORD, SCHEMA_VERSION, TABLES, mark, safe
+
+if TYPE_CHECKING:
+    from ..findings.said import CaseResult
 
 
 class RunFolder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +41,59 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def _of_version_1(found: dict[str, Any]) -> dict[str, Any]:
-    """Before the words were settled: limits, remarks, and a job with the methods' options beside each other."""
-    job = dict(found.get("job") or {})
-    options = {name: job.pop(name) for name in ("samples", "superpixels", "baseline", "references") if name in job}
-    options["baseline"] = {"air": "minimum"}.get(options.get("baseline", ""), options.get("baseline"))
-    job["options"] = {name: value for name, value in options.items() if value not in (None, [], ())}
-    if "share" in job:
-        job["mass_fraction"] = job.pop("share")
-    cases = [case | {"maps": [_map_of_version_1(m) for m in case.get("maps", ())]} for case in found.get("cases", ())]
+    """Before the words were settled."""
+    cases = [case | {"maps": [_renamed(m) for m in case.get("maps", ())]} for case in found.get("cases", ())]
     rest = {key: value for key, value in found.items() if key not in ("remarks", "job", "cases")}
+    job = modern_job(found.get("job") or {})
     return rest | {"schema_version": SCHEMA_VERSION, "job": job, "cases": cases, "messages": found.get("remarks", [])}
 
 
-def _map_of_version_1(found: dict[str, Any]) -> dict[str, Any]:
-    caveats = [Caveat.from_value(text).as_value() for text in found.get("limits", ())]
-    return {key: value for key, value in found.items() if key != "limits"} | {"caveats": caveats}
+def modern_job(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A job as it was written down, in the fields of today: options of methods once stood beside the others."""
+    job = dict(values)
+    options = dict(job.pop("options", {}))
+    for name, default in (("samples", None), ("superpixels", None), ("baseline", "air"), ("references", [])):
+        value = job.pop(name, default)
+        if value != default and value != ():
+            options[name] = value
+    if "share" in job:
+        job["mass_fraction"] = job.pop("share")
+    return job | {"options": options}
+
+
+def modern_metadata(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands with a node of a scene, in the words of today.
+
+    :raises FileError: for what a newer MedXAI wrote.
+    """
+    version = found.get("schema_version", 1)
+    if version > SCHEMA_VERSION:
+        raise FileError(
+            "The scene",
+            f"a newer MedXAI wrote its results (schema_version {version}; this one reads up to {SCHEMA_VERSION})",
+            "update MedXAI",
+        )
+    return dict(found) if version == SCHEMA_VERSION or not found else _renamed(found)
+
+
+def _renamed(found: Mapping[str, Any]) -> dict[str, Any]:
+    """One result of version 1 in the words of today."""
+    words = {"limits": "caveats", "remarks": "messages", "mass_share": "mass_fraction"}
+    new = {words.get(key, key): value for key, value in found.items() if not (key == "caveats" and "limits" in found)}
+    if "caveats" in new:
+        new["caveats"] = [Caveat.from_value(value).as_value() for value in new["caveats"]]
+    if isinstance(new.get("slices"), list):
+        new["by_slice"] = new.pop("slices")
+    if "provenance" in new:
+        old = new["provenance"]
+        new |= {
+            "says": old.get("fact", ""),
+            "carried": old.get("linear_score"),
+            "evaluations": old.get("evaluations", 0),
+        }
+    if "job" in new:
+        new["job"] = modern_job(new["job"])
+    for kind in ("regions", "superpixels"):
+        if "table" in new.get(kind, {}):
+            new[kind] = new[kind] | {"table": [_renamed(row) for row in new[kind]["table"]]}
+    return new

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..findings.finding import Finding
-from ..findings.said import CaseResult, Said
 from .folder import RunFolder
 from .layout import MAP, TABLES
+
+if TYPE_CHECKING:
+    from ..findings.finding import Finding
+    from ..findings.said import CaseResult, Said
 
 Row = tuple[Any, ...]
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..caveats import as_values
-from ..findings.finding import Finding
-from ..findings.said import CaseResult
 from .folder import RunFolder
 from .tables import as_rows, region_rows, superpixel_rows
+
+if TYPE_CHECKING:
+    from ..findings.finding import Finding
+    from ..findings.said import CaseResult
 
 
 class VolumesWriter:

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ..errors import OptionError
-from ..findings.said import CaseResult
 from ..plugins import added
 from .folder import RunFolder
 from .tables import TablesWriter
 from .volumes import VolumesWriter
+
+if TYPE_CHECKING:
+    from ..findings.said import CaseResult
 
 STANDARD = ("volumes", "tables")
 """What a run writes unless asked otherwise."""

@@ -67,7 +67,8 @@ def input_maps(
             if slices is not None and len(slices) < len(values):
                 values[[i for i in range(len(values)) if i not in slices]] = 0
             about: dict[str, Any] = {"parameters": found.parameters}
-            about |= {"layer": one.layer for one in others.values()}
+            if others:
+                about["layer"] = next(iter(others.values())).layer
             yield n, work.attribution(
                 m, target, work.prepared.volume(values), slices, (*pooling, *found.caveats[n], *silent), provenance=about,
                 layer=name, evaluations=found.evaluations * work.tiling.passes, seconds=seconds,

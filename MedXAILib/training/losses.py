@@ -9,14 +9,16 @@ from torch.nn import functional
 
 from .recipe import Training
 
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
-def make(training: Training, exclusive: bool) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """The loss of a recipe: (logits, truth) to a number; the truth is as an Example has it, with a batch axis."""
+
+def make(training: Training, exclusive: bool) -> Loss:
+    """The loss of a recipe: (logits, truth) to a number; the truth is as a TrainingExample has it, with a batch axis."""
     if training.loss == "bce":
         return lambda logits, truth: masked_bce(logits, truth, training.uncertain)
     if training.loss == "cross_entropy":
         return lambda logits, truth: functional.cross_entropy(logits, truth, label_smoothing=training.label_smoothing)
-    from monai.losses import DiceCELoss, DiceLoss
+    from monai.losses.dice import DiceCELoss, DiceLoss
 
     if exclusive:
         return DiceCELoss(softmax=True, to_onehot_y=True, include_background=False)
@@ -24,7 +26,8 @@ def make(training: Training, exclusive: bool) -> Callable[[torch.Tensor, torch.T
 
     def separate(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         truth = independent(truth, logits.shape[1])
-        return dice(logits, truth) + each(logits, truth)
+        total: torch.Tensor = dice(logits, truth) + each(logits, truth)
+        return total
 
     return separate
 

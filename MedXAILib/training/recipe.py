@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from ..errors import InputError
+from ..errors import FileError
+from ..examples.planted_lesion import NAME as PLANTED_LESION
 from ..models.card import Expected, ModelCard, Strict, explain_field
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -74,7 +75,8 @@ class Recipe(Strict):
     augmentation: list[Augmentation] = []
 
     @model_validator(mode="after")
-    def consistent(self):
+    def consistent(self) -> Self:
+        """:raises ValueError: for parts that do not go together."""
         for field in ("name", "weights", "figures"):
             if field in self.card:
                 raise ValueError(f"card.{field} is filled in by the training; remove it")
@@ -119,21 +121,23 @@ def read_recipe(recipe: str | Path) -> Recipe:
     """Read and validate a recipe.
 
     :param recipe: a path, or the name of one that comes with MedXAI.
-    :raises InputError: naming the file and the field, and what to do.
+    :raises FileError: naming the file and the field, and what to do.
     """
     path = RECIPES / f"{recipe}.toml" if str(recipe) in known_recipes() else Path(recipe)
     try:
         found = Recipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise InputError(
-            f"{path}: there is no such recipe; give the path of one (a .toml file), or one of {', '.join([*known_recipes(), 'planted-lesion'])}."
+        raise FileError(
+            path,
+            "there is no such recipe",
+            f"give the path of one (a .toml file), or one of {', '.join([*known_recipes(), PLANTED_LESION])}",
         ) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path}: this is no readable TOML recipe ({error}); mend it there.") from None
+        raise FileError(path, f"this is no readable TOML recipe ({error})", "mend it there") from None
     except ValidationError as error:
-        raise InputError(f"{path}: {explain_field(error)}.") from None
+        raise FileError(path, f"{explain_field(error)}.") from None
     try:
         found.model_card()
     except ValidationError as error:
-        raise InputError(f"{path}: in the part [card], {explain_field(error)}.") from None
+        raise FileError(path, f"in the part [card], {explain_field(error)}.") from None
     return found

@@ -7,27 +7,28 @@ import hashlib
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 from .. import NOTICE
-from ..errors import InputError
+from ..errors import FileError
 from ..models.card import ModelCard
 from ..models.loading import Model, fill
 from ..models.weights.reading import of_tensors
 from ..outputs.staging import writable
 from .checkpoint import FILE, State, write
-from .measuring import CONFUSION
+from .measuring import CONFUSION, Figures
 from .recipe import Recipe
 from .trainer import score_name
 
 
 def refuse_finished(folder: Path, name: str) -> None:
-    """:raises InputError: where the output folder is none, or holds the finished network already."""
+    """:raises FileError: where the output folder is none, or holds the finished network already."""
     card = folder / f"{name}.json"
     if card.exists():
-        raise InputError(f"{card}: this network is trained already; give another folder with -o.")
+        raise FileError(card, "this network is trained already", "give another folder with -o")
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not writable(there):
-        raise InputError(f"{there}: nothing can be written here; give another folder with -o.")
+        raise FileError(there, "nothing can be written here", "give another folder with -o")
 
 
 def pack(recipe: Recipe, state: State) -> bytes:
@@ -56,7 +57,7 @@ def stored(card: ModelCard, content: bytes, device: str) -> Model:
     return Model(card, network.to(device), device, digest, card.weights.file)
 
 
-def told(recipe: Recipe, content: str, learned: int, chosen_by: int, figures: dict) -> dict:
+def told(recipe: Recipe, content: str, learned: int, chosen_by: int, figures: Figures) -> dict[str, Any]:
     """What the card says of the data: the recipe's own words, where they are of these very data; else what is known.
 
     :param content: hash of the training cases. :param learned: cases that were learned from.
@@ -68,17 +69,20 @@ def told(recipe: Recipe, content: str, learned: int, chosen_by: int, figures: di
         weaknesses.append(answer)
     place = "the folder given" if recipe.data.train in (".", "./") else recipe.data.train
     where = f" and tested on {recipe.data.test}" if recipe.data.test else ""
-    facts = f"Trained by medxai train {recipe.name} on {learned} cases of {place}, another {chosen_by} chose the epoch{where}."
+    summary = f"Trained by medxai train {recipe.name} on {learned} cases of {place}, another {chosen_by} chose the epoch{where}."
     if recipe.data.content == content:
         return {"weaknesses": weaknesses}
     said = recipe.card.get("provenance", "") if own else ""
     rest = {} if own else {"licence": "", "description": ""}
-    return {"provenance": f"{facts} The recipe says: {said}" if said else facts, "weaknesses": weaknesses} | rest
+    provenance = f"{summary} The recipe says: {said}" if said else summary
+    return {"provenance": provenance, "weaknesses": weaknesses} | rest
 
 
-def one_answer(figures: dict) -> str:
+def one_answer(figures: Figures) -> str:
     """A sentence where the network called every validation case the same, though they are not; else empty."""
-    table = figures.get(CONFUSION, {})
+    table = figures.get(CONFUSION)
+    if not isinstance(table, dict):
+        return ""
     said = [sum(row[n] for row in table.values()) for n in range(len(table))]
     if len(table) < 2 or sum(map(bool, said)) > 1 or sum(any(row) for row in table.values()) < 2:
         return ""
@@ -93,12 +97,17 @@ def weights_of(recipe: Recipe, content: bytes) -> dict[str, str]:
 
 def finish(folder: Path, card: ModelCard, content: bytes, state: State) -> None:
     """Write everything; the card, which says that all is there, last. The checkpoint goes."""
-    write(content, folder / card.weights.file)
-    write(log(state.rows).encode(), folder / f"{card.name}.log.csv")
-    write(curve(card, state), folder / f"{card.name}.png")
-    text = json.dumps(card.written(), indent=2, ensure_ascii=False) + "\n"
-    write(text.encode(), folder / f"{card.name}.json")
+    write(folder / f"{card.name}.log.csv", log(state.rows).encode())
+    write(folder / f"{card.name}.png", curve(card, state))
+    write_network(folder, card, content)
     (folder / FILE).unlink(missing_ok=True)
+
+
+def write_network(folder: Path, card: ModelCard, content: bytes) -> None:
+    """The weights, and then the card."""
+    write(folder / card.weights.file, content)
+    text = json.dumps(card.written(), indent=2, ensure_ascii=False) + "\n"
+    write(folder / f"{card.name}.json", text.encode())
 
 
 def log(rows: list[dict[str, float]]) -> str:
@@ -114,9 +123,11 @@ def curve(card: ModelCard, state: State) -> bytes:
     """Loss and validation score over the epochs, as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     epochs = [row["epoch"] for row in state.rows]
-    figure = Figure((8, 4.5), dpi=120, layout="constrained")
+    layout = ConstrainedLayoutEngine(rect=(0, 0.03, 1, 0.97))
+    figure = Figure((8, 4.5), dpi=120, layout=layout)
     FigureCanvasAgg(figure)
     left = figure.add_subplot()
     right = left.twinx()
@@ -128,13 +139,12 @@ def curve(card: ModelCard, state: State) -> bytes:
     right.set_ylabel(f"validation {score_name(card)}", color="#d55e00")
     left.set_title(f"{card.name}: best {score_name(card)} {state.best_score:.3f} after epoch {state.best_epoch}")
     figure.text(0.5, 0.005, f"{NOTICE}.", ha="center", va="bottom", fontsize=7, color="0.4")
-    figure.get_layout_engine().set(rect=(0, 0.03, 1, 0.97))
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     return picture.getvalue()
 
 
-def training_figures(recipe: Recipe, state: State, cases: int, device: str) -> dict:
+def training_figures(recipe: Recipe, state: State, cases: int, device: str) -> dict[str, Any]:
     """What was spent."""
     import torch
 

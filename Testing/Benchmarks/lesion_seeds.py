@@ -19,15 +19,18 @@ from pathlib import Path
 
 import numpy as np
 
-from MedXAILib.app.job import Job
-from MedXAILib.app.run import carry_out
+from MedXAILib.app.case import run_case
 from MedXAILib.caveats import texts
-from MedXAILib.examples.planted_lesion.demo import MODEL, SAMPLES, demo_head, miss_mm, plant_lesion
+from MedXAILib.examples.planted_lesion import NAME, SAMPLES
+from MedXAILib.examples.planted_lesion.heads import demo_head
+from MedXAILib.examples.planted_lesion.planting import miss_mm, plant_lesion
 from MedXAILib.findings.regions import hot_regions
 from MedXAILib.geometry.affine import spacing
 from MedXAILib.geometry.resample import resample
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.read import read_volume
+from MedXAILib.session import Session
+from MedXAILib.session.request import requested
 
 HIT_MM = 5.0
 BLUR_MM = 6.0
@@ -57,9 +60,9 @@ def setting(head: str | None):
 
     torch.set_num_threads(1)
     if head is None:
-        return demo_head(), load_model(MODEL, device="cpu")
+        return demo_head(), load_model(NAME, device="cpu")
     volume = read_mgz(Path(head)) if head.endswith(".mgz") else read_volume(head)
-    return volume, load_model(MODEL, device="cpu")
+    return volume, load_model(NAME, device="cpu")
 
 
 def miss(heat: Volume, lesion, mass: Volume | None = None) -> float:
@@ -79,20 +82,18 @@ def one(task: tuple[str | None, int]) -> tuple:
     """One seed: a row of COLUMNS."""
     head, seed = task
     volume, model = setting(head)
-    planted, lesion, _ = plant_lesion(volume, seed)
-    without = carry_out(Job(task="predict", inputs={"": "head"}, model=MODEL), model, {"": volume})
-    job = Job(
-        "explain", {"": "head"}, MODEL, classes=("lesion",), methods=("gradcam", "lime"), samples=SAMPLES, seed=seed
-    )
-    found = carry_out(job, model, {"": planted})
+    planted = plant_lesion(volume, seed)
+    without = run_case(Session(model, volume))
+    asked = requested("lesion", ["gradcam", "lime"], samples=SAMPLES, seed=seed)
+    found = run_case(Session(model, planted.head), asked)
     cam, lime = found.attributions
     r2 = next((float(s.split("R2 = ")[1].split()[0]) for s in texts(lime.caveats) if "R2 = " in s), float("nan"))
     return (
         seed,
         without.prediction.probabilities["lesion"],
         found.prediction.probabilities["lesion"],
-        *(miss(a.on(volume), lesion, resample(a.mass, volume.grid)) for a in (cam, lime)),
-        miss(naive(found.prepared), lesion),
+        *(miss(a.on(volume), planted.lesion, resample(a.mass, volume.grid)) for a in (cam, lime)),
+        miss(naive(found.session.prepared), planted.lesion),
         cam.seconds,
         lime.seconds,
         r2,

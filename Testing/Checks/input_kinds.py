@@ -19,8 +19,8 @@ import numpy as np
 from results import ROOT, Results
 
 from MedXAILib.errors import InputError
-from MedXAILib.examples.planted_lesion import training as lesion
-from MedXAILib.examples.planted_lesion.demo import demo_head, plant_in, survey
+from MedXAILib.examples.planted_lesion.heads import demo_head, read_held_out
+from MedXAILib.examples.planted_lesion.planting import plant_in, survey
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.read import read_volume
 from MedXAILib.models.card import ModelCard
@@ -29,8 +29,10 @@ from MedXAILib.models.sources.zoo import zoo_cards
 from MedXAILib.preprocessing.prepare import prepare
 from MedXAILib.preprocessing.suitability import check
 from MedXAILib.progress import silent
-from MedXAILib.training import cases
+from MedXAILib.training.cases import find_both
+from MedXAILib.training.example import load_all
 from MedXAILib.training.recipe import known_recipes, read_recipe
+from MedXAILib.training.splitting import split
 
 ALLOWED = 0.05
 SEEDS = 25
@@ -82,14 +84,14 @@ def changed(volume: Volume) -> dict[str, Volume]:
 def own_cases(name: str, card: ModelCard, data: Path) -> Iterator[tuple[str, str, Callable[[], Volume]]]:
     """(set, case, reader) of what the model was held against."""
     if name not in known_recipes():
-        for part, head in (("test", demo_head()), ("validation", lesion.read_held_out(data))):
+        for part, head in (("test", demo_head()), ("validation", read_held_out(data))):
             seen = survey(head)
             for seed in range(SEEDS):
-                yield part, f"seed {seed}", lambda head=head, seen=seen, seed=seed: plant_in(head, seen, seed)[0]
+                yield part, f"seed {seed}", lambda head=head, seen=seen, seed=seed: plant_in(head, seen, seed).head
         return
     recipe = read_recipe(name)
-    found, tested = cases.find_both(recipe, card, data)
-    _, held = cases.split(recipe, card, found, cases.load_all(card, found, silent))
+    found, tested = find_both(recipe, card, data)
+    _, held = split(recipe, card, found, load_all(card, found, silent))
     for part, some in (("test", tested), ("validation", [found[n] for n in held])):
         for case in some:
             yield part, case.image.relative_to(data).as_posix(), lambda case=case: read_volume(case.image)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from MedXAILib.errors import InputError
-from MedXAILib.examples.planted_lesion.demo import MARGIN_MM, demo_head, plant_lesion
+from MedXAILib.examples.planted_lesion.heads import demo_head
+from MedXAILib.examples.planted_lesion.planting import MARGIN_MM, plant_lesion
 from MedXAILib.geometry.grid import Grid
 from MedXAILib.geometry.resample import resample
 from MedXAILib.geometry.volume import Volume
@@ -47,14 +48,15 @@ def test_the_head_is_the_shared_one(head, data):
 def test_a_lesion_is_what_it_is_said_to_be(head, seed):
     from scipy.ndimage import distance_transform_edt
 
-    planted, lesion, info = plant_lesion(head, seed)
+    found = plant_lesion(head, seed)
+    planted, lesion = found.head, found.lesion
     inside = lesion.volume.array > 0
     assert [row.name for row in lesion.rows] == ["lesion"]
     assert planted.array.dtype == head.array.dtype
-    assert 6 <= info["radius"] <= 12
+    assert 6 <= found.radius <= 12
     # a sphere of the stated radius has the mask's volume, the mask's centroid is the stated centre
-    assert np.cbrt(3 / (4 * np.pi) * 1000 * lesion.ml()["lesion"]) == pytest.approx(info["radius"], rel=0.01)
-    np.testing.assert_allclose(centre_of(lesion), info["centre"], atol=0.3)
+    assert np.cbrt(3 / (4 * np.pi) * 1000 * lesion.ml()["lesion"]) == pytest.approx(found.radius, rel=0.01)
+    np.testing.assert_allclose(centre_of(lesion), found.centre, atol=0.3)
     brain = head.array[head.array > 0]
     assert brain.min() <= planted.array[inside].min() and planted.array.max() <= brain.max()
     # dark like fluid, where there was tissue before
@@ -70,8 +72,8 @@ def test_a_lesion_is_what_it_is_said_to_be(head, seed):
 
 def test_the_seed_decides(head):
     first, again, other = (plant_lesion(head, seed) for seed in (3, 3, 4))
-    np.testing.assert_array_equal(first[0].array, again[0].array)
-    assert first[2] == again[2] != other[2]
+    np.testing.assert_array_equal(first.head.array, again.head.array)
+    assert first.centre == again.centre != other.centre
 
 
 def test_the_voxels_do_not_decide(head):
@@ -80,12 +82,12 @@ def test_the_voxels_do_not_decide(head):
     permuted = Volume(np.ascontiguousarray(head.array.transpose(2, 0, 1)[::-1]), flipped)
     oblique = turned(head, 18, (1, 1.5, 3))
     for seed in range(4):
-        _, _, info = plant_lesion(head, seed)
+        own = plant_lesion(head, seed)
         for other in (permuted, oblique):
-            _, lesion, found = plant_lesion(other, seed)
-            assert found["radius"] == info["radius"]
-            np.testing.assert_allclose(found["centre"], info["centre"], atol=1)
-            np.testing.assert_allclose(centre_of(lesion), info["centre"], atol=max(1, other.spacing.max() / 2))
+            found = plant_lesion(other, seed)
+            assert found.radius == own.radius
+            np.testing.assert_allclose(found.centre, own.centre, atol=1)
+            np.testing.assert_allclose(centre_of(found.lesion), own.centre, atol=max(1, other.spacing.max() / 2))
 
 
 def test_no_room_is_said(head):
@@ -109,7 +111,7 @@ def test_the_network_tells_with_from_without(head):
         return float(logits.softmax(1)[0, model.card.index("lesion")])
 
     assert lesion(head) < 0.1
-    assert np.median([lesion(plant_lesion(head, seed)[0]) for seed in range(5)]) > 0.9
+    assert np.median([lesion(plant_lesion(head, seed).head) for seed in range(5)]) > 0.9
 
 
 def test_gradcam_is_the_evidence_above_nothing():

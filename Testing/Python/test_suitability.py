@@ -14,7 +14,8 @@ from torch import nn
 from MedXAILib import explain, load_model, predict, read_volume
 from MedXAILib.app.cli import run
 from MedXAILib.errors import InputError
-from MedXAILib.examples.planted_lesion.demo import demo_head, plant_lesion
+from MedXAILib.examples.planted_lesion.heads import demo_head
+from MedXAILib.examples.planted_lesion.planting import plant_lesion
 from MedXAILib.geometry.volume import Source, Volume
 from MedXAILib.io.write import write_volume
 from MedXAILib.models.card import ModelCard
@@ -312,7 +313,7 @@ def test_the_zoo_knows_its_own_test_set_and_not_an_abdomen(name, data):
     """A sample; ``make check-input`` tries all."""
     card = find_card(name)[0]
     paths = [path for part in OWN[name] for path in sample(data / part)]
-    own = [read_volume(path) for path in paths] or [plant_lesion(demo_head(), seed)[0] for seed in range(2)]
+    own = [read_volume(path) for path in paths] or [plant_lesion(demo_head(), seed).head for seed in range(2)]
     assert not [codes(card, volume) for volume in own if codes(card, volume)]
     first, abdomen = own[0], read_volume(data / "volumes" / "ts_example_ct_sm.nii.gz")
     inverted = first.with_array(first.array.max() - first.array)

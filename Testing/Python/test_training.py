@@ -27,10 +27,10 @@ from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.write import write_volume
 from MedXAILib.progress import Cancelled
 from MedXAILib.scoring.targets import ClassTarget
-from MedXAILib.training import cases, checkpoint, measuring, train
+from MedXAILib.training import cases, checkpoint, measuring, splitting, train
 from MedXAILib.training.augmentation import Augment
-from MedXAILib.training.cases import Example
 from MedXAILib.training.checkpoint import State
+from MedXAILib.training.example import TrainingExample, load_all
 from MedXAILib.training.losses import independent, make, masked_bce
 from MedXAILib.training.measuring import auroc, dice, interval
 from MedXAILib.training.recipe import Augmentation, read_recipe
@@ -259,7 +259,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(make, text, name, tmp_pa
         train(recipe, place, tmp_path / "stopped", progress=stop)
     assert [path.name for path in (tmp_path / "stopped").iterdir()] == [checkpoint.FILE]
     said = []
-    train(recipe, place, tmp_path / "stopped", say=said.append)
+    train(recipe, place, tmp_path / "stopped", message=said.append)
     assert any("Going on after epoch 2 of 3" in line for line in said)
     assert weights_hash(tmp_path / "stopped") == weights_hash(tmp_path / "through")
     with pytest.raises(InputError, match="trained already"):
@@ -272,11 +272,11 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path):
     code = (
         "import resource, sys, time\n"
         "from MedXAILib.training import train, checkpoint\n"
-        "def say(text):\n"
+        "def message(text):\n"
         "    if text.startswith('epoch 1'):\n"
         "        size = (checkpoint.Path(sys.argv[3]) / checkpoint.FILE).stat().st_size\n"
         "        resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, resource.RLIM_INFINITY))\n"
-        "train(*sys.argv[1:], say=say)\n"
+        "train(*sys.argv[1:], message=message)\n"
     )
     out = tmp_path / "out"
     done = subprocess.run(
@@ -307,10 +307,10 @@ def test_equal_files_count_once_and_like_ones_stay_together(tmp_path):
     card = recipe.model_card()
     found = cases.find(recipe, card, place / "pictures")
     assert len(found) == 49 and {"000.png", "copy.png"} > {c.image.name for c in found} & {"000.png", "copy.png"}
-    loaded = cases.load_all(card, found, lambda *_: None)
+    loaded = load_all(card, found, lambda *_: None)
     names = [case.image.name for case in found if case.truth[0]]
     for seed in range(8):
-        kept, held = cases.split(recipe.model_copy(update={"seed": seed}), card, found, loaded)
+        kept, held = splitting.split(recipe.model_copy(update={"seed": seed}), card, found, loaded)
         assert sorted(kept + held) == list(range(49)) and 12 <= len(held) <= 14
         assert ("001.png" in {names[n] for n in kept if n < 25}) == ("twin.png" in {names[n] for n in kept if n < 25})
 
@@ -341,16 +341,16 @@ def test_what_looks_like_a_training_case_is_measured_apart(tmp_path):
 def test_the_split_leaves_something_of_every_class_to_learn_from(tmp_path):
     recipe = read_recipe(written(tmp_path, PICTURES))
     card = recipe.model_card()
-    one = Example(torch.zeros(1, 4, 4), torch.zeros(2))
-    rare = [cases.Case(Path(f"{n}.png"), truth=(1.0, 0.0)) for n in range(12)] + [
-        cases.Case(Path("x.png"), truth=(0.0, 1.0))
+    one = TrainingExample(torch.zeros(1, 4, 4), torch.zeros(2))
+    rare = [cases.TrainingCase(Path(f"{n}.png"), truth=(1.0, 0.0)) for n in range(12)] + [
+        cases.TrainingCase(Path("x.png"), truth=(0.0, 1.0))
     ]
-    kept, held = cases.split(recipe, card, rare, [[one]] * 13)
+    kept, held = splitting.split(recipe, card, rare, [[one]] * 13)
     assert 12 in kept and len(held) == 3
     many = card.model_copy(update={"output": card.output.model_copy(update={"activation": "sigmoid"})})
     rng = np.random.default_rng(0)
-    mixed = [cases.Case(Path(f"{n}.png"), truth=tuple(rng.choice([0.0, 1.0, np.nan], 14))) for n in range(80)]
-    kept, held = cases.split(recipe, many, mixed, [[one]] * 80)
+    mixed = [cases.TrainingCase(Path(f"{n}.png"), truth=tuple(rng.choice([0.0, 1.0, np.nan], 14))) for n in range(80)]
+    kept, held = splitting.split(recipe, many, mixed, [[one]] * 80)
     assert len(held) == 20, "combinations of labels, which are all different, make no strata"
 
 
@@ -379,15 +379,15 @@ def test_labels_go_where_the_image_goes():
     middles = set()
     for seed in rng.integers(2**31, size=8):
         augment.seed(int(seed))
-        moved = augment(Example(mask.float(), mask))
+        moved = augment(TrainingExample(mask.float(), mask))
         assert moved.truth.shape == (1, 20, 20, 20) and set(moved.truth.unique().tolist()) == {0, 1}
         assert ((moved.image > 0.5) == (moved.truth == 1)).float().mean() > 0.98
         middles.add(tuple(moved.truth[0].nonzero().float().mean(0).tolist()))
     assert len(middles) == 8, "every draw moves differently"
     augment.seed(5)
-    one = augment(Example(mask.float(), mask)).image
+    one = augment(TrainingExample(mask.float(), mask)).image
     augment.seed(5)
-    assert torch.equal(one, augment(Example(mask.float(), mask)).image)
+    assert torch.equal(one, augment(TrainingExample(mask.float(), mask)).image)
 
 
 # Losses and figures ---------------------------------------------------------------------------------------------------

@@ -25,11 +25,12 @@ def planted(slicer):
     """The sample head, and its lesion."""
     from MedXAIPanel import sample
 
-    from MedXAILib.examples.planted_lesion.demo import demo_head, plant_lesion
+    from MedXAILib.examples.planted_lesion.heads import demo_head
+    from MedXAILib.examples.planted_lesion.planting import plant_lesion
 
     if importlib.util.find_spec("nilearn") is None:
         pytest.skip("the demo's head comes with nilearn")
-    return sample.load(lambda text: False), plant_lesion(demo_head(), sample.SEED)[1]
+    return sample.load(lambda text: False), plant_lesion(demo_head(), sample.SEED).lesion
 
 
 def test_the_hottest_pixels_over_the_sample_head_lie_in_its_lesion(logic, planted, slicer):

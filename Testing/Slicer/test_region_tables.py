@@ -34,7 +34,7 @@ def test_superpixels_are_sorted_and_a_click_lands_in_one(explained, slicer, comp
     facts = results.metadata(node)
     for row in facts["superpixels"]["table"] if not told else ():
         del row["place"]
-    node.SetAttribute(results.FACTS, json.dumps(facts))
+    node.SetAttribute(results.METADATA, json.dumps(facts))
     explained.panel.display.show([node])
     ui.tables.currentIndex = 1
     table = {row["name"]: row for row in results.metadata(node)["superpixels"]["table"]}

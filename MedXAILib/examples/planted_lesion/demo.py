@@ -1,172 +1,27 @@
-"""The planted lesion: a real head, and a dark blob in it whose place and size are known."""
+"""The planted lesion, found: a real head, a lesion in it, and whether the network and its maps see it."""
 
 from __future__ import annotations
 
-import csv
-import os
 import shutil
 import tempfile
-from dataclasses import dataclass
-from importlib.util import find_spec
-from itertools import product
 from pathlib import Path
 
-import numpy as np
-
 from ... import NOTICE
-from ...errors import InputError
-from ...geometry.affine import apply
-from ...geometry.grid import Grid
-from ...geometry.labels import Label, Labels
-from ...geometry.resample import resample
-from ...geometry.volume import Volume
-from ...io.read import read_volume
+from ...app.job import Job
+from ...app.run import run
+from ...findings.finding import Finding
+from ...findings.said import CaseResult
+from ...geometry.labels import Labels
+from ...io.atomic import whole
 from ...io.write import write_labels, write_volume
+from ...models.loading import load_model
+from ...prediction import predict
 from ...progress import Progress, portion, silent
+from . import NAME, SAMPLES
+from .heads import demo_head
+from .planting import LESION, PlantedLesion, miss_mm, plant_lesion
 
-SURVEY_MM = 3.0
-"""Spacing of the grid on which a head is surveyed before a lesion is planted."""
-MARGIN_MM = 3.0
-"""Least distance of a lesion from the surface of the brain."""
-EDGE_MM = 1.0
-"""Width of the lesion's edge (scale of the logistic function)."""
-RADII_MM = (6.0, 12.0)
-MODEL = "planted-lesion"
 HEAD = "head-with-lesion.nrrd"
-SAMPLES = 400
-"""Of LIME: fewer than its default of ten for each superpixel, so that the demo ends within a minute on two cores."""
-LESION = Label(1, "lesion", (0.9, 0.2, 0.2))
-
-
-@dataclass(frozen=True, eq=False)
-class Survey:
-    """A head on a coarse grid along R, A, S, on which a place for a lesion is sought.
-
-    :ivar head: the intensities. Its grid depends on where the head lies, not on how its voxels are stored.
-    :ivar depth: mm from each voxel to the nearest one outside the brain, 0 outside.
-    :ivar csf: intensity of cerebrospinal fluid; ``tissue``: median intensity of the brain.
-    """
-
-    head: Volume
-    depth: np.ndarray
-    csf: float
-    tissue: float
-
-
-def demo_head() -> Volume:
-    """The ICBM152 average T1, skull-stripped, 1 mm, 8 bit, from the nilearn package.
-
-    :raises InputError: when nilearn is not installed.
-    """
-    found = find_spec("nilearn")
-    if found is None:
-        raise InputError("The demo's head comes with nilearn, which is not installed: run pip install nilearn.")
-    return read_volume(
-        Path(found.origin).parent / "datasets" / "data" / "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
-    )
-
-
-def plant_lesion(volume: Volume, seed: int, brain: np.ndarray | None = None) -> tuple[Volume, Labels, dict]:
-    """Plant an ellipsoidal lesion, dark like cerebrospinal fluid, in the tissue of a head.
-
-    Place, size and shape are drawn from ``seed`` in millimetres, so they do not depend on how the voxels are stored
-    (on resampled ones they do where a place is only just good enough).
-    The values stay within those of the head and keep a part of its texture.
-
-    :param volume: one channel, a T1 or another contrast with dark fluid, skull-stripped (0 outside) or with ``brain``.
-    :param brain: mask (k, j, i) of the brain; by default every voxel above 0.
-    :returns: the head with the lesion (same type), the lesion's voxels, and ``{"centre": (r, a, s), "radius": mm}``,
-        the radius being that of a sphere of the same volume.
-    :raises InputError: when the head has no room for a lesion.
-    """
-    return plant_in(volume, survey(volume, brain), seed)
-
-
-def survey(volume: Volume, brain: np.ndarray | None = None) -> Survey:
-    """Look at a head once; see :func:`plant_lesion`. The fluid is the darkest hundredth of the deep third of the brain."""
-    from scipy.ndimage import binary_fill_holes, distance_transform_edt
-
-    if volume.channels != 1:
-        raise InputError(f"{volume.source.name}: a lesion needs a head of one channel, this has {volume.channels}.")
-    array = volume.array.reshape(volume.array.shape[:3])
-    mask = array > 0 if brain is None else np.asarray(brain) > 0
-    grid = grid_around(volume, SURVEY_MM)
-    head = resample(volume.with_array(array), grid)
-    inside = resample(volume.with_array(mask.astype(np.float32)), grid).array > 0.5
-    inside = binary_fill_holes(inside)
-    depth = distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1, 1:-1] * SURVEY_MM
-    if not inside.any():
-        raise InputError(f"{volume.source.name}: this head has no voxels above 0; give one that is skull-stripped.")
-    csf = float(np.percentile(head.array[depth > depth.max() / 3], 1))
-    return Survey(head, depth, csf, float(np.median(head.array[inside])))
-
-
-def grid_around(volume: Volume, spacing: float) -> Grid:
-    """A grid along R, A, S that covers a volume, with centres at multiples of ``spacing``."""
-    faces = volume.ras(list(product(*((-0.5, n - 0.5) for n in volume.shape))))
-    first = np.ceil(faces.min(axis=0) / spacing - 1e-6)
-    last = np.maximum(first, np.floor(faces.max(axis=0) / spacing + 1e-6))
-    affine = np.diag([spacing, spacing, spacing, 1.0])
-    affine[:3, 3] = first * spacing
-    return Grid(last - first + 1, affine)
-
-
-def plant_in(volume: Volume, seen: Survey, seed: int) -> tuple[Volume, Labels, dict]:
-    """:func:`plant_lesion` in a head that was surveyed before."""
-    rng = np.random.default_rng(seed)
-    radius = float(rng.uniform(*RADII_MM))
-    shape = ellipsoid(rng, radius)
-    centre = find_place(volume, seen, rng, shape)
-    box, distance = around(volume, centre, shape)
-    array = volume.array.reshape(volume.array.shape[:3])
-    old = array[box].astype(np.float64)
-    alpha = 1 / (1 + np.exp(np.clip((distance - 1) * radius / EDGE_MM, -50, 50)))
-    inside = distance <= 1
-    texture = (old - old[inside].mean()) * 0.3
-    new = np.clip((1 - alpha) * old + alpha * (seen.csf + texture), array.min(), array.max())
-    planted, lesion = array.copy(), np.zeros(array.shape, np.uint8)
-    planted[box] = np.rint(new) if np.issubdtype(array.dtype, np.integer) else new
-    lesion[box] = inside
-    info = {"centre": tuple(float(x) for x in centre), "radius": radius}
-    return volume.with_array(planted), Labels(volume.with_array(lesion), (LESION,)), info
-
-
-def ellipsoid(rng: np.random.Generator, radius: float) -> np.ndarray:
-    """3x3: half axes (columns, mm, RAS) of an ellipsoid with the volume of a sphere of ``radius``, turned at random."""
-    stretch = rng.uniform(-0.15, 0.15, 3)
-    turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
-    return turn * radius * np.exp(stretch - stretch.mean())
-
-
-def find_place(volume: Volume, seen: Survey, rng: np.random.Generator, shape: np.ndarray) -> np.ndarray:
-    """A centre (RAS mm) where the ellipsoid lies in the brain and nine tenths of it in tissue, not in fluid."""
-    from scipy.ndimage import map_coordinates
-
-    middle = seen.head.ras(np.argwhere(seen.depth > 0)[:, ::-1]).mean(axis=0)
-    reach = np.linalg.norm(shape, axis=0).max()
-    centres = middle + rng.uniform(-100, 100, (20_000, 3))
-    depths = map_coordinates(seen.depth, seen.head.ijk(centres).T[::-1], order=1)
-    for centre in centres[depths >= reach + MARGIN_MM]:
-        box, distance = around(seen.head, centre, shape)
-        if np.mean(seen.head.array[box][distance <= 1] < (seen.csf + seen.tissue) / 2) < 0.1:
-            return centre
-    raise InputError(
-        f"{volume.source.name}: no place for a lesion of {RADII_MM[0]:g} to {RADII_MM[1]:g} mm radius was found "
-        "in the tissue of this head; give a whole head, skull-stripped, with dark fluid."
-    )
-
-
-def around(volume: Volume, centre: np.ndarray, shape: np.ndarray) -> tuple[tuple[slice, ...], np.ndarray]:
-    """The box (slices in k, j, i) that an ellipsoid and its soft edge reach, and in it the distance from the centre
-    in units of the half axes: 1 on the surface."""
-    reach = (np.linalg.norm(shape, axis=0).max() + 6 * EDGE_MM) / volume.spacing
-    middle = volume.ijk(centre)
-    low = np.maximum(0, np.floor(middle - reach)).astype(int)
-    high = np.minimum(volume.shape, np.ceil(middle + reach).astype(int) + 1)
-    i, j, k = (np.arange(a, b) for a, b in zip(low, high, strict=True))
-    points = apply(volume.affine, np.stack(np.meshgrid(k, j, i, indexing="ij")[::-1], -1))
-    distance = np.linalg.norm((points - centre) @ np.linalg.inv(shape).T, axis=-1)
-    return tuple(slice(a, b) for a, b in zip(low[::-1], high[::-1], strict=True)), distance
 
 
 def run_demo(output: str | Path, seed: int, device: str = "auto", progress: Progress = silent) -> list[str]:
@@ -176,72 +31,63 @@ def run_demo(output: str | Path, seed: int, device: str = "auto", progress: Prog
     :returns: the story in lines.
     :raises InputError: where a package or the output folder is missing.
     """
-    from ...app.job import Job
-    from ...app.run import carry_out, run
-    from ...models.loading import load_model
-
     output = Path(output)
     head = demo_head()
-    planted, lesion, facts = plant_lesion(head, seed)
-    job = Job("predict", {"": HEAD}, MODEL, device=device)
-    model = load_model(MODEL, device=device)
-    without = carry_out(job, model, {"": head}, portion(progress, 0, 2)).prediction.probabilities[LESION.name]
+    planted = plant_lesion(head, seed)
+    model = load_model(NAME, device=device)
+    without = predict(model, head, progress=portion(progress, 0, 2)).summary["probabilities"][LESION.name]
+    result, files = _explained(planted, output, seed, device, portion(progress, 1, 2))
+    write_labels(planted.lesion, output / "lesion.nrrd")
+    at = ", ".join(f"{c:.0f}" for c in planted.centre)
+    lines = [
+        f"A lesion of {planted.radius:.1f} mm radius was planted at RAS {at} mm (seed {seed}).",
+        f"Probability of a lesion: {result.said.classes[LESION.name]:.3f} with it, {without:.3f} without.",
+    ]
+    for finding in result.findings:
+        a = finding.attribution
+        lines.append(f"{a.method}: {_place(finding, planted.lesion)} ({a.seconds:.1f} s, {a.evaluations} evaluations)")
+    pictures = f"{output / 'demo.png'}, {output / 'demo.mrb'} (for Slicer)"
+    return [*lines, f"Wrote {pictures} and {files + 2} more files. {NOTICE}."]
+
+
+def _explained(
+    planted: PlantedLesion, output: Path, seed: int, device: str, progress: Progress
+) -> tuple[CaseResult, int]:
+    """Write the head with its lesion and the run that explains it; gives what was found, and the number of the run's files."""
+    results: list[CaseResult] = []
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / HEAD
-        write_volume(planted, path)
+        path, picture, scene = (Path(folder) / name for name in (HEAD, "demo.png", "demo.mrb"))
+        write_volume(planted.head, path)
         job = Job(
-            "explain",
-            {"": str(path)},
-            MODEL,
+            task="explain",
+            inputs={"": str(path)},
+            model=NAME,
             device=device,
             classes=(LESION.name,),
             methods=("gradcam", "lime"),
-            samples=SAMPLES,
+            options={"samples": SAMPLES},
             seed=seed,
         )
-        pictures = [Path(folder) / name for name in ("demo.png", "demo.mrb")]
         summary = run(
             job,
             output,
             overwrite=True,
-            snapshot_path=pictures[0],
-            scene_path=pictures[1],
-            progress=portion(progress, 1, 2),
+            snapshot_path=picture,
+            scene_path=scene,
+            progress=progress,
+            then=results.append,
         )
-        for file in (path, *pictures):
-            shutil.copyfile(file, output / f".{file.name}.partial")
-            os.replace(output / f".{file.name}.partial", output / file.name)
-    write_labels(lesion, output / "lesion.nrrd")
-    at = ", ".join(f"{c:.0f}" for c in facts["centre"])
-    lines = [
-        f"A lesion of {facts['radius']:.1f} mm radius was planted at RAS {at} mm (seed {seed}).",
-        f"Probability of a lesion: {summary['cases'][0]['probabilities'][LESION.name]:.3f} with it, {without:.3f} without.",
-    ]
-    for m in summary["cases"][0]["maps"]:
-        lines.append(
-            f"{m['method']}: {_place(output, m['method'], lesion)} ({m['seconds']:.1f} s, {m['evaluations']} evaluations)"
-        )
-    return [
-        *lines,
-        f"Wrote {output / 'demo.png'}, {output / 'demo.mrb'} (for Slicer) and {len(summary['files']) + 2} more files. {NOTICE}.",
-    ]
+        for file in (path, picture, scene):
+            with whole(output / file.name) as beside:
+                shutil.copyfile(file, beside)
+    return results[0], len(summary["files"])
 
 
-def _place(output: Path, method: str, lesion: Labels) -> str:
+def _place(finding: Finding, lesion: Labels) -> str:
     """Where the top region of a map lies, in words."""
-    with (output / "regions.csv").open(newline="", encoding="utf-8") as file:
-        top = next((row for row in csv.DictReader(file) if row["method"] == method), None)
-    if top is None:
+    regions = finding.region_rows
+    if not regions:
         return "the map is empty"
-    point = tuple(float(top[axis]) for axis in "ras")
-    miss = miss_mm(lesion, point)
+    miss = miss_mm(lesion, regions[0].centroid)
     where = "in the lesion" if miss == 0 else f"{miss:.1f} mm from the lesion"
-    return f"its hottest region is centred at {', '.join(f'{c:.0f}' for c in point)} mm, {where}"
-
-
-def miss_mm(lesion: Labels, ras: tuple[float, float, float]) -> float:
-    """Distance of a point from the nearest voxel of a lesion, mm; 0 inside."""
-    volume = lesion.volume
-    k, j, i = np.nonzero(volume.array)
-    distance = np.linalg.norm(volume.ras(np.stack([i, j, k], 1)) - np.array(ras), axis=1).min()
-    return 0.0 if distance <= np.linalg.norm(volume.spacing) / 2 else float(distance)
+    return f"its hottest region is centred at {', '.join(f'{c:.0f}' for c in regions[0].centroid)} mm, {where}"
