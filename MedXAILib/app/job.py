@@ -158,7 +158,7 @@ class Job:
             value = getattr(self, f.name)
             if value != f.default:
                 if f.metadata["kind"] == POINT:
-                    value = ",".join(f"{mm:g}" for mm in value)
+                    value = ",".join(str(mm).removesuffix(".0") for mm in value)
                 yield from ((flag_of(f), part) for part in (value if isinstance(value, tuple) else (value,)))
         for option in options().values():
             value = self.options.get(option.name)
