@@ -270,6 +270,7 @@ class Messages:
         self.then = then
 
     def __call__(self, text: str) -> None:
+        """Take one, once."""
         if text not in self.lines:
             self.lines.append(text)
             self.then(text)

@@ -13,7 +13,7 @@ from ..app.evaluating import TABLE, evaluate_case, evaluate_run, is_run
 from ..app.job import EXPLAIN
 from ..errors import InputError
 from ..evaluation.evaluate import Measured
-from ..evaluation.measure import measures, options
+from ..evaluation.registry import measures, options
 from .options import MODEL, Parameter, fields_of, job_of, of_option, with_parameters
 from .terminal import bar, dim
 

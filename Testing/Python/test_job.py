@@ -13,8 +13,7 @@ import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from MedXAILib.app import cli
-from MedXAILib.app.cli import running
+from MedXAILib import cli
 from MedXAILib.app.job import (
     EXPLAIN,
     FLAG,
@@ -33,6 +32,7 @@ from MedXAILib.app.job import (
 from MedXAILib.attribution import registry
 from MedXAILib.attribution.option import Option
 from MedXAILib.attribution.registry import methods, options
+from MedXAILib.cli import running
 from MedXAILib.errors import InputError
 
 FOLDER = "hidden-folder"

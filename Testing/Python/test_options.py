@@ -21,11 +21,11 @@ nibabel, pydicom = pytest.importorskip("nibabel"), pytest.importorskip("pydicom"
 
 from safetensors.torch import save_file  # noqa: E402
 
-from MedXAILib.app import cli  # noqa: E402
+from MedXAILib import cli  # noqa: E402
 from MedXAILib.app import run as runner  # noqa: E402
-from MedXAILib.app.cli import running  # noqa: E402
 from MedXAILib.app.job import Job  # noqa: E402
 from MedXAILib.attribution.registry import methods  # noqa: E402
+from MedXAILib.cli import running  # noqa: E402
 from MedXAILib.errors import InputError  # noqa: E402
 from MedXAILib.geometry.labels import Label, Labels  # noqa: E402
 from MedXAILib.geometry.volume import Volume  # noqa: E402
