@@ -8,13 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NetworkError
-from ..models.nested import first_tensor
+from ..models.inspection.tracing import first_tensor
 from ..models.running.guest import guest, mine
-from ..progress import Progress, silent
+from ..progress import Progress, silent, ticking
 from .passes import Enough, arguments_of, exchange, leaf, modules_of, ordinary, run
 from .reasons import reason_of
 from .recording import INPUT, Recording, no_way_back
-from .ticking import ticking
 
 if TYPE_CHECKING:
     import torch
@@ -96,8 +95,8 @@ def _record(
         given = arguments_of(x, layers, activations)
         stack.enter_context(ticking(network, progress, text))
         output, random = run(network, given, seed)
-    activations = {layer: ordinary(activations[layer]) for layer in layers}
-    return Recording(output=output, activations=activations, heads=heads, random=random)
+    found = {layer: ordinary(activations[layer]) for layer in layers}
+    return Recording(output=output, activations=found, heads=heads, random=random)
 
 
 def _tidy_input(_module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -18,8 +18,6 @@ import slicer
 sys.path[:0] = [str(Path(__file__).resolve().parents[2])]  # the folder of MedXAI.py, packaged and in a source checkout
 
 from MedXAI import NOTICE, MedXAILogic  # noqa: E402
-from MedXAIPanel.export import export  # noqa: E402
-
 from MedXAILib.app.job import (  # noqa: E402
     EXPLAIN,
     FLAG,
@@ -90,7 +88,7 @@ def one(logic: MedXAILogic, path: str, a: argparse.Namespace) -> None:
     volume = slicer.util.loadVolume(path, {"show": False})
     asked = {given.name: getattr(a, given.name) for given in (*fields_here(), *options_here())}
     logic.explain(volume, a.model, asked.pop("classes"), asked.pop("methods"), **asked)
-    files = export(volume, folder, overwrite=a.overwrite)
+    files = logic.export(volume, folder, overwrite=a.overwrite)
     if a.scene and not slicer.util.saveScene(str(folder / f"{folder.name}.mrb")):
         raise OSError(f"{folder / folder.name}.mrb: the scene could not be saved.")
     print(f"{path}: {len(files)} files in {folder}", flush=True)
