@@ -8,12 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NetworkError
-from ..models.inspection.tracing import first_tensor
+from ..models.nested import first_tensor
 from ..models.running.guest import guest, mine
-from ..progress import Progress, silent, ticking
+from ..progress import Progress, silent
 from .passes import Enough, arguments_of, exchange, leaf, modules_of, ordinary, run
 from .reasons import reason_of
 from .recording import INPUT, Recording, no_way_back
+from .ticking import ticking
 
 if TYPE_CHECKING:
     import torch
