@@ -34,6 +34,7 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check MedXAI MedXAILib Testing Docs
 	$(BIN)/ruff format --check MedXAI MedXAILib Testing Docs
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 # Python 3.12 is Slicer's own: where it is at hand (on the path or in pyenv), whatever needs no torch runs on it too, from the
 # sources as they are.

@@ -17,7 +17,7 @@ class InputError(ValueError):
     :ivar remedy: what to do; "" where the fault says it.
     """
 
-    def __init__(self, fault: str, remedy: str = "", *, about: str | os.PathLike[str] = "", joint: str = "; "):
+    def __init__(self, fault: str, remedy: str = "", *, about: str | os.PathLike[str] = "", joint: str = "; ") -> None:
         self.about, self.fault, self.remedy = legible(os.fspath(about)), fault, remedy
         head = f"{self.about}: " if self.about else ""
         super().__init__(f"{head}{fault}{joint}{remedy}." if remedy else f"{head}{fault}")
@@ -39,11 +39,12 @@ class FileError(InputError):
     :ivar file: its path, as text.
     """
 
-    def __init__(self, file: str | os.PathLike[str], fault: str, remedy: str = "", *, joint: str = "; "):
+    def __init__(self, file: str | os.PathLike[str], fault: str, remedy: str = "", *, joint: str = "; ") -> None:
         super().__init__(fault, remedy, about=file, joint=joint)
 
     @property
     def file(self) -> str:
+        """Its path, as text."""
         return self.about
 
 
@@ -53,7 +54,7 @@ class OptionError(InputError):
     :ivar option: as on the command line, with its hyphens.
     """
 
-    def __init__(self, option: str, value: object, remedy: str):
+    def __init__(self, option: str, value: object, remedy: str) -> None:
         self.option = option
         super().__init__(f"{option} {value}".rstrip() if value is not None else option, remedy, joint=": ")
 

@@ -13,12 +13,14 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 EXIT_CODE = 130
 moving = threading.Lock()
 """Held while files are moved to their place, which is not to be left half done."""
+last_acts: list[Callable[[], None]] = []
+"""What is done before the process is ended at once: who leaves something half-written adds what removes it."""
 
 
 @contextmanager
@@ -39,8 +41,6 @@ def undisturbed() -> Iterator[None]:
 
 def watch() -> None:
     """Start watching these signals; call it once, from the main thread."""
-    from .outputs.staging import discard, unfinished
-
     waiting, written = socket.socketpair()
     written.setblocking(False)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -50,7 +50,7 @@ def watch() -> None:
             signal.signal(s, lambda *_: None)
     signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
 
-    def wait() -> None:
+    def wait(_written: socket.socket) -> None:  # which lives as long as the thread
         interrupts, code = 0, EXIT_CODE
         while interrupts < 2:
             came = waiting.recv(1)[0]
@@ -61,11 +61,10 @@ def watch() -> None:
             if interrupts == 1:
                 print("\nStopping after the running operator; Ctrl-C again stops at once.", file=sys.stderr, flush=True)
         with moving:
-            for folder in list(unfinished):
-                discard(folder)
+            for clean in last_acts:
+                clean()
             if code != EXIT_CODE:
                 print("\nStopped from outside; nothing half-written was left.", file=sys.stderr, flush=True)
             os._exit(code)
 
-    wait.socket = written  # the socket lives as long as the thread
-    threading.Thread(target=wait, daemon=True).start()
+    threading.Thread(target=wait, args=(written,), daemon=True).start()

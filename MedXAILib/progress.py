@@ -6,8 +6,7 @@ the calls may raise :class:`Cancelled`; everything below lets it pass, so nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 Progress = Callable[[float, float, str], None]
 
@@ -18,44 +17,6 @@ class Cancelled(Exception):
 
 def silent(done: float, total: float, text: str) -> None:
     """Report nothing."""
-
-
-@contextmanager
-def ticking(model, progress: Progress, text: str) -> Iterator[None]:
-    """Report progress inside a forward pass, after each leaf module of ``model``, and between the
-    operators of a backward pass that crosses them.
-
-    One pass over a volume of 256^3 voxels can take a minute: without this it could neither be watched
-    nor be stopped.
-
-    :param model: an ``nn.Module``; hooks are removed at the end, also after an error.
-    :param progress: called with (leaves done, number of leaves, text).
-    """
-    import torch
-
-    from .models.running.guest import mine
-
-    leaves = [
-        m for m in model.modules() if next(m.children(), None) is None and not isinstance(m, torch.jit.ScriptModule)
-    ]
-    done = 0
-
-    def backward_tick(_gradient) -> None:
-        progress(min(done, len(leaves)), len(leaves), text + ", backwards")
-
-    def tick(_module, _inputs, output) -> None:
-        nonlocal done
-        done += 1
-        progress(min(done, len(leaves)), len(leaves), text)
-        if getattr(output, "requires_grad", False):
-            output.register_hook(backward_tick)
-
-    handles = [leaf.register_forward_hook(mine(tick)) for leaf in leaves]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def shares(progress: Progress, costs: Sequence[float]) -> list[Progress]:

@@ -27,7 +27,7 @@ def peak_memory() -> int:
     if sys.platform == "win32":
         import psutil
 
-        return psutil.Process().memory_info().peak_wset
+        return int(psutil.Process().memory_info().peak_wset)
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024
@@ -38,4 +38,4 @@ def available_memory() -> int:
     """Memory that can be had now, bytes."""
     import psutil
 
-    return psutil.virtual_memory().available
+    return int(psutil.virtual_memory().available)

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import qt
 import slicer
@@ -25,6 +26,7 @@ from MedXAILib.attribution.registry import methods
 from MedXAILib.errors import InputError
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.write import write_volume
+from MedXAILib.mrml.host import Node
 from MedXAILib.mrml.nodes import volume_of
 
 WORKER = "MedXAILib.app.worker"
@@ -35,7 +37,7 @@ PATIENCE_MS = 1000
 LOG_LINES = 2000
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Run:
     """One job under way.
 
@@ -55,8 +57,8 @@ class Run:
 class Client:
     """Starts the worker when it is needed, sends each volume once, and outlives the worker's death."""
 
-    def __init__(self):
-        self.process = None
+    def __init__(self) -> None:
+        self.process: Any = None
         self.folder: Path | None = None
         self.pid = 0
         self.number = self.stored = 0
@@ -73,6 +75,7 @@ class Client:
 
     @property
     def busy(self) -> bool:
+        """Whether a job is under way."""
         return self.run is not None
 
     def start(
@@ -80,7 +83,7 @@ class Client:
         job: Job,
         volumes: dict,
         done: Callable[[dict], None],
-        progress: Callable[[float, str, float | None], None] = lambda share, text, left: None,
+        progress: Callable[[float, str, float | None], None] = lambda fraction, text, left: None,
     ) -> None:
         """Send a job to the worker and return at once.
 
@@ -97,9 +100,9 @@ class Client:
             self._request("forget", handle=self.handles.pop(gone)[1])
         handles = {channel: self._send(node) for channel, node in volumes.items()}
         number = self._request(job.task, job=asdict(replace(job, inputs=handles)))
-        self.run = Run(number, done, progress, first)
+        self.run = Run(last=number, done=done, progress=progress, first=first)
 
-    def ask(self, do: str, done: Callable[[dict], None], **fields) -> None:
+    def ask(self, do: str, done: Callable[[dict], None], **fields: Any) -> None:
         """Ask the worker for something small, beside whatever it computes.
 
         :param done: called once, with the result or error event.
@@ -115,7 +118,7 @@ class Client:
         write_volume(volume, self.folder / name, compress=False)
         return name
 
-    def handle(self, node) -> str:
+    def handle(self, node: Node) -> str:
         """What requests call a volume node; its voxels are sent where they have changed."""
         self._wake()
         return self._send(node)
@@ -166,7 +169,7 @@ class Client:
                 f"{program}: no Python could be started here; set {PYTHON} to one that has MedXAI's packages."
             )
 
-    def _send(self, node) -> str:
+    def _send(self, node: Node) -> str:
         """The handle of a volume; its voxels travel only where they have changed since the last time."""
         volume = volume_of(node)
         state = (node.GetName(), node.GetImageData().GetMTime(), volume.affine.tobytes())
@@ -183,18 +186,18 @@ class Client:
         self.handles[node.GetID()] = state, handle
         return handle
 
-    def _request(self, do: str, **fields) -> int:
+    def _request(self, do: str, **fields: Any) -> int:
         self.number += 1
         self.process.write((json.dumps({"id": self.number, "do": do, **fields}) + "\n").encode())
         return self.number
 
-    def _read(self, process) -> None:
+    def _read(self, process: Any) -> None:
         """Whole lines are events; a piece of one waits for the rest."""
         *lines, self.pieces = (self.pieces + bytes(process.readAllStandardOutput().data())).split(b"\n")
         for line in lines:
             self._event(json.loads(line))
 
-    def _read_log(self, process) -> None:
+    def _read_log(self, process: Any) -> None:
         *lines, self.errors = (self.errors + bytes(process.readAllStandardError().data())).split(b"\n")
         self.log.extend(line.decode(errors="replace") for line in lines)
 
@@ -261,7 +264,7 @@ class Client:
             self._kill()
             self._end(run, failure("cancelled", "Cancelled; nothing was kept."))
 
-    def _died(self, process) -> None:
+    def _died(self, process: Any) -> None:
         if process is not self.process:
             return
         self._read(process)
@@ -307,6 +310,7 @@ def kill_tree(pid: int) -> None:
 
 
 def failure(kind: str, message: str) -> dict:
+    """An error event, as the worker would give it."""
     return {"event": "error", "kind": kind, "message": message, "details": ""}
 
 

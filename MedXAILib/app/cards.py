@@ -84,8 +84,8 @@ def list_layers(job: Job) -> list[str]:
     lines = [f"{'layer':44} {'kind':22} {'channels':>8}  {'cells':14} {'stride':12} receptive field"]
     for layer in grids(found):
         mark = "*" if layer.name == chosen.name else "|" if layer.name in steps else " "
-        field = "x".join(f"{n:.0f}" for n in layer.cells.field)
-        stride = "x".join(f"{n:g}" for n in layer.cells.stride)
+        field = "x".join(f"{n:.0f}" for n in layer.grid_cells.field)
+        stride = "x".join(f"{n:g}" for n in layer.grid_cells.stride)
         cells = "x".join(map(str, layer.shape[1:]))
         lines.append(f"{mark} {layer.name:42} {layer.kind:22} {layer.shape[0]:8}  {cells:14} {stride:12} {field}")
     return [

@@ -52,7 +52,9 @@ def export(request: Record, folder: Path, volumes: Mapping[str, Volume], progres
     anatomy = labels_of(request["anatomy"], folder) if request.get("anatomy") else None
     with staged(Path(request["output"]), request["overwrite"], "export", {*RESERVED, "snapshot.png"}) as place:
         run = RunFolder(place, "nrrd", stems(list(cases)))
-        results, jobs, versions = [], [], {}
+        results: list[CaseResult] = []
+        jobs: list[dict[str, Any]] = []
+        versions: dict[str, str] = {}
         for number, (name, case) in enumerate(cases.items()):
             progress(number, len(cases), "Writing the results")
             results.append(_result(name, case, folder, reference, anatomy))

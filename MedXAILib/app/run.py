@@ -69,7 +69,8 @@ def run(
         cohort = Cohort(job, cases, folder, messages, then)
         last = cohort.carry_out(progress)
         whole = cohort.finish()
-    shown, failed = [], []
+    shown: list[str] = []
+    failed: list[str] = []
     if any(pictures):
         portion(progress, len(cases) - 1, len(cases))(0.99, 1, "Drawing")
         shown, failed = show(last, *pictures)
@@ -99,7 +100,7 @@ class Cohort:
         folder: Path,
         messages: Messages,
         then: Callable[[CaseResult], None] = unneeded,
-    ):
+    ) -> None:
         self.job, self.cases, self.messages, self.then = job, cases, messages, then
         self.began, self.started = time.perf_counter(), datetime.now(UTC)
         self.given = given(job)

@@ -53,7 +53,7 @@ class Worker:
     :param send: takes the events.
     """
 
-    def __init__(self, folder: Path, send: Callable[[Event], None]):
+    def __init__(self, folder: Path, send: Callable[[Event], None]) -> None:
         self.folder, self.send = folder, send
         self.volumes: dict[str, Volume] = {}
         self.cancelled: set[int] = set()

@@ -27,6 +27,7 @@ class FeatureCells:
 
     @property
     def text(self) -> str:
+        """As people read it, without the unit."""
         return " x ".join(f"{c:.3g}" for c in self.size)
 
 

@@ -5,7 +5,7 @@ over the tiles of a volume, so that channel weights belong to the whole and not 
 final ``map`` get them. Maps are raw: no normalisation, and where a method ends in a ReLU it is taken after the tiles are
 put together.
 
-With several windows the gradient is that of the stitched score (each voxel's logit is shared out among the windows that
+With several windows the gradient is that of the stitched score (each voxel's logit is parted among the windows that
 hold it), so gradients and gradient times activation are *summed* over windows, while activations and what is linear in
 them are *averaged* with the windows' weights (``weight``).
 """
@@ -31,7 +31,7 @@ VOXELS_AT_ONCE = 1 << 21
 """Score-CAM and Ablation-CAM try as many channels in one batch as make this many input voxels, but at least one."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Feature:
     """One layer as one tile shows it.
 
@@ -172,8 +172,8 @@ def second_moments(f: Feature) -> torch.Tensor:
     import torch
 
     a = f.activation.flatten(2)
-    shared = (f.activation * f.weight).flatten(2)
-    return torch.cat([shared @ a.transpose(1, 2), shared.sum(2)[:, None]], 1)
+    weighed = (f.activation * f.weight).flatten(2)
+    return torch.cat([weighed @ a.transpose(1, 2), weighed.sum(2)[:, None]], 1)
 
 
 def eigencam(f: Feature, moments: torch.Tensor) -> torch.Tensor:
@@ -205,6 +205,7 @@ def masked_scores(f: Feature, limits: torch.Tensor) -> torch.Tensor:
     3-6): (batch, channel). Of a channel that is constant to rounding H_k is 0."""
     import torch
 
+    assert f.ask is not None and f.input is not None
     low, high = limits[:, 0], -limits[:, 1]
     width = torch.where(high - low > 1e-6 * low.abs().maximum(high.abs()), high - low, torch.inf)
     blank = f.ask(input=torch.zeros_like(f.input))
@@ -228,6 +229,7 @@ def score_drops(f: Feature) -> torch.Tensor:
     """The score, and the score with each channel switched off: (batch, 1 + channel)."""
     import torch
 
+    assert f.ask is not None
     batch = len(f.activation)
     found = [f.ask()[:, None]]
     for some in _batches(f):
@@ -246,6 +248,7 @@ def _upsampled(f: Feature, some: slice) -> torch.Tensor:
     """Some channels of A as large as the input; cells outside the volume take the value of the nearest one inside."""
     import torch
 
+    assert f.input is not None
     shape, a = f.input.shape[2:], f.lay(f.activation[:, some]).to(f.input)
     if isinstance(f.inside, torch.Tensor):
         for axis, within in enumerate(f.lay(f.inside).nonzero().unbind(1), 2):
@@ -256,6 +259,7 @@ def _upsampled(f: Feature, some: slice) -> torch.Tensor:
 
 
 def _batches(f: Feature) -> list[slice]:
+    assert f.input is not None
     count = max(1, VOXELS_AT_ONCE // f.input.numel())
     return [slice(n, n + count) for n in range(0, f.activation.shape[1], count)]
 
@@ -284,6 +288,7 @@ def pooled_and_linear(recording: Recording, layer: Layer) -> None:
 
 def in_rows(recording: Recording, layer: Layer) -> None:
     """:raises LayerError: where a layer's cells do not stand in rows and columns."""
+    assert layer.arrangement is not None  # it is a feature grid
     if layer.arrangement.cell is not None:
         raise LayerError(f"Seg-XRes-CAM pools neighbouring cells, and those of {layer.name} do not stand side by side.")
 

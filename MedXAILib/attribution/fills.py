@@ -9,6 +9,7 @@ from ..caveats import UNRELIABLE, Caveat
 if TYPE_CHECKING:
     import numpy as np
     import torch
+    from numpy.typing import NDArray
 
 NEARLY = 0.01
 """Voxels that differ by less than this part of their channel's range are nearly the same."""
@@ -16,7 +17,7 @@ LITTLE = 0.1
 """Where hiding changes a smaller fraction of the body's voxels than this, it is said to hide next to nothing."""
 
 
-def changed_fraction(x: torch.Tensor, fill: torch.Tensor, body: np.ndarray) -> float:
+def changed_fraction(x: torch.Tensor, fill: torch.Tensor, body: NDArray[np.bool_]) -> float:
     """The fraction of the body's voxels that ``fill`` changes by more than :data:`NEARLY`.
 
     :param x: (channel, *spatial); ``fill`` broadcasts to it.
@@ -28,7 +29,7 @@ def changed_fraction(x: torch.Tensor, fill: torch.Tensor, body: np.ndarray) -> f
 
 
 def nothing_changed(
-    x: torch.Tensor, fill: torch.Tensor, body: np.ndarray, name: str = "what hidden voxels show"
+    x: torch.Tensor, fill: torch.Tensor, body: NDArray[np.bool_], name: str = "what hidden voxels show"
 ) -> tuple[Caveat, ...]:
     """A sentence where ``fill`` is nearly what is there, else nothing."""
     fraction = changed_fraction(x, fill, body)

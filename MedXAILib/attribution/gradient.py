@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy.typing as npt
+import numpy as np
+from numpy.typing import NDArray
 
 from ..caveats import NOTE, UNRELIABLE, Caveat
 from . import rules
@@ -24,6 +25,7 @@ from .option import BASELINE, REFERENCES, SAMPLES
 if TYPE_CHECKING:
     import torch
 
+Floats = NDArray[np.float32]
 BASELINES = BASELINE.choices
 NOISY_SAMPLES = 25
 NOISE = 0.15
@@ -92,7 +94,7 @@ def smoothgrad(x: torch.Tensor, gradient: Gradient, inputs: GradientInputs) -> I
     axes = (2, 3) if inputs.separate else (1, 2, 3)
     deviation = NOISE * (x.amax(axes, keepdim=True) - x.amin(axes, keepdim=True))
     shape = (len(x), 1, *x.shape[2:]) if inputs.separate else x.shape
-    total = 0
+    total = torch.zeros(())
     for n in range(samples):
         noise = torch.randn(shape, generator=draws, dtype=x.dtype) * deviation
         scores, g = gradient(x + noise, text=f"SmoothGrad {n + 1} of {samples}")
@@ -104,8 +106,11 @@ def smoothgrad(x: torch.Tensor, gradient: Gradient, inputs: GradientInputs) -> I
 def integrated_gradients(x: torch.Tensor, gradient: Gradient, inputs: GradientInputs) -> InputResult:
     """(x - b) times the mean gradient along the straight way from the baseline b (Sundararajan et al. 2017, arXiv
     1703.01365, eq. 1), by the midpoint rule; complete: the values add up to S(x) - S(b)."""
+    import torch
+
     steps = inputs.options["samples"] or PATH_SAMPLES
-    b, total = inputs.baseline, 0
+    b, total = inputs.baseline, torch.zeros(())
+    assert b is not None
     for n in range(steps):
         _, g = gradient(b + (x - b) * (n + 0.5) / steps, text=f"Integrated gradients {n + 1} of {steps}")
         total = total + g
@@ -125,13 +130,13 @@ def expected_gradients(x: torch.Tensor, gradient: Gradient, inputs: GradientInpu
     samples -= samples % len(baselines)
     draws = torch.Generator().manual_seed(inputs.seed)
     order = torch.randperm(samples, generator=draws).tolist()
-    total = 0
+    total = torch.zeros(())
     for n in range(samples):
         b = baselines[n % len(baselines)]
         a = (order[n] + float(torch.rand(1, generator=draws))) / samples
         _, g = gradient(b + a * (x - b), text=f"Expected gradients {n + 1} of {samples}")
         total = total + g * (x - b)
-    bottom = sum(score_of(gradient, b) for b in baselines) / len(baselines)
+    bottom = sum((score_of(gradient, b) for b in baselines), torch.zeros(())) / len(baselines)
     caveats = completeness(total / samples, score_of(gradient, x), bottom, inputs.by_slices)
     parameters = {"samples": samples, "baselines": len(baselines), "seed": inputs.seed}
     evaluations = samples + 1 + len(baselines)
@@ -141,6 +146,7 @@ def expected_gradients(x: torch.Tensor, gradient: Gradient, inputs: GradientInpu
 def deeplift(x: torch.Tensor, gradient: Gradient, inputs: GradientInputs) -> InputResult:
     """See :func:`MedXAILib.attribution.rules.deeplift`; the values add up to S(x) - S(b)."""
     b = inputs.baseline
+    assert b is not None
     _, g = gradient(x, rule=rules.deeplift, baseline=b)
     values = g * (x - b)
     caveats = completeness(values, score_of(gradient, x), score_of(gradient, b), inputs.by_slices, RULED)
@@ -229,9 +235,10 @@ def summed(values: torch.Tensor) -> torch.Tensor:
     return values.sum(0)
 
 
-def times_gradcam(values: npt.NDArray[Any], maps: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
+def times_gradcam(values: Floats, maps: Mapping[str, Floats]) -> Floats:
     """The detail of the one at the place of the other (Selvaraju et al. 2017, sec. 3.2)."""
-    return values * maps["gradcam"]
+    product: Floats = values * maps["gradcam"]
+    return product
 
 
 def along_path(cost: Cost) -> int:
@@ -313,11 +320,11 @@ METHODS = (
         cost=PATH,
         reference="Erion et al. 2021, arXiv 1906.10670",
         signed=True,
-        reading="Expected gradients explain the difference from the mean of their baselines: other baselines give another map.",
+        reading="Expected gradients explain the difference from the mean of their baselines (all that there are, or --reference): others give another map.",
         evaluations=expected_evaluations,
         run=expected_gradients,
         reduce=summed,
-        options=(SAMPLES, BASELINE, REFERENCES),
+        options=(SAMPLES, REFERENCES),
     ),
     InputMethod(
         name="deeplift",

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
+    from torch.autograd.graph import Node
 
 RESHAPES = ("View", "UnsafeView", "ReshapeAlias")
 MIXED = ("Bmm", "ScaledDot")
@@ -24,7 +25,7 @@ def weighs_positions(output: torch.Tensor, activation: torch.Tensor) -> bool:
     return any(_flattened(node, batch) or _as_large(node) for node in _between(output, activation))
 
 
-def averaged_share(gradient: torch.Tensor) -> tuple[float, float]:
+def averaged_fraction(gradient: torch.Tensor) -> tuple[float, float]:
     """Of a gradient (batch, channel, *cells): the sum of squares of its mean over positions at every position, and its own.
 
     They are equal where the gradient is the same everywhere, as behind pooling and a linear layer.
@@ -33,9 +34,10 @@ def averaged_share(gradient: torch.Tensor) -> tuple[float, float]:
     return float((g.mean(2) ** 2).sum() * g.shape[2]), float((g**2).sum())
 
 
-def _between(output: torch.Tensor, activation: torch.Tensor) -> Iterator:
+def _between(output: torch.Tensor, activation: torch.Tensor) -> Iterator[Node]:
     """The nodes of the graph from an output down to an activation."""
-    waiting, met = [output.grad_fn], set()
+    waiting: list[Node | None] = [output.grad_fn]
+    met: set[Node] = set()
     while waiting:
         node = waiting.pop()
         if node is None or node in met or node is activation.grad_fn or getattr(node, "variable", None) is activation:
@@ -45,11 +47,11 @@ def _between(output: torch.Tensor, activation: torch.Tensor) -> Iterator:
         waiting += [before for before, _ in node.next_functions]
 
 
-def _is(node, names: tuple[str, ...]) -> bool:
+def _is(node: Node | None, names: tuple[str, ...]) -> bool:
     return node is not None and node.name().startswith(names)
 
 
-def _flattened(node, batch: int) -> bool:
+def _flattened(node: Any, batch: int) -> bool:
     """Whether a node is a linear layer whose input was (batch, several channels, several positions) before a reshape."""
     if _is(node, ("AddmmBackward",)):
         size, before = node._saved_mat1_sym_sizes, node.next_functions[1][0]
@@ -66,12 +68,13 @@ def _flattened(node, batch: int) -> bool:
     several = sum(n > 1 for n in whole[1:]) > 1
     while before is not None and _is(before, (*RESHAPES, "Transpose", "Permute", "Clone", "Unsqueeze", "Squeeze")):
         before = before.next_functions[0][0]
-    return whole[0] == size[0] == batch and prod(whole[1:]) == size[1] and several and not _is(before, MIXED)
+    pieces = whole[0] == size[0] == batch and prod(whole[1:]) == size[1]
+    return bool(pieces and several and not _is(before, MIXED))
 
 
-def _as_large(node) -> bool:
+def _as_large(node: Any) -> bool:
     """Whether a node is a convolution without padding whose kernel covers its whole input, of several cells."""
     if not _is(node, ("ConvolutionBackward",)) or any(node._saved_padding):
         return False
     kernel = node._saved_weight.shape[2:]
-    return kernel == node._saved_input.shape[2:] and prod(kernel) > 1
+    return bool(kernel == node._saved_input.shape[2:] and prod(kernel) > 1)

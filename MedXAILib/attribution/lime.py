@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..caveats import CAUTION, NOTE, Caveat
 from ..progress import Progress, silent
-from .method import Query, QueryMethod, QueryResult, ScoreFunction
+from .method import Query, QueryMethod, QueryResult, ScoreFunction, Segments
 from .option import SAMPLES, SUPERPIXELS
-from .perturbation import default_samples, superpixel_samples, switched, unmoved
+from .perturbation import Scores, default_samples, superpixel_samples, switched, unmoved
 
 if TYPE_CHECKING:
     import torch
@@ -36,13 +37,14 @@ class Surrogate:
     :ivar samples: perturbed inputs, the unperturbed one included: the model evaluations spent.
     """
 
-    coefficients: np.ndarray
-    intercepts: np.ndarray
-    r2: np.ndarray
+    coefficients: NDArray[np.float64]
+    intercepts: NDArray[np.float64]
+    r2: NDArray[np.float64]
     samples: int
 
     @property
     def evaluations(self) -> int:
+        """Of the network."""
         return self.samples
 
     def caveats(self, target: int = 0) -> tuple[Caveat, ...]:
@@ -72,7 +74,7 @@ class Surrogate:
 def lime(
     x: torch.Tensor,
     score: ScoreFunction,
-    segments: np.ndarray,
+    segments: Segments,
     *,
     fill: torch.Tensor,
     samples: int,
@@ -97,14 +99,14 @@ def lime(
     return fit(on, switched(x, score, segments, on, fill=fill, batch=batch, progress=progress, text="LIME"))
 
 
-def switches(samples: int, count: int, seed: int) -> np.ndarray:
+def switches(samples: int, count: int, seed: int) -> NDArray[np.bool_]:
     """bool (samples, count): all true in the first row, then fair coins, drawn as lime draws them."""
     on = np.random.RandomState(seed).randint(0, 2, samples * count).reshape(samples, count).astype(bool)  # noqa: NPY002
     on[0] = True
     return on
 
 
-def fit(on: np.ndarray, scores: np.ndarray) -> Surrogate:
+def fit(on: NDArray[np.bool_], scores: Scores) -> Surrogate:
     """The surrogates of scores (S, T) over the switches (S, n) that led to them."""
     from lime.lime_base import LimeBase
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from ..caveats import Caveat
 from ..models.layers import Layer
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from .cam import Feature
     from .gradient import Gradient, InputResult
 
-Array = npt.NDArray[Any]
+Floats = NDArray[np.float32]
+Segments = NDArray[np.integer[Any]]
 ScoreFunction = Callable[["torch.Tensor"], "torch.Tensor"]
 """(n, channel, *spatial) to the T scores (n, T), without gradients."""
 PASSES, FAILS, UNTESTED = "passes", "fails", "not tested"
@@ -162,9 +163,11 @@ class LayerMethod(Method):
 
     @property
     def takes_layers(self) -> bool:
+        """See :class:`Method`."""
         return True
 
     def default_layers(self, layers: Sequence[Layer]) -> list[Layer]:
+        """See :class:`Method`."""
         return self.choose(layers) if self.choose else []
 
 
@@ -187,7 +190,7 @@ class GradientInputs:
     separate: bool = False
 
 
-def alone(values: Array, maps: Mapping[str, Array]) -> Array:
+def alone(values: Floats, maps: Mapping[str, Floats]) -> Floats:
     """The map as it is."""
     return values
 
@@ -206,7 +209,7 @@ class InputMethod(Method):
     needs: str = "gradients"
     run: Callable[[torch.Tensor, Gradient, GradientInputs], InputResult]
     reduce: Callable[[torch.Tensor], torch.Tensor]
-    combine: Callable[[Array, Mapping[str, Array]], Array] = alone
+    combine: Callable[[Floats, Mapping[str, Floats]], Floats] = alone
 
 
 @dataclass(eq=False, kw_only=True)
@@ -227,9 +230,9 @@ class Query:
     x: torch.Tensor
     score: Scorer
     spacing: tuple[float, float, float]
-    body: Array
+    body: NDArray[np.bool_]
     fill: torch.Tensor
-    superpixels: Callable[[], Array]
+    superpixels: Callable[[], Segments]
     options: Mapping[str, Any]
     seed: int
     batch: int
@@ -247,24 +250,26 @@ class QueryResult:
     :ivar parameters: what was chosen, in plain values.
     """
 
-    values: Array | None = None
-    segments: Array | None = None
-    coefficients: Array | None = None
+    values: Floats | None = None
+    segments: Segments | None = None
+    coefficients: NDArray[np.float64] | None = None
     evaluations: int
     caveats: Sequence[tuple[Caveat, ...]]
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
-    def map(self, row: int) -> Array:
+    def map(self, row: int) -> Floats:
         """The map of one score, float32 (d0, d1, d2): of superpixels, each voxel has its superpixel's coefficient."""
         if self.values is not None:
-            return self.values[row]
+            values: Floats = self.values[row]
+            return values
         assert self.coefficients is not None
         return painted(self.coefficients[row], self.segments)
 
 
-def painted(coefficients: Array, segments: Array | None) -> Array:
+def painted(coefficients: NDArray[np.float64], segments: Segments | None) -> Floats:
     """Each voxel takes its superpixel's coefficient; float32, *spatial."""
-    return np.asarray(coefficients)[np.asarray(segments)].astype(np.float32)
+    values: Floats = np.asarray(coefficients)[np.asarray(segments)].astype(np.float32)
+    return values
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,17 +15,19 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..caveats import NOTE, UNRELIABLE, Caveat
 from ..errors import InputError
 from ..progress import Progress, silent
-from .method import Cost, Query, QueryMethod, QueryResult, ScoreFunction
+from .method import Cost, Floats, Query, QueryMethod, QueryResult, ScoreFunction, Segments
 from .option import SAMPLES
 
 if TYPE_CHECKING:
     import torch
 
-
+Scores = NDArray[np.float64]
+"""Of samples, (samples, T)."""
 ROUNDING = 1e-6
 """Scores that differ by less than this part of the largest are the same."""
 PER_AXIS_2D = 15
@@ -33,7 +35,7 @@ PER_AXIS_2D = 15
 PER_AXIS_3D = 8
 """Patches along the longest axis of a volume: 8 x 8 x 8 is 512 evaluations, and on 96^3 voxels a patch has 21^3."""
 MOSTLY_CHANCE = 0.5
-"""From this share of chance in its variance, a RISE map is said to be mostly noise."""
+"""From this fraction of chance in its variance, a RISE map is said to be mostly noise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +48,7 @@ class Painted:
     :ivar caveats: for each score, what limits belief in its map.
     """
 
-    values: np.ndarray
+    values: Floats
     evaluations: int
     caveats: tuple[tuple[Caveat, ...], ...]
 
@@ -124,7 +126,9 @@ def _windows(shape: Sequence[int], patch: Sequence[int], stride: Sequence[int]) 
     axes = []
     for n, p, step in zip(shape, patch, stride, strict=True):
         if not 1 <= step <= p:
-            raise InputError(f"Patches of {p} voxels cannot be {step} voxels apart: give a stride from 1 to the patch.")
+            raise InputError(
+                f"Patches of {p} voxels cannot be {step} voxels apart", "give a stride from 1 to the patch", joint=": "
+            )
         last = max(n - p, 0)
         axes.append([slice(start, start + p) for start in (*range(0, last, step), last)])
     return list(product(*axes))
@@ -156,18 +160,19 @@ def rise(
     import torch
 
     grids, shifts = draws(samples, [min(n, c) for n, c in zip(x.shape[1:], cells, strict=True)], seed)
-    weighted, shown, squares, scores = 0, 0, 0.0, []
+    totals, sums, squares = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64), 0.0
+    rows: list[Scores] = []
     with torch.no_grad():
         everywhere = fill.to(x).expand_as(x)
         for start in range(0, samples, batch):
             m = masks(grids[start : start + batch], shifts[start : start + batch], x)
             found = score(torch.lerp(everywhere, x, m.unsqueeze(1)))
-            scores.append(found.double().cpu().numpy())
-            weighted = weighted + torch.tensordot(found.to(m), m, ([0], [0])).double()
-            shown = shown + m.sum(0, dtype=torch.float64)
+            rows.append(found.double().cpu().numpy())
+            totals = totals + torch.tensordot(found.to(m), m, ([0], [0])).double()
+            sums = sums + m.sum(0, dtype=torch.float64)
             squares += float(torch.linalg.vector_norm(m)) ** 2
             progress(min(start + batch, samples), samples, "RISE")
-    scores, weighted, shown = np.concatenate(scores), weighted.cpu().numpy(), shown.cpu().numpy()
+    scores, weighted, shown = np.concatenate(rows), totals.cpu().numpy(), sums.cpu().numpy()
     values = 2 / samples * (weighted - np.multiply.outer(scores.mean(0), shown))
     values[unmoved(scores)] = 0
     spread = (squares - (shown**2).sum() / samples) / shown.size  # a voxel's masks: their sum of squares about the mean
@@ -176,7 +181,7 @@ def rise(
     return Painted(values.astype(np.float32), samples, caveats)
 
 
-def _rise_caveats(chance: float, values: np.ndarray, samples: int) -> tuple[Caveat, ...]:
+def _rise_caveats(chance: float, values: NDArray[np.float64], samples: int) -> tuple[Caveat, ...]:
     """What limits belief in a RISE map: how much of it the same scores give when they are dealt to the masks anew."""
     if not values.any():
         return (Caveat("unmoved", "Masking never changed the score: RISE has nothing to show."),)
@@ -189,14 +194,14 @@ def _rise_caveats(chance: float, values: np.ndarray, samples: int) -> tuple[Cave
     return (found, noise) if part > MOSTLY_CHANCE else (found,)
 
 
-def draws(samples: int, cells: Sequence[int], seed: int) -> tuple[np.ndarray, np.ndarray]:
+def draws(samples: int, cells: Sequence[int], seed: int) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """The random part of RISE's masks: grids, bool (samples, *cells), true with probability 1/2; and shifts in parts of
     a cell, (samples, axes) in [0, 1)."""
     rng = np.random.default_rng(seed)
     return rng.random((samples, *cells)) < 0.5, rng.random((samples, len(cells)))
 
 
-def masks(grids: np.ndarray, shifts: np.ndarray, x: torch.Tensor) -> torch.Tensor:
+def masks(grids: NDArray[np.bool_], shifts: NDArray[np.float64], x: torch.Tensor) -> torch.Tensor:
     """RISE's masks (b, *spatial) in [0, 1] of grids (b, *cells) and shifts (b, axes), of the kind and size of ``x``.
 
     Along an axis of n voxels and h cells, the grid is enlarged linearly to h + 1 lengths of C = n / h voxels, voxel
@@ -224,7 +229,7 @@ def ask(
     batch: int,
     progress: Progress,
     text: str,
-) -> np.ndarray:
+) -> Scores:
     """The scores, (count, T) float64, of the inputs that ``make(start, stop)`` makes."""
     import torch
 
@@ -240,14 +245,14 @@ def ask(
 def switched(
     x: torch.Tensor,
     score: ScoreFunction,
-    segments: np.ndarray,
-    on: np.ndarray,
+    segments: Segments,
+    on: NDArray[np.bool_],
     *,
     fill: torch.Tensor,
     batch: int,
     progress: Progress,
     text: str,
-) -> np.ndarray:
+) -> Scores:
     """The scores, (S, T) float64, of ``x`` with the superpixels hidden that are false in the rows of ``on`` (S, n)."""
     import torch
 
@@ -259,9 +264,10 @@ def switched(
     return ask(make, len(on), score, batch, progress, text)
 
 
-def unmoved(scores: np.ndarray) -> np.ndarray:
+def unmoved(scores: Scores) -> NDArray[np.bool_]:
     """Which scores are all the same but for rounding: (samples, T) to bool (T,)."""
-    return np.ptp(scores, axis=0) <= ROUNDING * np.abs(scores).max(axis=0)
+    same: NDArray[np.bool_] = np.ptp(scores, axis=0) <= ROUNDING * np.abs(scores).max(axis=0)
+    return same
 
 
 SAMPLES_PER_SUPERPIXEL = 10

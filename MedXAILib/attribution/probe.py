@@ -15,9 +15,11 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import permutations
 from statistics import NormalDist, fmean
-from typing import TYPE_CHECKING, NamedTuple
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..models.layers import as_grid
 from ..models.running.guest import seed_of
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
     from ..models.inspection.cells import Cells
     from ..models.layers import Layer
 
+Code = NDArray[np.bool_]
+Seen = NDArray[np.float32]
+Weights = NDArray[np.float64]
+Scalar = TypeVar("Scalar", np.float32, np.float64)
 FAINT = 0.05
 """Size of the signal, in parts of the input's own."""
 BLURS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
@@ -93,7 +99,7 @@ class Answers:
     :ivar on, off: layer name -> as :func:`sample` keeps its activation.
     """
 
-    code: np.ndarray
+    code: Code
     on: dict[str, torch.Tensor]
     off: dict[str, torch.Tensor]
 
@@ -122,7 +128,7 @@ def ask(
     import torch
 
     random = np.random.default_rng(seed)
-    grids = dict.fromkeys((layer.cells.stride, layer.cells.offset) for layer in layers)
+    grids = dict.fromkeys((cells.stride, cells.offset) for cells in map(_cells, layers))
     code = draw(tuple(x.shape[2:]), list(grids), random)
     size = FAINT * (float(x.float().std()) or float(x.float().abs().max()) or 1.0)
     named = {layer.name: layer for layer in layers}
@@ -130,7 +136,7 @@ def ask(
     if any(layer.normed for layer in layers):
         noise = torch.from_numpy(random.standard_normal(x.shape, dtype=np.float32))
 
-    def answer(where: np.ndarray) -> dict[str, torch.Tensor]:
+    def answer(where: Code) -> dict[str, torch.Tensor]:
         changed = torch.from_numpy(where).to(x)
         changed = (
             torch.add(x, changed, alpha=size) if noise is None else torch.addcmul(x, changed, noise.to(x), value=size)
@@ -148,11 +154,18 @@ def sample(activation: torch.Tensor, layer: Layer) -> torch.Tensor:
         grid = as_grid(activation.detach(), layer)[0]
     except IndexError:
         return activation.new_empty(0)
+    assert layer.arrangement is not None
     if layer.arrangement.cell is None:
         if grid.shape[1:] != layer.shape[1:]:
             return grid.new_empty(0)
         grid = grid[(slice(None), *_middle(layer.shape[1:]))]
     return grid[:: -(-grid.numel() // MOST_NUMBERS)].clone()
+
+
+def _cells(layer: Layer) -> Cells:
+    """Where the cells of a layer that is asked about lie."""
+    assert layer.cells is not None  # it is a feature grid
+    return layer.cells
 
 
 def _middle(count: Sequence[int]) -> tuple[slice, ...]:
@@ -161,7 +174,9 @@ def _middle(count: Sequence[int]) -> tuple[slice, ...]:
     return tuple(slice((n - m) // 2, (n - m) // 2 + m) for n in count for m in [min(n, longest)])
 
 
-def draw(size: Sequence[int], grids: Sequence[tuple[Sequence[float], Sequence[float]]], random) -> np.ndarray:
+def draw(
+    size: Sequence[int], grids: Sequence[tuple[Sequence[float], Sequence[float]]], random: np.random.Generator
+) -> Code:
     """Half of the voxels, (*size) of booleans: for each grid of cells random blocks of a cell, of 2 x 2 (x 2) cells, of 4,
     ... together, so that cells which see far find something too.
 
@@ -209,7 +224,7 @@ def judge(answers: Answers, layer: Layer, at_rest: torch.Tensor) -> Verdict:
 def limit(place: Place, layer: Layer) -> Threshold | None:
     """What it takes to believe another place rather than the traced one; None where this cannot be told: there are too few
     cells, or the place lies far within what a cell sees, where a kernel may well look more."""
-    moved, cells = place.moved(), layer.cells
+    moved, cells = place.moved(), _cells(layer)
     if min((layer.shape[1 + axis] for axis in moved), default=0) < LONG:
         return None
     compared = [part.stop - part.start for part in _middle(layer.shape[1:])]
@@ -222,21 +237,25 @@ def limit(place: Place, layer: Layer) -> Threshold | None:
     return TO_CONTRADICT if sight <= NARROW else BESIDE_IN_SIGHT if sight < 1 else DEEP_IN_SIGHT
 
 
-def _ratio(on: torch.Tensor, off: torch.Tensor, rest: torch.Tensor, layer: Layer) -> tuple[np.ndarray, np.ndarray]:
+def _ratio(on: torch.Tensor, off: torch.Tensor, rest: torch.Tensor, layer: Layer) -> tuple[Weights, Weights]:
     """For each cell of the middle the part of its answers that is to the code, and how much it counts: cells that hardly
     answer (behind a ReLU that is off) do not."""
     import torch
 
-    def strength(changed: torch.Tensor) -> np.ndarray:
-        moved = torch.linalg.vector_norm(changed.to(wide(changed)) - rest.to(wide(rest)), dim=0).square()
-        if layer.arrangement.cell is not None:
-            moved = layer.arrangement.lay(moved[None])[0][_middle(layer.shape[1:])]
-        return moved.sqrt().double().cpu().numpy()
+    arrangement = layer.arrangement
+    assert arrangement is not None
 
-    on, off = strength(on), strength(off)
-    both = on + off
+    def strength(changed: torch.Tensor) -> Weights:
+        moved = torch.linalg.vector_norm(changed.to(wide(changed)) - rest.to(wide(rest)), dim=0).square()
+        if arrangement.cell is not None:
+            moved = arrangement.lay(moved[None])[0][_middle(layer.shape[1:])]
+        found: Weights = moved.sqrt().double().cpu().numpy()
+        return found
+
+    with_it, without = strength(on), strength(off)
+    both = with_it + without
     alive = both > 1e-6 * both.max() if both.max() > 0 else np.zeros(both.shape, bool)
-    ratio = np.divide(on, both, out=np.full_like(on, 0.5), where=alive)
+    ratio = np.divide(with_it, both, out=np.full_like(with_it, 0.5), where=alive)
     weight = np.where(alive, np.minimum(both / (np.median(both[alive]) if alive.any() else 1), 1), 0)
     return ratio, weight
 
@@ -261,12 +280,12 @@ class Place(NamedTuple):
         return apart | set(self.flips) | ({self.shift[0]} if self.shift else set())
 
 
-def places(code: np.ndarray, layer: Layer) -> dict[Place, np.ndarray]:
+def places(code: Code, layer: Layer) -> dict[Place, Seen]:
     """The code at the cells, (*cells), where the trace says that they lie (first) and at the other places."""
-    cells, count = layer.cells, layer.shape[1:]
+    cells, count = _cells(layer), layer.shape[1:]
     same = tuple(range(len(count)))
     traced = at_cells(code, cells.stride, cells.offset, count)
-    found = {}
+    found: dict[Place, Seen] = {}
     for axes in orders(count):
         there, lengths = turned(layer, axes)
         line = at_cells(code, there.stride, there.offset, lengths).transpose(axes)
@@ -285,37 +304,39 @@ def places(code: np.ndarray, layer: Layer) -> dict[Place, np.ndarray]:
 def turned(layer: Layer, axes: Sequence[int]) -> tuple[Cells, tuple[int, ...]]:
     """Cells over the same part of the input, and their number along each of its axes, if the n-th axis of the layer's grid
     ran along the input's axis ``axes[n]``."""
-    cells, before = layer.cells, layer.shape[1:]
+    cells, before = _cells(layer), layer.shape[1:]
     count = [before[n] for n in np.argsort(axes)]
     stride = [s * n / m for s, n, m in zip(cells.stride, before, count, strict=True)]
     offset = [o + (t - s) / 2 for o, s, t in zip(cells.offset, cells.stride, stride, strict=True)]
     return replace(cells, stride=tuple(stride), offset=tuple(offset)), tuple(count)
 
 
-def at_cells(code: np.ndarray, stride: Sequence[float], offset: Sequence[float], count: Sequence[int]) -> np.ndarray:
+def at_cells(code: Code, stride: Sequence[float], offset: Sequence[float], count: Sequence[int]) -> Seen:
     """The mean of the code over each cell's own block of voxels, (*cells); where there are none, the mean of all."""
-    code = code.astype(np.float32) - (mean := code.mean())
+    seen: Seen = code.astype(np.float32) - (mean := code.mean())
     for axis, (s, o, n) in enumerate(zip(stride, offset, count, strict=True)):
-        number = np.floor((np.arange(code.shape[axis]) - o) / s + 0.5)
+        number = np.floor((np.arange(seen.shape[axis]) - o) / s + 0.5)
         first, end = (np.searchsorted(number, np.arange(n), side) for side in ("left", "right"))
-        line, filled = np.moveaxis(code, axis, 0)[: end[-1]], np.flatnonzero(end > first)
-        means = np.zeros((n, *line.shape[1:]), np.float32)
+        line, filled = np.moveaxis(seen, axis, 0)[: end[-1]], np.flatnonzero(end > first)
+        means: Seen = np.zeros((n, *line.shape[1:]), np.float32)
         if len(filled):
-            many = (end - first)[filled].reshape(-1, *[1] * (code.ndim - 1))
+            many = (end - first)[filled].reshape(-1, *[1] * (seen.ndim - 1))
             means[filled] = np.add.reduceat(line, first[filled]) / many
-        code = np.moveaxis(means, 0, axis)
-    return code + mean
+        seen = np.moveaxis(means, 0, axis)
+    shown: Seen = seen + mean
+    return shown
 
 
-def _answers_from_elsewhere(code: np.ndarray, layer: Layer, ratio: np.ndarray, weight: np.ndarray) -> bool:
+def _answers_from_elsewhere(code: Code, layer: Layer, ratio: Weights, weight: Weights) -> bool:
     """Whether cells answer to the code though none of it lies in what they can see, with two cells to spare."""
     from scipy.ndimage import maximum_filter
 
-    reach = [int(f + 4 * s) | 1 for f, s in zip(layer.cells.field, layer.cells.stride, strict=True)]
+    cells = _cells(layer)
+    reach = [int(f + 4 * s) | 1 for f, s in zip(cells.field, cells.stride, strict=True)]
     if any(r >= n for r, n in zip(reach, code.shape, strict=True)):
         return False
     near = maximum_filter(code.astype(np.uint8), reach, mode="constant")
-    rows = zip(layer.cells.offset, layer.cells.stride, layer.shape[1:], code.shape, strict=True)
+    rows = zip(cells.offset, cells.stride, layer.shape[1:], code.shape, strict=True)
     places = [np.clip(np.round(o + s * np.arange(k)).astype(int), 0, n - 1) for o, s, k, n in rows]
     blind = (near[np.ix_(*places)][_middle(layer.shape[1:])] == 0) & (weight > 0.05)  # rounding answers too, faintly
     return bool(blind.sum() >= 3 and (ratio[blind] > 0.01).mean() > 0.5)
@@ -366,9 +387,9 @@ def speak_for(bands: Sequence[Band], place: Place, other: Place, wanted: Thresho
 
 
 def compare(
-    ratio: np.ndarray,
-    weight: np.ndarray,
-    shown: dict[Place, np.ndarray],
+    ratio: Weights,
+    weight: Weights,
+    shown: dict[Place, Seen],
     limits: dict[Place, Threshold | None],
     any_orientation: bool = False,
 ) -> Verdict:
@@ -388,7 +409,7 @@ def compare(
         bands = _bands(ratio, weight, shown)
     others = list(shown)[1:]
     best = max(bands, key=lambda band: band.fits[believed])
-    rival = max(others, key=best.fits.get, default=believed)
+    rival = max(others, key=lambda place: best.fits[place], default=believed)
     verdict = Verdict(UNCLEAR, believed.axes, believed.flips, best.fits[believed], best.fits[rival])
     wanted = TO_FIND if any_orientation else TO_CONFIRM
     holds = not any_orientation or _holds_in_parts(ratio, weight, shown[believed])
@@ -400,11 +421,11 @@ def compare(
     return verdict
 
 
-def _holds_in_parts(ratio: np.ndarray, weight: np.ndarray, code: np.ndarray) -> bool:
+def _holds_in_parts(ratio: Weights, weight: Weights, code: Seen) -> bool:
     """Whether a place fits in each half of the grid along each axis as in the whole: an operator may have moved a part, or
     stretched all. Compared at the scale that fits best, without what varies slowly."""
 
-    def fit(answers: np.ndarray, seen: np.ndarray, part=...) -> float:
+    def fit(answers: Weights, seen: Seen, part: EllipsisType | tuple[slice, ...] = ...) -> float:
         rows = _standard(np.stack([answers[part], seen[part]]), weight[part])
         return float(rows[0] @ rows[1])
 
@@ -419,7 +440,7 @@ def _holds_in_parts(ratio: np.ndarray, weight: np.ndarray, code: np.ndarray) -> 
     return min(fits) >= IN_PARTS * max(fits)
 
 
-def _fast(ratio: np.ndarray, weight: np.ndarray, codes: np.ndarray, blur: float) -> tuple[np.ndarray, np.ndarray]:
+def _fast(ratio: Weights, weight: Weights, codes: Seen, blur: float) -> tuple[Weights, Seen]:
     """Answers (*cells), and codes (row, *cells) as a cell of that width sees them, without what varies slowly."""
     slow = [2 * blur + 1.5 if n > 3 else 0.0 for n in ratio.shape]
     near = _smooth((ratio * weight)[None], slow) / np.maximum(_smooth(weight[None], slow), 1e-9)
@@ -427,7 +448,7 @@ def _fast(ratio: np.ndarray, weight: np.ndarray, codes: np.ndarray, blur: float)
     return ratio - near[0], seen - _smooth(seen, slow)
 
 
-def _beside(place: Place, code: np.ndarray) -> dict[Place, np.ndarray]:
+def _beside(place: Place, code: Seen) -> dict[Place, Seen]:
     """A place moved along one axis by two cells or more, round the edge: where an operator may have moved everything."""
     return {
         place._replace(shift=(axis, by)): np.roll(code, by, axis)
@@ -436,7 +457,7 @@ def _beside(place: Place, code: np.ndarray) -> dict[Place, np.ndarray]:
     }
 
 
-def _bands(ratio: np.ndarray, weight: np.ndarray, shown: dict[Place, np.ndarray]) -> list[Band]:
+def _bands(ratio: Weights, weight: Weights, shown: dict[Place, Seen]) -> list[Band]:
     """At each scale: the codes blurred as a cell of that width sees them, and all with what varies slowly or without it."""
     random, count = np.random.default_rng(1), len(shown)
     strange = [draw(ratio.shape, [([1.0] * ratio.ndim, [0.0] * ratio.ndim)], random) for _ in range(STRANGERS)]
@@ -450,17 +471,18 @@ def _bands(ratio: np.ndarray, weight: np.ndarray, shown: dict[Place, np.ndarray]
             rows = _standard(np.concatenate([answers[None], codes_there]), weight)
             fits = rows[1:] @ rows[0]
             alike = rows[1 : count + 1] @ rows[1]
-            lines = (dict(zip(shown, map(float, line[:count]), strict=True)) for line in (fits, alike))
-            found.append(Band(*lines, float(fits[count:].mean()), float(fits[count:].std())))
+            by_place, to_first = (dict(zip(shown, map(float, line[:count]), strict=True)) for line in (fits, alike))
+            found.append(Band(by_place, to_first, float(fits[count:].mean()), float(fits[count:].std())))
     return found
 
 
-def _standard(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def _standard(values: NDArray[np.floating[Any]], weight: Weights) -> Weights:
     """(row, *cells) as rows whose products are weighted correlations (Pearson's); of one value: zeros."""
     rows, weight = values.reshape(len(values), -1).astype(np.float64), weight.ravel() / (weight.sum() or 1.0)
     rows = (rows - (rows @ weight)[:, None]) * np.sqrt(weight)
     length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, length, out=np.zeros_like(rows), where=length > 1e-9)
+    standard: Weights = np.divide(rows, length, out=np.zeros_like(rows), where=length > 1e-9)
+    return standard
 
 
 def difference(fit: float, other: float, alike: float) -> float:
@@ -473,7 +495,7 @@ def difference(fit: float, other: float, alike: float) -> float:
     return (math.atanh(fit) - math.atanh(other)) / math.sqrt(2 * apart * scale)
 
 
-def _smooth(values: np.ndarray, widths: Sequence[float]) -> np.ndarray:
+def _smooth(values: NDArray[Scalar], widths: Sequence[float]) -> NDArray[Scalar]:
     """Rows (row, *cells) blurred along each axis by a Gaussian of that deviation, in cells."""
     for axis, width in enumerate(widths, 1):
         if width:
@@ -483,11 +505,12 @@ def _smooth(values: np.ndarray, widths: Sequence[float]) -> np.ndarray:
 
 
 @cache
-def _gaussian(n: int, width: float) -> np.ndarray:
+def _gaussian(n: int, width: float) -> NDArray[np.float32]:
     """The matrix (n, n) by which a line of cells is blurred; the outermost ones go on."""
     from scipy.ndimage import gaussian_filter1d
 
-    return gaussian_filter1d(np.eye(n, dtype=np.float32), width, axis=0, mode="nearest").T
+    blurred: NDArray[np.float32] = gaussian_filter1d(np.eye(n, dtype=np.float32), width, axis=0, mode="nearest")
+    return blurred.T
 
 
 def orders(shape: Sequence[int]) -> list[tuple[int, ...]]:

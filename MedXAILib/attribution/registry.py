@@ -36,7 +36,7 @@ def method(name: str) -> Method:
     if found is None:
         near = get_close_matches(name.casefold(), known, 1)
         meant = f"did you mean {near[0]}? Else " if near else ""
-        raise InputError(f"There is no method '{name}': {meant}choose from {', '.join(known)}, or {ALL}.")
+        raise InputError(f"There is no method '{name}'", f"{meant}choose from {', '.join(known)}, or {ALL}", joint=": ")
     return known[found]
 
 

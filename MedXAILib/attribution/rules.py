@@ -27,11 +27,11 @@ parameters are not the network's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 
@@ -110,7 +110,7 @@ def lrp(epsilon: float = 1e-6) -> Iterator[Rule]:
     import torch
 
     if not epsilon > 0:
-        raise InputError(f"LRP's epsilon is {epsilon}: give a number above 0, as 1e-6.")
+        raise InputError(f"LRP's epsilon is {epsilon}", "give a number above 0, as 1e-6", joint=": ")
 
     def rule(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         z = x.detach()
@@ -140,7 +140,11 @@ def deeplift() -> Iterator[Rule]:
 
 
 @contextmanager
-def _intercepted(activations: frozenset[str], rule: Callable, pooling: Callable | None = None) -> Iterator[Rule]:
+def _intercepted(
+    activations: frozenset[str],
+    rule: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    pooling: Callable[..., Any] | None = None,
+) -> Iterator[Rule]:
     """Activations y = f(x) become ``rule(x, y)``, max poolings ``pooling(name, function, x, args, kwargs)``."""
     import torch
     from torch.overrides import TorchFunctionMode
@@ -148,17 +152,17 @@ def _intercepted(activations: frozenset[str], rule: Callable, pooling: Callable 
     found = Rule()
 
     class Mode(TorchFunctionMode):
-        def __torch_function__(self, function, types, args=(), kwargs=None):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = dict(kwargs or {})
             name = _name(function, args, kwargs)
-            pools = pooling is not None and name in POOLINGS
-            if not (pools or name in activations):
+            pools = pooling if name in POOLINGS else None
+            if pools is None and name not in activations:
                 return function(*args, **kwargs)
             x, *args = args or [kwargs.pop("input")]
             if not (x.requires_grad and torch.is_grad_enabled()):
                 return function(x, *args, **kwargs)
-            if pools:
-                return pooling(name, function, x, args, kwargs)
+            if pools is not None:
+                return pools(name, function, x, args, kwargs)
             found.count += 1
             z = x.clone()  # an in-place function overwrites this, not what the rule looks at
             y = function(z, *args, **kwargs)
@@ -169,9 +173,9 @@ def _intercepted(activations: frozenset[str], rule: Callable, pooling: Callable 
         yield found
 
 
-def _name(function, args, kwargs) -> str:
+def _name(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     """The plain name of any form of a function: relu of Tensor.relu_ and of aten.relu.default."""
-    name = getattr(function, "__name__", "").split(".")[0].strip("_")
+    name: str = getattr(function, "__name__", "").split(".")[0].strip("_")
     if name == "hardtanh" and kwargs.get("min_val", args[1] if len(args) > 1 else -1) == 0:
         return "relu6"  # which is how torch computes it
     return name
@@ -200,10 +204,12 @@ def _halves(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
     if x.ndim == 0 or len(x) % 2:
         raise InputError(
-            f"DeepLIFT met an activation of the shape {tuple(x.shape)}, whose first axis is not samples and as many "
-            "baselines: this network moves its batch axis, choose another method, as integrated gradients."
+            f"DeepLIFT met an activation of the shape {tuple(x.shape)}, whose first axis is not samples and as many baselines",
+            "this network moves its batch axis, choose another method, as integrated gradients",
+            joint=": ",
         )
-    return x.detach().chunk(2)
+    samples, baselines = x.detach().chunk(2)
+    return samples, baselines
 
 
 def _rescaled(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -219,7 +225,9 @@ def _rescaled(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return _line(x, torch.where(torch.cat([equal, equal]), derivative, slope), y)
 
 
-def _pooled(name: str, function: Callable, x: torch.Tensor, args, kwargs):
+def _pooled(
+    name: str, function: Callable[..., Any], x: torch.Tensor, args: Sequence[Any], kwargs: dict[str, Any]
+) -> Any:
     """Max pooling under DeepLIFT: y - y0 = m (x - x0)[winner] + m0 (x - x0)[former winner], where m belongs to the rise
     of the maximum and m0 to its fall, each between 0 and 1."""
     import torch
@@ -242,11 +250,14 @@ def _pooled(name: str, function: Callable, x: torch.Tensor, args, kwargs):
     return (line, winners) if isinstance(output, tuple) else line
 
 
-def _with_indices(name: str, x: torch.Tensor, args, kwargs) -> tuple[torch.Tensor, torch.Tensor]:
+def _with_indices(
+    name: str, x: torch.Tensor, args: Sequence[Any], kwargs: dict[str, Any]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The pooling again, with the place of each window's maximum."""
     import torch
 
-    return getattr(torch.nn.functional, name)(x, *args, **kwargs | {"return_indices": True})
+    values, places = getattr(torch.nn.functional, name)(x, *args, **kwargs | {"return_indices": True})
+    return values, places
 
 
 def _ratio(part: torch.Tensor, whole: torch.Tensor, otherwise: torch.Tensor) -> torch.Tensor:

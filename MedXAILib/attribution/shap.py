@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..caveats import CAUTION, NOTE, UNRELIABLE, Caveat
 from ..progress import Progress, silent
-from .method import Query, QueryMethod, QueryResult, ScoreFunction
+from .method import Query, QueryMethod, QueryResult, ScoreFunction, Segments
 from .option import SAMPLES, SUPERPIXELS
-from .perturbation import default_samples, superpixel_samples, switched, unmoved
+from .perturbation import Scores, default_samples, superpixel_samples, switched, unmoved
 
 if TYPE_CHECKING:
     import torch
 
-
+Coalitions = NDArray[np.bool_]
+"""Which superpixels are shown, (p, n)."""
 ROUGH = 0.25
 """From this standard error, in parts of the largest value, sampled Shapley values are said to be rough."""
 
@@ -34,9 +36,9 @@ class Shapley:
     :ivar evaluations: model evaluations spent, those of the whole and the all-hidden input included.
     """
 
-    coefficients: np.ndarray
-    errors: np.ndarray
-    base: np.ndarray
+    coefficients: NDArray[np.float64]
+    errors: NDArray[np.float64]
+    base: NDArray[np.float64]
     exact: bool
     evaluations: int
 
@@ -68,7 +70,7 @@ class Shapley:
 def kernel_shap(
     x: torch.Tensor,
     score: ScoreFunction,
-    segments: np.ndarray,
+    segments: Segments,
     *,
     fill: torch.Tensor,
     samples: int,
@@ -98,14 +100,14 @@ def kernel_shap(
     return Shapley(values, np.zeros_like(errors) if exact else errors, scores[1], exact, len(on))
 
 
-def _all_pairs(count: int) -> tuple[np.ndarray, np.ndarray]:
+def _all_pairs(count: int) -> tuple[Coalitions, NDArray[np.float64]]:
     """Every coalition with superpixel 0, but for the whole, bool (p, n), for itself and its complement; and pi, (p,)."""
     shown = (np.arange(1, 2**count - 1, 2)[:, None] >> np.arange(count) & 1).astype(bool)
     sizes = shown.sum(1)
     return shown, np.array([(count - 1) / (math.comb(count, s) * s * (count - s)) for s in sizes.tolist()])
 
 
-def _drawn_pairs(count: int, pairs: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _drawn_pairs(count: int, pairs: int, seed: int) -> tuple[Coalitions, NDArray[np.int_]]:
     """Coalitions with superpixel 0, for themselves and their complements, bool (p, n); and how often each was drawn."""
     rng = np.random.default_rng(seed)
     sizes = np.arange(1, count)
@@ -115,7 +117,9 @@ def _drawn_pairs(count: int, pairs: int, seed: int) -> tuple[np.ndarray, np.ndar
     return np.unique(shown ^ ~shown[:, :1], axis=0, return_counts=True)
 
 
-def _least_squares(shown: np.ndarray, weights: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _least_squares(
+    shown: Coalitions, weights: NDArray[np.float64] | NDArray[np.int_], scores: Scores
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """phi (T, n) and its standard errors, were the pairs independent draws.
 
     A coalition and its complement weigh the same and are two equations in one unknown, as z phi + (1 - z) phi is given:

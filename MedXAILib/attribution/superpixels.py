@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Pieces = NDArray[np.int32]
+Scalar = TypeVar("Scalar", np.bool_, np.int32)
 
 WORKING_VOXELS = 1_000_000
 """SLIC runs on a coarser grid where the image has more voxels: superpixels are far larger than such voxels."""
@@ -14,7 +22,7 @@ SMALLEST = 1 / 20
 """The smallest piece, in parts of the mean piece."""
 
 
-def superpixels(x: np.ndarray, spacing: np.ndarray, foreground: np.ndarray, count: int) -> np.ndarray:
+def superpixels(x: Floats, spacing: NDArray[np.float64], foreground: Mask, count: int) -> Pieces:
     """Cut an image into about ``count`` compact pieces that follow its edges, and the background.
 
     Blobs smaller than a piece that stand out from their surroundings (a lesion) are pieces of their own; the rest is
@@ -41,14 +49,15 @@ def superpixels(x: np.ndarray, spacing: np.ndarray, foreground: np.ndarray, coun
     return (pieces - int(foreground.all())).astype(np.int32)
 
 
-def _scaled(x: np.ndarray, foreground: np.ndarray) -> np.ndarray:
+def _scaled(x: Floats, foreground: Mask) -> Floats:
     """(*spatial, channel): each channel's 2nd and 98th percentile in the foreground become 0 and 1, clipped."""
     low, high = np.percentile(x[:, foreground], (2, 98), axis=1)
     low, width = low[:, None, None, None], np.maximum(high - low, 1e-12)[:, None, None, None]
-    return np.moveaxis(np.clip((x - low) / width, 0, 1), 0, -1).astype(np.float32)
+    scaled: Floats = np.moveaxis(np.clip((x - low) / width, 0, 1), 0, -1).astype(np.float32)
+    return scaled
 
 
-def _isotropic(image: np.ndarray, spacing: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _isotropic(image: Floats, spacing: NDArray[np.float64], mask: Mask) -> tuple[Floats, Mask]:
     """Image and mask with cubic voxels as small as the finest spacing, or coarser: at most WORKING_VOXELS."""
     from skimage.transform import resize
 
@@ -61,16 +70,16 @@ def _isotropic(image: np.ndarray, spacing: np.ndarray, mask: np.ndarray) -> tupl
     return image, _nearest(mask, shape)
 
 
-def _nearest(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _nearest(array: NDArray[Scalar], shape: tuple[int, ...]) -> NDArray[Scalar]:
     """The array on another grid of the same extent: the value of the voxel in which each new centre lies."""
     index = [((np.arange(n) + 0.5) * size / n).astype(int) for n, size in zip(shape, array.shape, strict=True)]
     return array[np.ix_(*index)]
 
 
-def _blobs(image: np.ndarray, mask: np.ndarray, count: int) -> tuple[np.ndarray, int]:
+def _blobs(image: Floats, mask: Mask, count: int) -> tuple[Pieces, int]:
     """Labels 1..n of compact blobs that differ from the mean around them, the strongest first, and n <= count / 3.
 
-    SLIC, with its seeds one piece apart, would share them out among their neighbours.
+    SLIC, with its seeds one piece apart, would deal them out among their neighbours.
     """
     from scipy import ndimage
 
@@ -93,10 +102,10 @@ def _blobs(image: np.ndarray, mask: np.ndarray, count: int) -> tuple[np.ndarray,
     return renumber[components], len(strongest)
 
 
-def _slic(image: np.ndarray, mask: np.ndarray, count: int) -> np.ndarray:
+def _slic(image: Floats, mask: Mask, count: int) -> NDArray[np.int_]:
     from skimage.segmentation import slic
 
-    return slic(
+    labels: NDArray[np.int_] = slic(
         image,
         n_segments=count,
         compactness=COMPACTNESS * np.sqrt(image.shape[-1]),  # more channels do not weigh more against distance
@@ -105,9 +114,10 @@ def _slic(image: np.ndarray, mask: np.ndarray, count: int) -> np.ndarray:
         convert2lab=False,
         channel_axis=-1,
     )
+    return labels
 
 
-def _connected(labels: np.ndarray, spacing: np.ndarray, foreground: np.ndarray, count: int) -> np.ndarray:
+def _connected(labels: Pieces, spacing: NDArray[np.float64], foreground: Mask, count: int) -> Pieces:
     """Labels 1..n that fill the foreground: its large components, grown over the small ones and the gaps."""
     from scipy.ndimage import distance_transform_edt
     from skimage.measure import label
@@ -118,7 +128,7 @@ def _connected(labels: np.ndarray, spacing: np.ndarray, foreground: np.ndarray, 
     sizes[0] = 0
     large = sizes >= min(SMALLEST * foreground.sum() / count, sizes.max())
     renumber = np.where(large, np.cumsum(large), 0)
-    pieces = watershed(np.zeros(labels.shape, np.uint8), renumber[components], mask=foreground)
+    pieces: Pieces = watershed(np.zeros(labels.shape, np.uint8), renumber[components], mask=foreground)
     if (pieces == 0)[foreground].any():
         nearest = distance_transform_edt(pieces == 0, spacing, return_distances=False, return_indices=True)
         pieces = np.where(foreground, pieces[tuple(nearest)], 0)

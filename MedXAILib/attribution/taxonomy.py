@@ -93,7 +93,7 @@ def markdown() -> str:
 
 def lines() -> list[str]:
     """The same for a terminal: a line for each method below its family."""
-    shown = []
+    shown: list[str] = []
     for row in TAXONOMY:
         if not any(line == row.family for line in shown):
             shown += ["", row.family] if shown else [row.family]

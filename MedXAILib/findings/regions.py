@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -125,7 +126,7 @@ def mass_threshold(array: np.ndarray, fraction: float) -> float:
     return float(falling[np.searchsorted(mass, min(fraction, 1.0) * mass[-1])])
 
 
-def superpixel_rows(labels: Labels, coefficients: dict[int, float]) -> list[Superpixel]:
+def superpixel_rows(labels: Labels, coefficients: Mapping[int, float]) -> list[Superpixel]:
     """The superpixels by falling coefficient.
 
     :param coefficients: of every label value that has a row.

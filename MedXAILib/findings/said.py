@@ -42,11 +42,13 @@ class Said:
 
 def said(prediction: Prediction) -> Said:
     """Of a prediction."""
-    sliced = isinstance(prediction, Classification) and prediction.sliced
+    by_slice: Sequence[Sequence[float]] = ()
+    if isinstance(prediction, Classification) and prediction.sliced:
+        by_slice = prediction.pieces.tolist()
     return Said(
         model=prediction.card.name, summary=prediction.summary, caveats=prediction.caveats, grid=prediction.prepared.grid,
         labels=prediction.labels if isinstance(prediction, Segmentation) else None,
-        by_slice=prediction.pieces.tolist() if sliced else (),
+        by_slice=by_slice,
     )  # fmt: skip
 
 

@@ -14,6 +14,8 @@ from .grid import Grid
 
 GEOMETRY = ("position", "orientation", "spacing", "thickness")
 """What a file may leave open. Thickness: the size of a single slice across its plane."""
+ARRAY = "array"
+"""Format of a source that is an array without a geometry."""
 MAGNIFICATION = "magnification"
 """Left open where the spacing is a detector's: lengths in the patient, who lies before it, are shorter."""
 BY_SLICE = ("sop", "frame")

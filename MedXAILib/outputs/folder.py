@@ -30,7 +30,7 @@ class RunFolder:
     :param cells: maps of layers are also asked for on their own coarse grid.
     """
 
-    def __init__(self, path: Path, extension: str, stems: Mapping[str, str], cells: bool = False):
+    def __init__(self, path: Path, extension: str, stems: Mapping[str, str], cells: bool = False) -> None:
         self.path, self.extension, self.stems, self.cells = path, extension, stems, cells
         self.tables: dict[str, tuple[str, ...]] = dict(TABLES)
         self.rows: dict[str, list[Sequence[Any]]] = {name: [] for name in TABLES}

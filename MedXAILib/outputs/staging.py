@@ -18,11 +18,12 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from .. import NOTICE
 from ..errors import InputError, legible, of_path
-from ..interrupt import undisturbed
+from ..interrupt import last_acts, undisturbed
 from .layout import LOCK, RECORD
 from .record import read_json
 
@@ -147,7 +148,7 @@ def clear(folder: Path, output: Path) -> None:
             aside.rename(folder)
 
 
-def alive(folder: Path, lock: dict) -> bool:
+def alive(folder: Path, lock: dict[str, Any]) -> bool:
     """Whether the run that writes into a folder goes on: its process, where it can be seen from here; else whether it has
     given a sign of life within the hour. One that has not said yet who it is has just begun."""
     mine = me()
@@ -160,7 +161,7 @@ def alive(folder: Path, lock: dict) -> bool:
     return False
 
 
-def me() -> dict:
+def me() -> dict[str, Any]:
     """What tells this process from every other one. ``space``: where its number means something."""
     space = ""
     with suppress(OSError):
@@ -168,7 +169,7 @@ def me() -> dict:
     return {"host": socket.gethostname(), "space": space, "process": os.getpid(), "began": started(os.getpid())}
 
 
-def moment(lock: dict) -> float:
+def moment(lock: dict[str, Any]) -> float:
     """When the process of a lock began, in seconds since 1970; 0 where it does not tell."""
     began = lock.get("began")
     return float(began) if isinstance(began, int | float) and 0 <= began < 1e11 else 0.0
@@ -254,11 +255,13 @@ def discard(folder: Path) -> None:
 
 
 def move(path: Path, target: Path) -> None:
+    """Move a file, into a folder that need not be there yet."""
     target.parent.mkdir(parents=True, exist_ok=True)
     os.replace(path, target)
 
 
 def name_in(folder: Path, path: Path) -> str:
+    """A file's path in a folder, with ``/`` on every system."""
     return path.relative_to(folder).as_posix()
 
 
@@ -312,3 +315,12 @@ def within(folder: Path, names: object) -> list[str]:
             return False
 
     return [name for name in names if inside(name)] if isinstance(names, list) else []
+
+
+def discard_all() -> None:
+    """Remove every folder of a run under way."""
+    for folder in list(unfinished):
+        discard(folder)
+
+
+last_acts.append(discard_all)

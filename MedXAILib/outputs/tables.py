@@ -46,7 +46,8 @@ class TablesWriter:
             volumes, counts = said.labels.ml(), said.labels.counts()
             folder.add("segmentation.csv", [(name, c, volumes[c], counts[c]) for c in counts])
             return
-        table, last = "predictions.csv", ()
+        table = "predictions.csv"
+        last: tuple[Any, ...] = ()
         if "values" in said.summary:
             table, last = "values.csv", (said.summary["unit"],)
         for n, row in enumerate(said.by_slice):

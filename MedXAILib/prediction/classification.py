@@ -8,10 +8,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..caveats import Caveat
 from ..preprocessing.suitability import is_constant
-from .prediction import Array, Prediction, activate
+from .prediction import Floats, Prediction, activate
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -22,12 +23,12 @@ class Classification(Prediction):
     voxelwise = False
 
     @cached_property
-    def pieces(self) -> Array:
+    def pieces(self) -> Floats:
         """Probabilities, or values, (pieces, class)."""
         return activate(self.logits, self.card, axis=1)
 
     @cached_property
-    def counting(self) -> Array:
+    def counting(self) -> NDArray[np.bool_]:
         """Which pieces count in the whole: slices of one value do not, unless all are such."""
         if not self.tiling.by_slices:
             return np.ones(len(self.logits), bool)
@@ -56,6 +57,7 @@ class Classification(Prediction):
 
     @property
     def lines(self) -> list[str]:
+        """See :class:`Prediction`."""
         output, where = self.card.output, self.summary.get("highest_in_slice", {})
         words = output.text if output.kind == "value" else "{:.4f}".format
         head = [f"highest in any of {len(self.logits)} slices:"] if where else []
@@ -80,12 +82,13 @@ class Classification(Prediction):
 
     @property
     def top(self) -> str:
+        """See :class:`Prediction`."""
         if self.card.output.kind == "value":
             return self.card.output.labels[0].name
         probabilities = self.probabilities
         return max(probabilities, key=lambda name: probabilities[name])
 
-    def piece_weights(self, index: int) -> Array:
+    def piece_weights(self, index: int) -> Floats:
         """Part of each piece in the score of class ``index``: each slice counts for itself; of windows all count alike
         (mean) or the strongest alone (max)."""
         n = len(self.logits)
@@ -93,14 +96,17 @@ class Classification(Prediction):
             return np.ones(n, np.float32)
         if self.aggregation == "mean":
             return np.full(n, 1 / n, np.float32)
-        return (np.arange(n) == self.logits[:, index].argmax()).astype(np.float32)
+        strongest: Floats = (np.arange(n) == self.logits[:, index].argmax()).astype(np.float32)
+        return strongest
 
     def in_slices(self, slices: Sequence[int]) -> str | None:
+        """See :class:`Prediction`."""
         if self.card.output.kind == "value":
             return None
         return self.card.output.labels[int(self.pieces[list(slices)].max(0).argmax())].name
 
     def elsewhere(self, index: int, slices: Sequence[int] | None) -> tuple[Caveat, ...]:
+        """See :class:`Prediction`."""
         if slices is None or not self.card.output.exclusive:
             return ()
         name, pieces = self.card.output.labels[index].name, self.pieces[list(slices)]

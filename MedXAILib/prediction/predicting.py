@@ -20,8 +20,9 @@ from ..preprocessing.suitability import check
 from ..progress import Progress, portion, silent
 from ..recording.cache import RecordingCache
 from ..tiling import AT_ONCE, Stitcher, Tile, Tiling, tile
+from ..tiling.tiling import Index
 from .classification import Classification
-from .prediction import Array, Prediction, feed
+from .prediction import Floats, Prediction, feed
 from .segmentation import Segmentation, to_labels
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ def _first(prepared: Prepared, size: Sequence[int]) -> torch.Tensor:
     import torch
 
     x = prepared.tensor[:, prepared.shape[0] // 2] if len(size) == 2 else prepared.tensor
-    x = x[(..., *(slice(n) for n in size))]
+    part: Index = (..., *(slice(n) for n in size))
+    x = x[part]
     missing = [(0, n - have) for n, have in zip(size, x.shape[1:], strict=True)]
     pad = [p for pair in reversed(missing) for p in pair]
     return torch.nn.functional.pad(x, pad, value=float(x.min()))[None]
@@ -109,10 +111,10 @@ def _predicted(
 class _Outputs:
     """The outputs of the tiles as they come: rows of a classification, or stitched logits of a segmentation."""
 
-    def __init__(self, card: ModelCard, tiling: Tiling):
+    def __init__(self, card: ModelCard, tiling: Tiling) -> None:
         self.card, self.tiling = card, tiling
         self.voxelwise = card.task == Segmentation.task
-        self.rows: list[Array] = []
+        self.rows: list[Floats] = []
         self.stitcher: Stitcher = tiling.voxels()
         self.readings: dict[str, None] = {}
         self.random = False
@@ -121,9 +123,11 @@ class _Outputs:
         """The network's output for a tile."""
         found = cache.recording(t, x, progress)
         self.random |= found.random
+        assert found.output is not None
         return found.output
 
-    def add(self, t: Tile, output: Array, size: Sequence[int]) -> None:
+    def add(self, t: Tile, output: Floats, size: Sequence[int]) -> None:
+        """Take in the output of a tile, whose pieces are of this size."""
         check_output(self.card, output, size if self.voxelwise else ())
         if self.voxelwise:
             self.stitcher.add(t, output)
@@ -131,6 +135,7 @@ class _Outputs:
             self.rows.append(output)
 
     def prediction(self, prepared: Prepared, caveats: tuple[Caveat, ...], progress: Progress) -> Prediction:
+        """What they say as one."""
         readings = tuple(Caveat("output-read", text) for text in self.readings)
         same: dict[str, Any] = {
             "card": self.card, "prepared": prepared, "tiling": self.tiling, "readings": readings, "caveats": caveats,
@@ -142,7 +147,7 @@ class _Outputs:
         return Segmentation(logits=logits, labels=to_labels(self.card, prepared, logits, progress), **same)
 
 
-def check_output(card: ModelCard, output: Array, size: Sequence[int]) -> None:
+def check_output(card: ModelCard, output: Floats, size: Sequence[int]) -> None:
     """:raises InputError: where the network's output is not what the card says."""
     wanted = (len(card.output.labels), *size)
     if output.shape[1:] != wanted:

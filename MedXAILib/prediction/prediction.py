@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from ..caveats import Caveat
 from ..models.card import ModelCard
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..geometry.labels import Labels
     from ..models.loading import Model
 
-Array = npt.NDArray[Any]
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -43,7 +43,7 @@ class Prediction(ABC):
     card: ModelCard
     prepared: Prepared
     tiling: Tiling
-    logits: Array
+    logits: Floats
     labels: Labels | None = None
     readings: tuple[Caveat, ...] = ()
     caveats: tuple[Caveat, ...] = ()
@@ -89,7 +89,7 @@ def feed(model: Model, x: torch.Tensor) -> torch.Tensor:
     return x.to(model.device, kind)
 
 
-def activate(logits: Array, card: ModelCard, axis: int) -> Array:
+def activate(logits: Floats, card: ModelCard, axis: int) -> Floats:
     """Probabilities from logits, by the card's activation; values as they are."""
     from scipy.special import expit, softmax
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..caveats import UNRELIABLE, Caveat
 from ..geometry.labels import Label, Labels, label_colors
@@ -15,8 +16,9 @@ from ..geometry.volume import Volume, size_words
 from ..models.card import ModelCard
 from ..preprocessing.prepare import Prepared
 from ..progress import Progress, silent
-from .prediction import Array, Prediction, activate
+from .prediction import Floats, Prediction, activate
 
+Classes = NDArray[np.unsignedinteger[Any]]
 NEARLY_ALL = 0.9
 """From this part of an image, one class is remarked."""
 
@@ -31,6 +33,7 @@ class Segmentation(Prediction):
 
     @property
     def top(self) -> str:
+        """See :class:`Prediction`."""
         counts = self.labels.counts()
         return max(counts, key=lambda name: counts[name])
 
@@ -41,6 +44,7 @@ class Segmentation(Prediction):
 
     @property
     def lines(self) -> list[str]:
+        """See :class:`Prediction`."""
         return [f"{name}: {size_words(n, self.labels.volume)}" for name, n in self.labels.counts().items()]
 
     @cached_property
@@ -61,12 +65,13 @@ class Segmentation(Prediction):
         )
         return (*self.readings, Caveat("one-class", text, UNRELIABLE, {"fraction": round(part, 4)}))
 
-    def probability(self, index: int, where: tuple[Any, ...] = ()) -> Array:
+    def probability(self, index: int, where: tuple[Any, ...] = ()) -> Floats:
         """Probability of a class on the network's grid, float32 (d0, d1, d2), or in a box of it."""
-        return activate(self.logits[(slice(None), *where)], self.card, axis=0)[index]
+        found: Floats = activate(self.logits[(slice(None), *where)], self.card, axis=0)[index]
+        return found
 
     @cached_property
-    def winners(self) -> Array:
+    def winners(self) -> NDArray[np.integer[Any]]:
         """The predicted class of each voxel of the network's grid (d0, d1, d2); the number of classes where no sigmoid exceeds
         0.5."""
         if self.prepared.aligned and self.card.output.exclusive:
@@ -74,7 +79,7 @@ class Segmentation(Prediction):
         return best_class(self.logits, self.card.output.exclusive)
 
 
-def best_class(logits: Array, exclusive: bool) -> Array:
+def best_class(logits: Floats, exclusive: bool) -> Classes:
     """The class of the highest logit in each voxel (d0, d1, d2), plane by plane; the number of classes for none."""
     count = len(logits)
     best = np.empty(logits.shape[1:], np.uint8 if count < 255 else np.uint16)
@@ -84,7 +89,7 @@ def best_class(logits: Array, exclusive: bool) -> Array:
     return best
 
 
-def to_labels(card: ModelCard, prepared: Prepared, logits: Array, progress: Progress = silent) -> Labels:
+def to_labels(card: ModelCard, prepared: Prepared, logits: Floats, progress: Progress = silent) -> Labels:
     """Logits of the network's grid, linearly resampled class by class onto the reference grid, then the best class.
 
     Outside what the network saw is background. Exclusive classes keep their channel as value (0 the background);
@@ -107,7 +112,7 @@ def to_labels(card: ModelCard, prepared: Prepared, logits: Array, progress: Prog
     return Labels(Volume(winner, reference.affine, reference.source), tuple(rows))
 
 
-def _resampled_winner(prepared: Prepared, logits: Array, exclusive: bool, progress: Progress) -> Array:
+def _resampled_winner(prepared: Prepared, logits: Floats, exclusive: bool, progress: Progress) -> Classes:
     """Label values (k, j, i) on the reference grid."""
     reference = prepared.reference
     best = np.full(reference.array.shape[:3], -np.inf if exclusive else 0, np.float32)

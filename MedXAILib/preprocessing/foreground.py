@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
+
+Mask = NDArray[np.bool_]
 
 
-def foreground(array: np.ndarray) -> np.ndarray:
+def foreground(array: NDArray[Any]) -> Mask:
     """The part of an image that is not air or empty background; of several channels, the part that any of them shows.
 
     Air is what lies below a softened Otsu threshold of the lightly smoothed image, or is the one value that fills
@@ -20,7 +25,7 @@ def foreground(array: np.ndarray) -> np.ndarray:
     return np.logical_or.reduce(masks) if masks else np.ones(array.shape[:3], bool)
 
 
-def _not_air(channel: np.ndarray) -> np.ndarray | None:
+def _not_air(channel: NDArray[Any]) -> Mask | None:
     """What is brighter than air in one channel (k, j, i), or None where no air can be told from the rest."""
     from scipy import ndimage
 
@@ -31,7 +36,8 @@ def _not_air(channel: np.ndarray) -> np.ndarray | None:
     low, high = np.percentile(rest, (1, 99))
     edge, uniform = _border_value(values)
     if uniform and low < edge < high:  # standardised intensities, the background set to one value among them
-        return values != edge
+        different: Mask = values != edge
+        return different
     padded = values.min() < low - (high - low) / 2  # a value of its own outside the field of view or the head
     inside = values > values.min() if padded else np.ones(values.shape, bool)
     without_air = inside if padded else None
@@ -46,15 +52,16 @@ def _not_air(channel: np.ndarray) -> np.ndarray | None:
             break
         air, body = np.median(darker[dark]), np.median(darker[~dark])
         if air - low < (body - low) / 4:  # air lies near the lowest value
-            return smooth > air + 0.4 * (otsu - air)
+            brighter: Mask = smooth > air + 0.4 * (otsu - air)
+            return brighter
         darker = darker[dark]
     return without_air
 
 
-def otsu_threshold(values: np.ndarray) -> float:
+def otsu_threshold(values: NDArray[Any]) -> float:
     """The threshold between two classes with the largest variance between them (Otsu 1979, IEEE SMC 9:62), by 256 bins.
 
-    skimage has it too, but Slicer's Python may lack skimage where shares by structure are looked at.
+    skimage has it too, but Slicer's Python may lack skimage where fractions by structure are looked at.
     """
     counts, edges = np.histogram(values, 256)
     centres = (edges[:-1] + edges[1:]) / 2
@@ -65,7 +72,7 @@ def otsu_threshold(values: np.ndarray) -> float:
     return float(centres[np.argmax(between)])
 
 
-def _border_value(values: np.ndarray) -> tuple[float, bool]:
+def _border_value(values: NDArray[np.float32]) -> tuple[float, bool]:
     """The most frequent value on the faces of an array, and whether it fills more than half of them."""
     axes = [axis for axis in range(3) if values.shape[axis] > 1]
     faces = [np.take(values, at, axis).ravel() for axis in axes for at in (0, -1)] or [values.ravel()]
@@ -73,21 +80,23 @@ def _border_value(values: np.ndarray) -> tuple[float, bool]:
     return float(found[counts.argmax()]), bool(2 * counts.max() > counts.sum())
 
 
-def _without_specks(mask: np.ndarray) -> np.ndarray:
+def _without_specks(mask: Mask) -> Mask:
     """The components (touching by faces) that have at least 2 % of the largest one's voxels."""
     from scipy import ndimage
 
     components, _ = ndimage.label(mask)
     sizes = np.bincount(components.ravel())
     sizes[0] = 0
-    return (sizes >= max(1, 0.02 * sizes.max()))[components]
+    large = sizes >= max(1, 0.02 * sizes.max())
+    kept: Mask = large[components]
+    return kept
 
 
-def _filled(mask: np.ndarray) -> np.ndarray:
+def _filled(mask: Mask) -> Mask:
     """The mask and every hole that a plane along any axis shows enclosed: lungs are open where the scan ends."""
     from scipy import ndimage
 
-    filled = mask.copy()
+    filled: Mask = mask.copy()
     for axis in range(3):
         in_plane = ndimage.generate_binary_structure(3, 1)
         np.moveaxis(in_plane, axis, 0)[[0, 2]] = False

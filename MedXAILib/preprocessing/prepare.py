@@ -6,15 +6,16 @@ The order is: colour, intensity, orientation, spacing, size, mean and deviation,
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..errors import InputError
-from ..geometry.affine import OPPOSITE, axis_codes, nearest_axes
+from ..errors import CardError, InputError
+from ..geometry.affine import OPPOSITE, Affine, axis_codes, nearest_axes
 from ..geometry.grid import Grid
 from ..geometry.resample import resample
 from ..geometry.volume import Volume
@@ -22,6 +23,7 @@ from ..models.card import Intensity, ModelCard
 
 if TYPE_CHECKING:
     import torch
+    from monai.data import MetaTensor
 
 ALLOWED_TRANSFORMS = (
     "GaussianSmooth",
@@ -38,7 +40,7 @@ ALLOWED_TRANSFORMS = (
 )
 """MONAI array transforms a card may name: they change intensities only, so the geometry stays known."""
 LEAST_OVERLAP = 0.25
-"""Inputs of one case must share this much of the smaller one's space."""
+"""Inputs of one case must have this much of the smaller one's space in common."""
 REPEATED = "The picture is grey and the network takes colour: its one channel was given three times."
 
 
@@ -59,14 +61,16 @@ class Prepared:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return tuple(self.tensor.shape[1:])
+        """Voxels along d0, d1, d2."""
+        _, d0, d1, d2 = self.tensor.shape
+        return d0, d1, d2
 
     @property
-    def affine(self) -> np.ndarray:
+    def affine(self) -> Affine:
         """4x4, maps the index (d0, d1, d2) of a voxel to RAS mm."""
         return self.grid.array_affine
 
-    def nearest(self, ras: tuple[float, float, float]) -> np.ndarray:
+    def nearest(self, ras: tuple[float, float, float]) -> NDArray[np.int_]:
         """Index (d0, d1, d2) of the voxel nearest to a RAS point in mm; it may lie outside the grid."""
         return np.round(self.grid.index_of(ras)).astype(int)
 
@@ -77,7 +81,7 @@ class Prepared:
         at = self.grid.index_of(self.reference.ras(faces))
         return [(float(low) + 0.5, float(high) - 0.5) for low, high in zip(at.min(0), at.max(0), strict=True)]
 
-    def volume(self, array: np.ndarray, affine: np.ndarray | None = None) -> Volume:
+    def volume(self, array: NDArray[Any], affine: Affine | None = None) -> Volume:
         """An array (d0, d1, d2[, channel]) on this grid (or on ``affine``, in d0, d1, d2 order) as a Volume."""
         grid = Grid.of_array(array.shape[:3], self.affine if affine is None else affine)
         own = self.reference
@@ -89,7 +93,7 @@ class Prepared:
         return self.grid.same_as(self.reference.grid)
 
 
-def named_inputs(card: ModelCard, inputs: Volume | dict[str, Volume]) -> dict[str, Volume]:
+def named_inputs(card: ModelCard, inputs: Volume | Mapping[str, Volume]) -> dict[str, Volume]:
     """The input volumes in the card's order; the first is the reference grid.
 
     :raises InputError: naming the inputs that are missing or unknown.
@@ -99,19 +103,22 @@ def named_inputs(card: ModelCard, inputs: Volume | dict[str, Volume]) -> dict[st
         inputs = {names[0]: inputs}
     if not isinstance(inputs, Mapping) or not all(isinstance(volume, Volume) for volume in inputs.values()):
         raise InputError(
-            f"{card.name} takes a Volume, or a dict of one for each of its inputs ({', '.join(names)}): read a file with read_volume(PATH), "
-            "or give an array its place with Volume(array, affine)."
+            f"{card.name} takes a Volume, or a dict of one for each of its inputs ({', '.join(names)})",
+            "read a file with read_volume(PATH), or give an array its place with Volume(array, affine)",
+            joint=": ",
         )
     missing, unknown = [n for n in names if n not in inputs], [n for n in inputs if n not in names]
     if missing or unknown:
         fault = f"the input '{missing[0]}' is missing" if missing else f"the input '{unknown[0]}' is unknown"
         raise InputError(
-            f"{card.name}: {fault}; its inputs are {', '.join(names)} (on the command line, --input NAME=PATH for each)."
+            fault,
+            f"its inputs are {', '.join(names)} (on the command line, --input NAME=PATH for each)",
+            about=card.name,
         )
     return {name: inputs[name] for name in names}
 
 
-def prepare(card: ModelCard, inputs: Volume | dict[str, Volume]) -> Prepared:
+def prepare(card: ModelCard, inputs: Volume | Mapping[str, Volume]) -> Prepared:
     """Preprocess volumes as ``card`` says.
 
     :param inputs: one volume, or one for each named channel; the others are resampled onto the first one's grid.
@@ -122,7 +129,8 @@ def prepare(card: ModelCard, inputs: Volume | dict[str, Volume]) -> Prepared:
 
     volumes = named_inputs(card, inputs)
     reference = next(iter(volumes.values()))
-    channels, remarks = [], []
+    channels: list[NDArray[Any]] = []
+    remarks: list[str] = []
     for name, volume in volumes.items():
         if not volume.grid.same_as(reference.grid):
             remarks.append(onto(volume, reference, name))
@@ -140,14 +148,15 @@ def prepare(card: ModelCard, inputs: Volume | dict[str, Volume]) -> Prepared:
     image = place(card, image, codes_axis)
     rule = card.input.intensity
     if rule.rule == "eight_bit":
-        image = image / 255
-    image = further(card, (image - rule.mean) / rule.std)
+        image = cast("MetaTensor", image / 255)
+    image = further(card, cast("MetaTensor", (image - rule.mean) / rule.std))
     order = [0, 1, 2] if card.input.axis_order == "ijk" else [2, 1, 0]
     if codes_axis is not None:
         order = [codes_axis] + [axis for axis in order if axis != codes_axis]
     affine = image.affine.double().numpy()[:, [*order, 3]]
     tensor = image.as_tensor().permute(0, *(axis + 1 for axis in order)).contiguous()
-    grid = Grid.of_array(tensor.shape[1:], affine, reference.grid.frame_of_reference)
+    _, d0, d1, d2 = tensor.shape
+    grid = Grid.of_array((d0, d1, d2), affine, reference.grid.frame_of_reference)
     return Prepared(tensor, grid, reference, tuple(remarks))
 
 
@@ -160,26 +169,29 @@ def onto(volume: Volume, reference: Volume, name: str) -> str:
     if common < LEAST_OVERLAP:
         raise InputError(
             f"The input '{name}' ({volume.source.name or 'a volume'}) and the first one share only {100 * common:.0f} % of the smaller "
-            f"one's space, and less than {100 * LEAST_OVERLAP:.0f} % is refused: are they of one patient and one examination? Register "
-            "one onto the other, if so."
+            f"one's space, and less than {100 * LEAST_OVERLAP:.0f} % is refused",
+            "are they of one patient and one examination? Register one onto the other, if so",
+            joint=": ",
         )
-    whole = f", of which it covers {100 * covered:.0f} %" if (covered := share_inside(reference, volume)) < 0.99 else ""
+    whole = (
+        f", of which it covers {100 * covered:.0f} %" if (covered := fraction_inside(reference, volume)) < 0.99 else ""
+    )
     return f"The input '{name}' lies on another grid and was resampled onto the first one's{whole}."
 
 
 def overlap(one: Volume, other: Volume) -> float:
-    """The space that two volumes have in common, as a share of the smaller one's."""
-    return max(share_inside(one, other), share_inside(other, one))
+    """The space that two volumes have in common, as a fraction of the smaller one's."""
+    return max(fraction_inside(one, other), fraction_inside(other, one))
 
 
-def share_inside(one: Volume, other: Volume) -> float:
-    """The share of a volume's space that lies in another one: of some 30,000 evenly spread points."""
+def fraction_inside(one: Volume, other: Volume) -> float:
+    """The fraction of a volume's space that lies in another one: of some 30,000 evenly spread points."""
     axes = [np.linspace(-0.5, n - 0.5, 65)[1::2] for n in one.shape]
     points = other.ijk(one.ras(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)))
     return float(np.mean(np.all((points >= -0.5) & (points <= np.array(other.shape) - 0.5), axis=1)))
 
 
-def color(card: ModelCard, volume: Volume) -> np.ndarray:
+def color(card: ModelCard, volume: Volume) -> NDArray[Any]:
     """The array as (k, j, i, channel) with the number of channels that the card wants of each input.
 
     Luminance is ITU-R 601 in PIL's fixed-point form for 8-bit data, so that a network trained on PIL's "L" sees the same.
@@ -190,7 +202,9 @@ def color(card: ModelCard, volume: Volume) -> np.ndarray:
     if wanted == "rgb":
         if volume.channels != 3:
             raise InputError(
-                f"{name}: the model {card.name} wants RGB and this has {volume.channels} channel(s); give a colour image."
+                f"the model {card.name} wants RGB and this has {volume.channels} channel(s)",
+                "give a colour image",
+                about=name,
             )
         return array
     if volume.channels == 1:
@@ -201,12 +215,13 @@ def color(card: ModelCard, volume: Volume) -> np.ndarray:
             return ((fixed + 0x8000) >> 16).astype(np.uint8)[..., None]
         return (array.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
     raise InputError(
-        f"{name}: this has {volume.channels} channels and the model {card.name} takes 1; "
-        "give a one-channel volume, or set input.color to luminance in the card."
+        f"this has {volume.channels} channels and the model {card.name} takes 1",
+        "give a one-channel volume, or set input.color to luminance in the card",
+        about=name,
     )
 
 
-def intensity(rule: Intensity, array: np.ndarray) -> tuple[np.ndarray, list[str]]:
+def intensity(rule: Intensity, array: NDArray[Any]) -> tuple[NDArray[np.float32], list[str]]:
     """Scale the stored values as the card says (mean and deviation come later). Not-a-number counts as the minimum."""
     import torch
     from monai.transforms import NormalizeIntensity, ScaleIntensityRange, ScaleIntensityRangePercentiles
@@ -228,12 +243,13 @@ def intensity(rule: Intensity, array: np.ndarray) -> tuple[np.ndarray, list[str]
                 f"The model was trained on 8-bit pictures: {low:g} to {high:g} (0.5 and 99.5 percentiles) became 0 to 255."
             )
         return np.round(array), remarks
-    if rule.rule == "range":
-        transform = ScaleIntensityRange(rule.lower, rule.upper, 0, 1, clip=True)
-    elif rule.rule == "percentile":
-        transform = ScaleIntensityRangePercentiles(rule.lower, rule.upper, 0, 1, clip=True)
-    else:
+    transform: Callable[[Any], Any]
+    if rule.rule == "zscore":
         transform = NormalizeIntensity(nonzero=True)
+    else:
+        assert rule.lower is not None and rule.upper is not None  # the card saw to it
+        scale = ScaleIntensityRange if rule.rule == "range" else ScaleIntensityRangePercentiles
+        transform = scale(rule.lower, rule.upper, 0, 1, clip=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Divide by zero")  # of one value everywhere: the caveat says so
         return np.asarray(transform(torch.from_numpy(np.ascontiguousarray(array)))), remarks
@@ -246,7 +262,7 @@ def slicing_axis(card: ModelCard, volume: Volume) -> int | None:
     return volume.axis_index(card.spatial.axis)
 
 
-def orient(card: ModelCard, image, slice_axis: int | None):
+def orient(card: ModelCard, image: MetaTensor, slice_axis: int | None) -> MetaTensor:
     """Permute and flip to the card's orientation; along the slice axis the file's own direction is kept, so that
     slice numbers stay those of the file."""
     from monai.transforms import Orientation
@@ -257,34 +273,37 @@ def orient(card: ModelCard, image, slice_axis: int | None):
     if slice_axis is not None:
         own = axis_codes(image.affine.numpy())[slice_axis]
         codes = codes.replace(OPPOSITE[own], own)
-    return Orientation(axcodes=codes, labels=(("L", "R"), ("P", "A"), ("I", "S")))(image)
+    turned = Orientation(axcodes=codes, labels=(("L", "R"), ("P", "A"), ("I", "S")))(image)
+    return cast("MetaTensor", turned)
 
 
-def oriented_axis(image, reference: Volume, slice_axis: int) -> int:
+def oriented_axis(image: MetaTensor, reference: Volume, slice_axis: int) -> int:
     """Where the file's slice axis went."""
     return nearest_axes(image.affine.numpy()).index(nearest_axes(reference.affine)[slice_axis])
 
 
-def place(card: ModelCard, image, slice_axis: int | None):
+def place(card: ModelCard, image: MetaTensor, slice_axis: int | None) -> MetaTensor:
     """Spacing, then size, on the oriented image (channel, i, j, k)."""
     from monai.transforms import Resize, ResizeWithPadOrCrop, Spacing
 
     wanted = card.input
     if wanted.spacing is not None:
-        image = Spacing(wanted.spacing, mode="bilinear", padding_mode="border", align_corners=False)(image)
+        spaced = Spacing(wanted.spacing, mode="bilinear", padding_mode="border", align_corners=False)(image)
+        image = cast("MetaTensor", spaced)
     if wanted.size is None:
         return image
     size = list(wanted.size)
     if slice_axis is not None:
         size.insert(slice_axis, image.shape[1 + slice_axis])
     if wanted.resampler == "pil_bilinear":
+        assert slice_axis is not None  # the card saw to it
         return pil_resize(image, size, slice_axis)
     if wanted.fit == "resize":
-        return Resize(size, mode="trilinear", align_corners=False)(image)
-    return ResizeWithPadOrCrop(size, mode="constant", value=float(image.min()))(image)
+        return cast("MetaTensor", Resize(size, mode="trilinear", align_corners=False)(image))
+    return cast("MetaTensor", ResizeWithPadOrCrop(size, mode="constant", value=float(image.min()))(image))
 
 
-def pil_resize(image, size: list[int], slice_axis: int):
+def pil_resize(image: MetaTensor, size: list[int], slice_axis: int) -> MetaTensor:
     """Resize slice by slice with PIL's bilinear filter (8-bit where the card says eight_bit: the values are whole then)."""
     import torch
     from monai.data import MetaTensor
@@ -294,7 +313,7 @@ def pil_resize(image, size: list[int], slice_axis: int):
     columns, rows = [n for axis, n in enumerate(size) if axis != slice_axis]
     whole = bool((stack == np.round(stack)).all() and stack.min() >= 0 and stack.max() <= 255)
 
-    def one(picture: np.ndarray) -> np.ndarray:
+    def one(picture: NDArray[Any]) -> NDArray[np.float32]:
         # columns first, as in a picture file: PIL rounds between its two passes
         picture = np.ascontiguousarray((picture.astype(np.uint8) if whole else picture).T)
         return np.asarray(Image.fromarray(picture).resize((columns, rows), Image.Resampling.BILINEAR), np.float32).T
@@ -309,18 +328,20 @@ def pil_resize(image, size: list[int], slice_axis: int):
     return MetaTensor(tensor.contiguous(), affine=image.affine.double() @ torch.from_numpy(shrink))
 
 
-def further(card: ModelCard, image):
+def further(card: ModelCard, image: MetaTensor) -> MetaTensor:
     """The card's own list of MONAI transforms.
 
-    :raises InputError: for one that is not on the list of allowed names.
+    :raises CardError: for one that is not on the list of allowed names.
     """
     import monai.transforms
 
     for step in card.input.transforms:
         name = step.get("name")
         if name not in ALLOWED_TRANSFORMS:
-            raise InputError(
-                f"{card.name}: the field 'input.transforms' names '{name}'; allowed are {', '.join(ALLOWED_TRANSFORMS)}."
+            raise CardError(
+                card.name,
+                f"the field 'input.transforms' names '{name}'",
+                f"allowed are {', '.join(ALLOWED_TRANSFORMS)}",
             )
         image = getattr(monai.transforms, name)(**step.get("arguments", {}))(image)
     return image

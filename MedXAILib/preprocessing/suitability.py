@@ -16,20 +16,29 @@ coarse picture
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..caveats import CAUTION, UNRELIABLE, Caveat
-from ..errors import InputError
+from ..errors import InputError, OptionError
 from ..geometry.affine import axis_codes, nearest_axes
-from ..geometry.volume import Volume
+from ..geometry.volume import ARRAY, Volume
 from ..io.suffixes import PICTURES
 from ..models.card import Expected, ModelCard, Range
-from ..models.sources.module import ARRAY
 from .foreground import foreground
 from .prepare import Prepared
+
+if TYPE_CHECKING:
+    import torch
+
+Floats = NDArray[np.float32]
+Figures = dict[str, float]
+"""By their names."""
 
 LEAST = 10
 """Fewer examples than these do not show how much their kind varies."""
@@ -68,7 +77,9 @@ def measure(card: ModelCard, examples: Iterable[Prepared]) -> Expected:
     :raises InputError: for fewer than :data:`LEAST`.
     """
     names = [channel.name for channel in card.input.channels]
-    rows, seen, cells = [], {name: [] for name in names}, {name: [] for name in names}
+    rows: list[Stored] = []
+    seen: dict[str, list[Figures]] = {name: [] for name in names}
+    cells: dict[str, list[Floats]] = {name: [] for name in names}
     for prepared in examples:
         rows.append(stored(card, prepared))
         for name, some in pictures(card, prepared).items():
@@ -76,28 +87,30 @@ def measure(card: ModelCard, examples: Iterable[Prepared]) -> Expected:
                 seen[name].append(figures(some))
                 cells[name].append(np.stack([reduced(one) for one in some]))
     if len(rows) < LEAST:
-        raise InputError(f"{card.name}: {len(rows)} examples do not show how much inputs vary; give at least {LEAST}.")
+        raise InputError(
+            f"{len(rows)} examples do not show how much inputs vary", f"give at least {LEAST}", about=card.name
+        )
     names = [name for name in names if len(seen[name]) >= LEAST]
     for name in names:
         seen[name] = [row | own for row, own in zip(seen[name], among_others(cells[name]), strict=True)]
     declared = card.input.expected or Expected()
-    tags, ways = ([row[name] for row in rows] for name in ("modality", "orientation"))
+    tags, ways = [row.modality for row in rows], [row.orientation for row in rows]
     return Expected(
         cases=len(rows),
         modality=tuple(sorted(set(tags))) if all(tags) else declared.modality,
         orientation=tuple(sorted(set(ways))) if all(ways) else declared.orientation,
-        spacing=ranges([row["spacing"] for row in rows], "mm"),
-        field_of_view=ranges([row["field_of_view"] for row in rows], "mm"),
-        pixels=ranges([row["pixels"] for row in rows]),
-        colour=ranges([row["colour"] for row in rows]),
-        stored=ranges([row["stored"] for row in rows]),
+        spacing=ranges([row.spacing for row in rows], "mm"),
+        field_of_view=ranges([row.field_of_view for row in rows], "mm"),
+        pixels=ranges([row.pixels for row in rows]),
+        colour=ranges([row.colour for row in rows]),
+        stored=ranges([row.stored for row in rows]),
         seen={name: ranges(seen[name]) for name in names},
         average={name: digits(np.concatenate(cells[name]).mean(0)) for name in names},
         deviation={name: digits(np.concatenate(cells[name]).std(0)) for name in names},
     )
 
 
-def among_others(cells: Sequence[np.ndarray]) -> Iterator[dict[str, float]]:
+def among_others(cells: Sequence[Floats]) -> Iterator[Figures]:
     """How each example resembles the other ones: with itself among them it would seem nearer than a new input can be."""
     for n, own in enumerate(cells):
         others = np.concatenate([one for m, one in enumerate(cells) if m != n])
@@ -129,14 +142,15 @@ def refuse_constant(prepared: Prepared, slices: Sequence[int] | None = None) -> 
     if is_constant(prepared.tensor):
         name = prepared.reference.source.name or "the input"
         raise InputError(
-            f"{name} {value_everywhere(prepared)}: there is nothing to explain; check the file and its preprocessing (a card's input.intensity)."
+            f"{name} {value_everywhere(prepared)}: there is nothing to explain",
+            "check the file and its preprocessing (a card's input.intensity)",
         )
     if slices is not None and all(is_constant(prepared.tensor[:, n]) for n in slices):
         which = ", ".join(map(str, slices))
-        raise InputError(f"--slices {which}: each holds one value only, so there is nothing to explain; choose others.")
+        raise OptionError("--slices", which, "each holds one value only, so there is nothing to explain; choose others")
 
 
-def is_constant(tensor) -> bool:
+def is_constant(tensor: torch.Tensor) -> bool:
     """Whether every channel holds one value only."""
     flat = tensor.flatten(1)
     for some in (flat[:, :: flat.shape[1] // 1000 + 1], flat):  # a thousand voxels nearly always tell
@@ -157,9 +171,9 @@ def value_everywhere(prepared: Prepared) -> str:
 def mismatches(card: ModelCard, expected: Expected, prepared: Prepared) -> Iterator[Caveat]:
     """One for each kind of figure."""
     found = stored(card, prepared)
-    if expected.modality and found["modality"] and found["modality"] not in expected.modality:
-        yield unlike("modality", f"the file's modality is {found['modality']}, not {' or '.join(expected.modality)}")
-    way = found["orientation"]
+    if expected.modality and found.modality and found.modality not in expected.modality:
+        yield unlike("modality", f"the file's modality is {found.modality}, not {' or '.join(expected.modality)}")
+    way = found.orientation
     if expected.orientation and way and way not in expected.orientation:
         known = " or ".join(expected.orientation)
         yield unlike(
@@ -172,7 +186,8 @@ def mismatches(card: ModelCard, expected: Expected, prepared: Prepared) -> Itera
         ("colour", "the channels differ by {value} of the range of values; in the training data by {range}"),
         ("stored", "the {name} of the stored values in the body is {value}; in the training data {range}"),
     ):
-        yield from furthest(kind, getattr(expected, kind), found[kind], dict.fromkeys(found[kind], words))
+        measured: Figures = getattr(found, kind)
+        yield from furthest(kind, getattr(expected, kind), measured, dict.fromkeys(measured, words))
     for name, some in pictures(card, prepared).items():
         if some and name in expected.seen:
             cells = [reduced(one) for one in some]
@@ -184,11 +199,11 @@ def mismatches(card: ModelCard, expected: Expected, prepared: Prepared) -> Itera
             yield from furthest("appearance", expected.seen[name], measured, appearance)
 
 
-def furthest(kind: str, expected: dict[str, Range], found: dict[str, float], words: dict[str, str]) -> Iterator[Caveat]:
+def furthest(kind: str, expected: Mapping[str, Range], found: Figures, words: Mapping[str, str]) -> Iterator[Caveat]:
     """The sentence of the figure that lies furthest outside of its range, counted in the range's width; none where all lie
     inside."""
     off = {name: outside(found[name], expected[name]) for name in words if name in expected and name in found}
-    worst = max(off, key=off.get, default=None)
+    worst = max(off, key=lambda name: off[name], default=None)
     if worst is not None and off[worst] > 0:
         low, high = (f"{end:.3g}" for end in expected[worst])
         value = f"{found[worst]:.3g}"
@@ -196,52 +211,75 @@ def furthest(kind: str, expected: dict[str, Range], found: dict[str, float], wor
 
 
 def unlike(code: str, text: str) -> Caveat:
+    """The caveat of one kind of figure."""
     return Caveat(f"unlike-training-{code}", f"This is unlike what the model was trained on: {text}.", CAUTION)
 
 
 def outside(value: float, limits: Range) -> float:
+    """How far a value lies beyond the nearer end of a range, in parts of its width; below 0 inside."""
     low, high = limits
     return max(low - value, value - high) / max(high - low, 1e-9)
 
 
-def ranges(rows: Sequence[dict[str, float]], unit: str = "") -> dict[str, Range]:
+def ranges(rows: Sequence[Figures], unit: str = "") -> dict[str, Range]:
     """The range of each figure that all rows have."""
     names = [name for name in rows[0] if all(name in row for row in rows)]
-    found = {}
+    found: dict[str, Range] = {}
     for name in names:
         low, high = np.percentile([row[name] for row in rows], (OUTER, 100 - OUTER))
         floor = FLOORS[unit] * (abs(high) if unit else 1)
         slack = max(MARGIN * (high - low), floor)
         ends = np.clip((low - slack, high + slack, *BEST.get(name, ())), *BOUNDS.get(name, (-np.inf, np.inf)))
-        found[name] = tuple(digits((ends.min(), ends.max())))
+        least, most = digits((ends.min(), ends.max()))
+        found[name] = least, most
     return found
 
 
 def digits(values: Iterable[float]) -> list[float]:
+    """With three significant digits, as a card has them."""
     return [float(f"{value:.3g}") for value in values]
 
 
-def stored(card: ModelCard, prepared: Prepared) -> dict:
-    """Of the first input's file: modality; how its axes lie; spacing and field of view by anatomical axis, where it says how large its
-    voxels are; the shape of a slice's pixels; how coloured it is, where the card takes colours; quantiles of the stored
-    values in the body, where the card's rule takes them as they are."""
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """What the first input's file says of itself; empty what it does not.
+
+    :ivar modality: DICOM's code.
+    :ivar orientation: how its axes lie.
+    :ivar spacing, field_of_view: mm by anatomical axis, where it says how large its voxels are.
+    :ivar pixels: the shape of a slice's pixels.
+    :ivar colour: how coloured it is, where the card takes colours.
+    :ivar stored: quantiles of the stored values in the body, where the card's rule takes them as they are.
+    """
+
+    modality: str
+    orientation: str
+    spacing: Figures
+    field_of_view: Figures
+    pixels: Figures
+    colour: Figures
+    stored: Figures
+
+
+def stored(card: ModelCard, prepared: Prepared) -> Stored:
+    """Of the first input's file."""
     reference = prepared.reference
-    values = {}
+    values: Figures = {}
     if card.input.intensity.rule in UNITS_KNOWN and np.isfinite(reference.array).all():
         array = thinned(reference.array)
         values = quantiles(array[foreground(array)])
     spacing, view = lengths(card, reference)
     pixel = sorted(spacing.values())
     known = placed(reference)
-    return {
-        "modality": reference.source.series.get("modality", ""),
-        "orientation": orientation(card, reference),
-        "spacing": spacing if known else {},
-        "field_of_view": view if known else {},
-        "pixels": {"length over width": pixel[1] / pixel[0]} if card.spatial.mode == "slices" else {},
-        "colour": {} if card.input.color == "grey" else {"colour": colour(reference.array)},
-        "stored": values,
-    }
+    return Stored(
+        modality=reference.source.series.get("modality", ""),
+        orientation=orientation(card, reference),
+        spacing=spacing if known else {},
+        field_of_view=view if known else {},
+        pixels={"length over width": pixel[1] / pixel[0]} if card.spatial.mode == "slices" else {},
+        colour={} if card.input.color == "grey" else {"colour": colour(reference.array)},
+        stored=values,
+    )
 
 
 def orientation(card: ModelCard, volume: Volume) -> str:
@@ -254,7 +292,7 @@ def orientation(card: ModelCard, volume: Volume) -> str:
     return axis_codes(volume.affine) if card.input.orientation == "native" else ""
 
 
-def colour(array: np.ndarray) -> float:
+def colour(array: NDArray[Any]) -> float:
     """The mean difference between the highest and the lowest channel, over the range of all values: 0 where it is grey."""
     if array.ndim == 3:
         return 0.0
@@ -267,7 +305,7 @@ def placed(volume: Volume) -> bool:
     return Path(volume.source.name).suffix.lower() not in PICTURES and volume.source.format != ARRAY
 
 
-def lengths(card: ModelCard, volume: Volume) -> tuple[dict[str, float], dict[str, float]]:
+def lengths(card: ModelCard, volume: Volume) -> tuple[Figures, Figures]:
     """mm of a voxel and of the whole along each anatomical axis; of a slice-wise model only in the slices' plane."""
     names = [AXES[axis] for axis in nearest_axes(volume.affine)]
     across = volume.axis_index(card.spatial.axis) if card.spatial.mode == "slices" else None
@@ -276,7 +314,7 @@ def lengths(card: ModelCard, volume: Volume) -> tuple[dict[str, float], dict[str
     return spacing, {names[n]: float(volume.spacing[n] * volume.shape[n]) for n in kept}
 
 
-def pictures(card: ModelCard, prepared: Prepared) -> dict[str, list[np.ndarray]]:
+def pictures(card: ModelCard, prepared: Prepared) -> dict[str, list[Floats]]:
     """For each named input its pictures that hold more than one value, float32 (1 or d0, d1, d2); colours are averaged."""
     names = [channel.name for channel in card.input.channels]
     parts = prepared.tensor.numpy().reshape(len(names), -1, *prepared.shape).mean(1)
@@ -290,23 +328,24 @@ def pictures(card: ModelCard, prepared: Prepared) -> dict[str, list[np.ndarray]]
     return found
 
 
-def thinned(array: np.ndarray) -> np.ndarray:
+def thinned(array: NDArray[Any]) -> NDArray[Any]:
     """Every n-th voxel along each axis of a volume (k, j, i[, channel]) that has more than :data:`VOXELS`."""
     step = int(np.ceil((np.prod(array.shape[:3]) / VOXELS) ** (1 / 3)))
     return array[::step, ::step, ::step]
 
 
-def figures(some: Sequence[np.ndarray]) -> dict[str, float]:
+def figures(some: Sequence[Floats]) -> Figures:
     """The figures of one input, each the median over its pictures."""
     return median([picture_figures(one) for one in some])
 
 
-def median(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+def median(rows: Sequence[Figures]) -> Figures:
+    """Of each figure of the first row over all of them."""
     return {name: float(np.median([row[name] for row in rows])) for name in rows[0]}
 
 
-def picture_figures(picture: np.ndarray) -> dict[str, float]:
-    """Quantiles of the values in the body, its share, the median value on the outer faces, and the mean difference of
+def picture_figures(picture: Floats) -> Figures:
+    """Quantiles of the values in the body, its fraction of the picture, the median value on the outer faces, and the mean difference of
     neighbours in the body over its values' deviation."""
     body = foreground(picture)
     inside = picture[body]
@@ -320,41 +359,45 @@ def picture_figures(picture: np.ndarray) -> dict[str, float]:
     }
 
 
-def quantiles(values: np.ndarray) -> dict[str, float]:
+def quantiles(values: NDArray[Any]) -> Figures:
+    """Those of :data:`QUANTILES`."""
     return dict(zip(QUANTILES, map(float, np.percentile(values, list(QUANTILES.values()))), strict=True))
 
 
-def differences(picture: np.ndarray, body: np.ndarray, axis: int) -> np.ndarray:
+def differences(picture: Floats, body: NDArray[np.bool_], axis: int) -> Floats:
     """Absolute differences of neighbours along an axis that both lie in the body."""
     both = np.delete(body, 0, axis) & np.delete(body, -1, axis)
-    return np.abs(np.diff(picture, axis=axis))[both]
+    steps: Floats = np.abs(np.diff(picture, axis=axis))
+    return steps[both]
 
 
-def reduced(picture: np.ndarray) -> np.ndarray:
+def reduced(picture: Floats) -> Floats:
     """The coarse picture, one row."""
     import torch
     from torch.nn import functional
 
     size = (1, 8, 8) if len(picture) == 1 else (4, 4, 4)
-    return functional.adaptive_avg_pool3d(torch.from_numpy(picture)[None], size)[0].numpy().ravel()
+    means: Floats = functional.adaptive_avg_pool3d(torch.from_numpy(picture)[None], size)[0].numpy()
+    return means.ravel()
 
 
-def resemblance(coarse: Sequence[np.ndarray], average: Sequence[float], deviation: Sequence[float]) -> dict[str, float]:
+def resemblance(coarse: Iterable[Floats], average: ArrayLike, deviation: ArrayLike) -> Figures:
     """How coarse pictures correlate with the average of the training data, and how far they lie from it: the root mean
     square over the cells, in each cell's deviation (at least a fifth of that between the average's cells)."""
-    average = np.asarray(average)
-    deviation = np.maximum(deviation, max(0.2 * average.std(), 1e-6))
+    mean = np.asarray(average)
+    spread = np.maximum(deviation, max(0.2 * mean.std(), 1e-6))
     return median(
         [
             {
-                "likeness": correlation(one, average),
-                "distance": float(np.sqrt(np.mean(((one - average) / deviation) ** 2))),
+                "likeness": correlation(one, mean),
+                "distance": float(np.sqrt(np.mean(((one - mean) / spread) ** 2))),
             }
             for one in coarse
         ]
     )
 
 
-def correlation(one: np.ndarray, other: np.ndarray) -> float:
+def correlation(one: NDArray[Any], other: NDArray[Any]) -> float:
+    """Pearson's; 0 where one of them is of one value."""
     one, other = one - one.mean(), other - other.mean()
     return float(one @ other / max(np.linalg.norm(one) * np.linalg.norm(other), 1e-9))

@@ -27,7 +27,7 @@ class RecordingCache:
     :ivar watched: a tile whose activations stay in ``seen`` (layer -> activation) when it is recorded.
     """
 
-    def __init__(self, network: torch.nn.Module, layers: Sequence[str], limit: int = 2 << 30, seed: int = 0):
+    def __init__(self, network: torch.nn.Module, layers: Sequence[str], limit: int = 2 << 30, seed: int = 0) -> None:
         self.network, self.layers, self.limit, self.seed = network, tuple(layers), limit, seed
         self.kept: dict[Hashable, Recording] = {}
         self.passes, self.seconds = 0, 0.0

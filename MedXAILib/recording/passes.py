@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import InputError, NetworkError, first_line
 from ..models.nested import first_tensor
@@ -14,9 +14,15 @@ from .recording import INPUT
 
 if TYPE_CHECKING:
     import torch
+    from torch.utils.hooks import RemovableHandle
+
+    Inputs = torch.Tensor | Sequence[torch.Tensor] | Mapping[str, torch.Tensor]
+    """One input, several by position, or several by keyword."""
+    Arguments = tuple[list[torch.Tensor], dict[str, torch.Tensor]]
+    """By position, and by keyword."""
 
 
-def run(network: torch.nn.Module, given: tuple[list, dict], seed: int) -> tuple[torch.Tensor, bool]:
+def run(network: torch.nn.Module, given: Arguments, seed: int) -> tuple[torch.Tensor, bool]:
     """The network's output (its first tensor), and whether random numbers were drawn.
 
     :raises NetworkError: for whatever the network raises, but for want of memory.
@@ -37,6 +43,7 @@ def run(network: torch.nn.Module, given: tuple[list, dict], seed: int) -> tuple[
                 f"{type(network).__name__} raised an error in its forward pass ({type(error).__name__}: "
                 f"{first_line(error)}): run it several times on this input, in evaluation mode, until it raises none."
             ) from error
+    assert output is not None
     return ordinary(output), draws.random
 
 
@@ -46,12 +53,14 @@ def modules_of(network: torch.nn.Module) -> dict[str, torch.nn.Module]:
     return {written_name(name): module for name, module in modules.items()} | modules
 
 
-def exchange(modules: Mapping[str, torch.nn.Module], layer: str, replace: Callable[[torch.Tensor], torch.Tensor]):
+def exchange(
+    modules: Mapping[str, torch.nn.Module], layer: str, replace: Callable[[torch.Tensor], torch.Tensor]
+) -> RemovableHandle:
     """A hook that exchanges a layer's output by ``replace(output)``: of every call, or of the n-th with ``name#n``."""
     name, _, wanted = layer.partition("#")
     call = -1
 
-    def hook(_module, _inputs, output):
+    def hook(_module: torch.nn.Module, _inputs: Any, output: Any) -> Any:
         nonlocal call
         call += 1
         value = first_tensor(output)
@@ -68,7 +77,7 @@ def ordinary(value: torch.Tensor) -> torch.Tensor:
     return value.clone() if value.is_inference() else value
 
 
-def arguments_of(x, layers: Sequence[str], activations: dict) -> tuple[list, dict]:
+def arguments_of(x: Inputs, layers: Sequence[str], activations: dict[str, torch.Tensor]) -> Arguments:
     """What the network is called with: copies, which it may change in place; a requested input is a leaf of the graph."""
 
     def given(name: str, value: torch.Tensor) -> torch.Tensor:
@@ -82,7 +91,7 @@ def arguments_of(x, layers: Sequence[str], activations: dict) -> tuple[list, dic
         return [], {name: given(f"{INPUT}.{name}", value) for name, value in x.items()}
     if isinstance(x, list | tuple):
         return [given(f"{INPUT}.{n}", value) for n, value in enumerate(x)], {}
-    return [given(INPUT, x)], {}
+    return [given(INPUT, cast("torch.Tensor", x))], {}
 
 
 def leaf(value: torch.Tensor) -> torch.Tensor:
@@ -94,7 +103,7 @@ def leaf(value: torch.Tensor) -> torch.Tensor:
     return value.detach().requires_grad_()
 
 
-def _replaced(output, old: torch.Tensor, new: torch.Tensor):
+def _replaced(output: Any, old: torch.Tensor, new: torch.Tensor) -> Any:
     """The module's output with one tensor exchanged, whatever it is nested in."""
     if output is old:
         return new

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..models.nested import first_tensor
 from ..models.running.guest import guest, mine
@@ -12,9 +13,12 @@ from .recording import INPUT, WITHOUT
 
 if TYPE_CHECKING:
     import torch
+    from torch.autograd.graph import Node
+
+    from .passes import Inputs
 
 
-def reason_of(network: torch.nn.Module, x, layer: str, seed: int) -> tuple[str, bool]:
+def reason_of(network: torch.nn.Module, x: Inputs, layer: str, seed: int) -> tuple[str, bool]:
     """See :attr:`Recording.reason`; three more passes."""
     import torch
 
@@ -25,7 +29,7 @@ def reason_of(network: torch.nn.Module, x, layer: str, seed: int) -> tuple[str, 
         return f"No gradient of the network's output comes to {what}{_lost(network, x, layer, seed)}: {WITHOUT}.", False
 
 
-def _depends(network: torch.nn.Module, x, layer: str, seed: int) -> bool:
+def _depends(network: torch.nn.Module, x: Inputs, layer: str, seed: int) -> bool:
     """Whether the output changes with what a layer gives."""
     import torch
 
@@ -55,14 +59,14 @@ def _depends(network: torch.nn.Module, x, layer: str, seed: int) -> bool:
     return not torch.equal(plain, changed)
 
 
-def _lost(network: torch.nn.Module, x, layer: str, seed: int) -> str:
+def _lost(network: torch.nn.Module, x: Inputs, layer: str, seed: int) -> str:
     """Where the gradient is lost, as precisely as modules show it; begins with a comma."""
     import torch
 
     calls: list[tuple[str, bool, bool, bool]] = []
 
-    def watch(name: str):
-        def hook(_module, inputs, output):
+    def watch(name: str) -> Callable[..., Any]:
+        def hook(_module: torch.nn.Module, inputs: Any, output: Any) -> None:
             value = first_tensor(output)
             goes = value is not None and value.requires_grad and not _without_derivative(value.grad_fn)
             calls.append((name, torch.is_grad_enabled(), any(getattr(t, "requires_grad", False) for t in inputs), goes))
@@ -88,6 +92,6 @@ def _lost(network: torch.nn.Module, x, layer: str, seed: int) -> str:
     return f", it is lost right behind {behind} (by detach, argmax, rounding or the like)"
 
 
-def _without_derivative(node) -> bool:
+def _without_derivative(node: Node | None) -> bool:
     """Whether an operator has none at all, as a quantised one."""
     return node is not None and "NotImplemented" in node.name()

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from ..errors import NetworkError
 from ..models.nested import first_tensor
 from ..models.running.guest import guest, mine
-from ..progress import Progress, silent, ticking
+from ..progress import Progress, silent
 from .passes import Enough, arguments_of, exchange, leaf, modules_of, ordinary, run
 from .reasons import reason_of
 from .recording import INPUT, Recording, no_way_back
+from .ticking import ticking
 
 if TYPE_CHECKING:
     import torch
+    from torch.utils.hooks import RemovableHandle
 
     from ..models.layers import Layer
+    from .passes import Inputs
 
 
 def record(
     network: torch.nn.Module,
-    x: torch.Tensor | Sequence[torch.Tensor] | Mapping[str, torch.Tensor],
+    x: Inputs,
     layers: Sequence[str],
     progress: Progress = silent,
     text: str = "Forward pass",
     seed: int = 0,
 ) -> Recording:
-    """One forward pass with a tape.
+    """One forward pass, recorded.
 
     Autocast is switched off inside: what is recorded and its gradients are as precise as the parameters.
 
@@ -47,25 +51,27 @@ def record(
                 return _record(network, x, layers, progress, text, seed)
         try:
             with torch.enable_grad():
-                tape = _record(network, x, layers, progress, text, seed)
+                recording = _record(network, x, layers, progress, text, seed)
         except NetworkError as error:  # perhaps of autograd alone: activations can still be had
-            why = no_way_back(error.__cause__), False
+            why = no_way_back(error.__cause__ or error), False
             with torch.no_grad():
-                tape = _record(network, x, layers, progress, text, seed)
-            tape.reason = lambda layer: why
-            return tape
-    tape.reason = lambda layer: reason_of(network, x, layer, seed)
-    return tape
+                recording = _record(network, x, layers, progress, text, seed)
+            recording.reason = lambda layer: why
+            return recording
+    recording.reason = lambda layer: reason_of(network, x, layer, seed)
+    return recording
 
 
-def _record(network, x, layers: Sequence[str], progress: Progress, text: str, seed: int) -> Recording:
+def _record(
+    network: torch.nn.Module, x: Inputs, layers: Sequence[str], progress: Progress, text: str, seed: int
+) -> Recording:
     import torch
 
     modules = modules_of(network)
     activations: dict[str, torch.Tensor] = {}
     heads: list[torch.Tensor] = []
 
-    def keep(layer: str):
+    def keep(layer: str) -> Callable[[torch.Tensor], torch.Tensor]:
         def replace(value: torch.Tensor) -> torch.Tensor:
             start = activations[layer] = leaf(value)
             # what follows gets a copy: an in-place operator would otherwise overwrite the recorded values
@@ -73,7 +79,7 @@ def _record(network, x, layers: Sequence[str], progress: Progress, text: str, se
 
         return replace
 
-    def watch_head(_module, inputs, _output):
+    def watch_head(_module: torch.nn.Module, inputs: Any, _output: Any) -> None:
         if len(inputs) == 1 and inputs[0].ndim == 2 and inputs[0].requires_grad:
             heads.append(inputs[0])
 
@@ -90,21 +96,22 @@ def _record(network, x, layers: Sequence[str], progress: Progress, text: str, se
         given = arguments_of(x, layers, activations)
         stack.enter_context(ticking(network, progress, text))
         output, random = run(network, given, seed)
-    return Recording(output, {layer: ordinary(activations[layer]) for layer in layers}, heads, random)
+    found = {layer: ordinary(activations[layer]) for layer in layers}
+    return Recording(output=output, activations=found, heads=heads, random=random)
 
 
-def _tidy_input(_module, inputs):
+def _tidy_input(_module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """Batch norm in evaluation mode on the CPU takes a wrong gradient where its input or the gradient lies in memory as tokens
     do (torch 2.13, batches of one): here neither does."""
     return tuple(map(_tidy, inputs))
 
 
-def _tidy_gradient(_module, _inputs, output) -> None:
+def _tidy_gradient(_module: torch.nn.Module, _inputs: Any, output: Any) -> None:
     if getattr(output, "requires_grad", False):
         output.register_hook(_tidy)
 
 
-def _tidy(value):
+def _tidy(value: Any) -> Any:
     """A tensor whose axes lie in memory in their order, or with the channels last."""
     import torch
 
@@ -134,15 +141,17 @@ def glimpse(
 
     activations: dict[str, torch.Tensor] = {}
 
-    def watch(layer: str):
+    def watch(layer: str) -> RemovableHandle:
         name, _, wanted = layer.partition("#")
         call = -1
 
-        def hook(_module, _inputs, output):
+        def hook(_module: torch.nn.Module, _inputs: Any, output: Any) -> None:
             nonlocal call
             call += 1
             if call == int(wanted or 0):
-                activations[layer] = keep(layer, first_tensor(output))
+                value = first_tensor(output)
+                assert value is not None  # it is a layer because it gave one
+                activations[layer] = keep(layer, value)
                 if len(activations) == len(set(layers)):
                     raise Enough
 
@@ -155,7 +164,7 @@ def glimpse(
             stack.callback(watch(layer).remove)
         with suppress(Enough):
             run(network, ([x], {}), seed)
-    return Recording(None, {layer: ordinary(a) for layer, a in activations.items()})
+    return Recording(output=None, activations={layer: ordinary(a) for layer, a in activations.items()})
 
 
 def replay(
@@ -166,7 +175,7 @@ def replay(
     progress: Progress,
     seed: int = 0,
 ) -> torch.Tensor:
-    """The network's output (its first tensor) without a tape, where channels of a layer are switched off.
+    """The network's output (its first tensor) without a recording, where channels of a layer are switched off.
 
     :param x: (n * batch, channel, *spatial).
     :param off: n channels of the layer; the n-th ``batch`` samples lack the n-th. None: the network as it is.
@@ -174,17 +183,20 @@ def replay(
     """
     import torch
 
-    def without(value: torch.Tensor) -> torch.Tensor:
-        changed = value.clone()
-        parts = changed.movedim(layer.arrangement.channel, 1).chunk(len(off))
-        for part, channel in zip(parts, off, strict=True):
-            part[:, channel] = 0
-        return changed
-
     with guest(network), torch.no_grad(), ExitStack() as stack:
         if off is not None:
             # of a module called once or several times the call that is meant: the first, unless #n says which
             name = layer.name if "#" in layer.name else f"{layer.name}#0"
-            stack.callback(exchange(modules_of(network), name, without).remove)
+            stack.callback(exchange(modules_of(network), name, partial(_without, layer, off)).remove)
         stack.enter_context(ticking(network, progress, "Forward pass"))
         return run(network, ([x.clone()], {}), seed)[0]
+
+
+def _without(layer: Layer, off: Sequence[int], value: torch.Tensor) -> torch.Tensor:
+    """A layer's output in which the n-th part of the batch lacks the n-th of these channels."""
+    assert layer.arrangement is not None and layer.arrangement.channel is not None  # it is a feature grid
+    changed = value.clone()
+    parts = changed.movedim(layer.arrangement.channel, 1).chunk(len(off))
+    for part, channel in zip(parts, off, strict=True):
+        part[:, channel] = 0
+    return changed

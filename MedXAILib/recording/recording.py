@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from textwrap import shorten
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from ..errors import GradientError
 
 if TYPE_CHECKING:
     import torch
+    from torch.autograd.graph import Node
 
 
 INPUT = "@input"
@@ -39,7 +40,7 @@ HALF_SCALE = 2.0**15
 """Half-precision gradients are computed this much larger, so that small ones do not vanish."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class Recording:
     """What was recorded of one pass. As a context manager it lets go of the graph at the end.
 
@@ -59,17 +60,17 @@ class Recording:
     random: bool = False
     reason: Callable[[str], tuple[str, bool]] | None = None
     size: int = 0
-    _pooled: dict[str, torch.Tensor | None] = field(default_factory=dict)
-    _missing: dict[str, tuple[str, bool]] = field(default_factory=dict)
+    _pooled: dict[str, torch.Tensor | None] = field(default_factory=dict, init=False)
+    _missing: dict[str, tuple[str, bool]] = field(default_factory=dict, init=False)
 
     def __enter__(self) -> Recording:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.output, self.activations, self.heads, self.reason, self._pooled = None, {}, [], None, {}
 
     def bytes(self, shared: frozenset[int] = frozenset()) -> int:
-        """What the tape holds in memory: its activations, and what autograd keeps for the way back.
+        """What it holds in memory: its activations, and what autograd keeps for the way back.
 
         :param shared: addresses of storages that are there anyway: the network's own.
         """
@@ -92,6 +93,7 @@ class Recording:
         """
         import torch
 
+        output = self.output
         if layer not in self._pooled:
             a = self.activations[layer].detach()
             mean = a.to(wide(a)).flatten(2).mean(2) if a.ndim > 2 else None
@@ -101,9 +103,10 @@ class Recording:
                     for given in self.heads
                     if mean is not None
                     and given.shape == mean.shape
-                    and self.output.ndim == 2
+                    and output is not None
+                    and output.ndim == 2
                     and _near(given.detach().to(mean), mean, max(torch.finfo(t.dtype).eps for t in (a, given)))
-                    and _pools_only(self.output.grad_fn, given)
+                    and _pools_only(output.grad_fn, given)
                     and _pools_only(given.grad_fn, self.activations[layer])
                 ),
                 None,
@@ -117,12 +120,12 @@ class Recording:
             each keeps its own gradient; samples may be scored by different classes).
         :returns: as large as the activations, at least float32; zeros where a layer has no influence, or where
             :meth:`check` raises.
-        :raises InputError: where no gradient comes to any of the layers.
+        :raises GradientError: where no gradient comes to any of the layers, or the recording is closed.
         """
         import torch
 
         if self.output is None:
-            raise InputError("This tape is closed: ask it inside its with block.")
+            raise GradientError("This tape is closed: ask it inside its with block.")
         autocast = torch.autocast(self.output.device.type, enabled=False)
         with torch.inference_mode(False), torch.enable_grad(), autocast:
             output = self.output.detach().to(wide(self.output)).requires_grad_()
@@ -131,15 +134,16 @@ class Recording:
             if seed is None or not seed.any():
                 return {name: torch.zeros_like(a, dtype=wide(a)) for name, a in self.activations.items()}
             if all(self.pooled(name) is not None for name in self.activations):
-                return {name: self._closed(name, seed) for name in self.activations}
-            found = dict(zip(self.activations, self._backward(seed), strict=True))
+                return {name: self._closed(self.output, name, seed) for name in self.activations}
+            found = dict(zip(self.activations, self._backward(self.output, seed), strict=True))
         for name, gradient in found.items():
             if gradient is None or (_is_zero(gradient) and _flat(self.output.grad_fn, self.activations[name])):
+                assert self.reason is not None  # a recording of layers has one
                 self._missing[name] = self._missing.get(name) or self.reason(name)
         if set(self._missing) == set(found):
-            raise InputError(next(iter(self._missing.values()))[0])
+            raise GradientError(next(iter(self._missing.values()))[0])
         return {
-            n: torch.zeros_like(a, dtype=wide(a)) if found[n] is None else found[n] for n, a in self.activations.items()
+            n: torch.zeros_like(a, dtype=wide(a)) if (g := found[n]) is None else g for n, a in self.activations.items()
         }
 
     def unused(self, layer: str) -> str:
@@ -148,51 +152,52 @@ class Recording:
         return sentence if unused else ""
 
     def check(self, layer: str) -> None:
-        """:raises InputError: where :meth:`gradients` found that the output depends on a layer, but no gradient comes."""
+        """:raises GradientError: where :meth:`gradients` found that the output depends on a layer, but no gradient comes."""
         sentence, unused = self._missing.get(layer, ("", True))
         if not unused:
-            raise InputError(sentence)
+            raise GradientError(sentence)
 
-    def _closed(self, name: str, seed: torch.Tensor) -> torch.Tensor:
+    def _closed(self, output: torch.Tensor, name: str, seed: torch.Tensor) -> torch.Tensor:
         """The gradient through pooling and one linear layer: that of what the linear layer got, over the number of cells,
         the same everywhere."""
         import torch
 
         activation, given = self.activations[name], self.pooled(name)
+        assert given is not None
         largest = seed.abs().max()  # half precision holds no small numbers
-        total = (self.output.to(seed) * (seed / largest)).sum()
+        total = (output.to(seed) * (seed / largest)).sum()
         (gradient,) = torch.autograd.grad(total, given, retain_graph=True)
         gradient = gradient.to(seed) * largest / activation[0, 0].numel()
         return gradient.reshape(*gradient.shape, *[1] * (activation.ndim - 2)).expand_as(activation)
 
-    def _backward(self, seed: torch.Tensor) -> list[torch.Tensor | None]:
+    def _backward(self, output: torch.Tensor, seed: torch.Tensor) -> list[torch.Tensor | None]:
         """The partial backward pass. In half precision the scale falls until nothing overflows.
 
-        :raises InputError: where an operator on the way has no derivative, or fails.
+        :raises GradientError: where an operator on the way has no derivative, or fails.
         """
         import torch
 
         layers = list(self.activations.values())
         asked = [a for a in layers if a.requires_grad]
-        if not (self.output.requires_grad and asked):
+        if not (output.requires_grad and asked):
             return [None] * len(layers)
-        scale = HALF_SCALE if any(a.dtype == torch.float16 for a in [self.output, *layers]) else 1.0
+        scale = HALF_SCALE if any(a.dtype == torch.float16 for a in [output, *layers]) else 1.0
         while True:
-            scaled = (seed if scale == 1 else seed * scale).to(self.output.dtype)
+            scaled = (seed if scale == 1 else seed * scale).to(output.dtype)
             try:
-                found = torch.autograd.grad(self.output, asked, scaled, retain_graph=True, allow_unused=True)
+                found = torch.autograd.grad(output, asked, scaled, retain_graph=True, allow_unused=True)
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
-                raise InputError(no_way_back(error)) from error
+                raise GradientError(no_way_back(error)) from error
             if scale <= 1 or all(g is None or bool(g.isfinite().all()) for g in found):
-                found = [g if g is None else g.to(wide(g)) for g in found]
-                found = iter(found if scale == 1 else [g if g is None else g / scale for g in found])
-                return [next(found) if a.requires_grad else None for a in layers]
+                widened = [g if g is None else g.to(wide(g)) for g in found]
+                scaled_back = iter(widened if scale == 1 else [g if g is None else g / scale for g in widened])
+                return [next(scaled_back) if a.requires_grad else None for a in layers]
             scale /= 32
 
 
-def no_way_back(error: Exception) -> str:
+def no_way_back(error: BaseException) -> str:
     """What an error of the way back through a network means, one sentence."""
     text = shorten(str(error).strip() or type(error).__name__, 160, placeholder=" ...").rstrip(".")
     if "use_reentrant" in str(error):
@@ -220,12 +225,12 @@ def _is_zero(gradient: torch.Tensor) -> bool:
     return not bool(gradient.reshape(-1)[:1024].any()) and not bool(gradient.any())
 
 
-def _is(node, tensor: torch.Tensor) -> bool:
+def _is(node: Node | None, tensor: torch.Tensor) -> bool:
     """Whether a node of the graph stands for a tensor."""
     return node is not None and (node is tensor.grad_fn or getattr(node, "variable", None) is tensor)
 
 
-def _pools_only(node, activation: torch.Tensor) -> bool:
+def _pools_only(node: Node | None, activation: torch.Tensor) -> bool:
     """Whether nothing but poolings, reshapes and the linear layer lies between an activation and a node of the graph. (A
     ReLU there may change no value and yet have a derivative of 0.)"""
     if node is None:
@@ -238,15 +243,16 @@ def _pools_only(node, activation: torch.Tensor) -> bool:
     return all(_pools_only(before, activation) for before, _ in node.next_functions if before is not None)
 
 
-def _pools_all(node) -> bool:
+def _pools_all(node: Any) -> bool:
     """Whether an average pooling has one window, as large as its input."""
     kernel, size = node._saved_kernel_size, node._saved_self.shape[2:]
     return tuple(kernel) in (tuple(size), tuple(set(size)))
 
 
-def _flat(node, activation: torch.Tensor) -> bool:
+def _flat(node: Node | None, activation: torch.Tensor) -> bool:
     """Whether every way from a node of the graph back to an activation leads over a step."""
-    waiting, seen = [node], set()
+    waiting: list[Node | None] = [node]
+    seen: set[Node] = set()
     while waiting:
         node = waiting.pop()
         if node is None or node in seen or node.name().rstrip("0123456789") in FLAT_NODES:
@@ -265,9 +271,9 @@ def _near(one: torch.Tensor, other: torch.Tensor, eps: float) -> bool:
     return torch.allclose(one, other, rtol=max(1e-4, eps), atol=1e-6 * float(other.abs().max()))
 
 
-def kept(nodes: Sequence) -> Iterator[torch.Tensor]:
+def kept(nodes: Sequence[Node | None]) -> Iterator[torch.Tensor]:
     """Every tensor that autograd keeps at these nodes of its graph and below."""
-    seen: set = set()
+    seen: set[Node] = set()
     waiting = [node for node in nodes if node is not None]
     while waiting:
         node = waiting.pop()

@@ -12,8 +12,7 @@ import numpy.typing as npt
 
 from ..caveats import Caveat
 from ..errors import InputError
-from ..geometry.volume import size_words
-from ..models.sources.module import ARRAY
+from ..geometry.volume import ARRAY, size_words
 from ..names import ranges
 from ..prediction import Classification, Prediction, Segmentation
 from ..tiling import Region, Tile
@@ -92,16 +91,20 @@ class ClassBound(BoundTarget):
     index: int
 
     def weights(self, number: int, t: Tile, shared: bool = True) -> Array:
+        """See :meth:`BoundTarget.weights`."""
         return self.prediction.tiling.rows_of(number, t, self.prediction.piece_weights(self.index))
 
     def of(self, output: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """See :meth:`BoundTarget.of`."""
         return output[:, self.index] * weights
 
     @property
     def strengths(self) -> Array:
+        """See :attr:`BoundTarget.strengths`."""
         return np.where(self.prediction.counting, self.prediction.pieces[:, self.index], -np.inf)
 
     def says(self, slices: Sequence[int] | None) -> str:
+        """See :meth:`BoundTarget.says`."""
         prediction, output = self.prediction, self.prediction.card.output
         if slices is None or len(prediction.pieces) == 1:
             return output.text(prediction.probabilities[self.label])
@@ -111,6 +114,7 @@ class ClassBound(BoundTarget):
         return f"slice {ranges(slices)}: {strongest}" if len(slices) == 1 else f"highest {strongest} (slice {highest})"
 
     def elsewhere(self, slices: Sequence[int] | None) -> tuple[Caveat, ...]:
+        """See :meth:`BoundTarget.elsewhere`."""
         return self.prediction.elsewhere(self.index, slices)
 
 
@@ -134,25 +138,31 @@ class RegionBound(BoundTarget):
 
     @property
     def kind(self) -> str:
+        """See :attr:`BoundTarget.kind`."""
         return "probability" if self.probabilities else super().kind
 
     @property
     def empty(self) -> bool:
+        """See :attr:`BoundTarget.empty`."""
         return not self.planes.any()
 
     def weights(self, number: int, t: Tile, shared: bool = True) -> Array:
+        """See :meth:`BoundTarget.weights`."""
         return self.prediction.tiling.region_weights(self.region, t, self.prediction.voxels, shared)
 
     def of(self, output: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """See :meth:`BoundTarget.of`."""
         if self.probabilities:
             output = output.softmax(1) if self.prediction.card.output.exclusive else output.sigmoid()
         return (output[:, self.index] * weights).flatten(1).sum(1)
 
     @property
     def strengths(self) -> Array:
+        """See :attr:`BoundTarget.strengths`."""
         return self.planes
 
     def says(self, slices: Sequence[int] | None) -> str:
+        """See :meth:`BoundTarget.says`."""
         prediction = self.prediction
         if self.point is not None:
             where = tuple(slice(n, n + 1) for n in self.point)
@@ -185,14 +195,17 @@ class FunctionBound(BoundTarget):
 
     @property
     def kind(self) -> str:
+        """See :attr:`BoundTarget.kind`."""
         return f"function {self.name}"
 
     def weights(self, number: int, t: Tile, shared: bool = True) -> Array:
+        """See :meth:`BoundTarget.weights`."""
         tiling = self.prediction.tiling
         alone = 1.0 if not (shared and tiling.joint) else 1 / len(tiling.tiles)
         return np.full(len(t.at) if tiling.by_slices else 1, alone, np.float32)
 
     def of(self, output: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """See :meth:`BoundTarget.of`."""
         return self.checked(output) * weights
 
     def checked(self, output: torch.Tensor) -> torch.Tensor:
@@ -213,6 +226,7 @@ class FunctionBound(BoundTarget):
 
     @property
     def strengths(self) -> Array:
+        """See :attr:`BoundTarget.strengths`."""
         import torch
 
         logits = torch.from_numpy(self.prediction.logits)
@@ -222,6 +236,7 @@ class FunctionBound(BoundTarget):
             return self.checked(logits).numpy()
 
     def says(self, slices: Sequence[int] | None) -> str:
+        """See :meth:`BoundTarget.says`."""
         import torch
 
         if slices is None and not self.prediction.voxelwise:

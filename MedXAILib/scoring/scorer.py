@@ -16,7 +16,7 @@ from ..models.card import FROM_FILE
 from ..prediction import Prediction, feed
 from ..progress import Progress, silent
 from ..recording.record import record, replay
-from ..recording.recording import wide
+from ..recording.recording import Recording, wide
 from ..tiling import Tile
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Scorer:
         sample: int | None = None,
         seed: int = 0,
         progress: Progress = silent,
-    ):
+    ) -> None:
         where = slice(None) if sample is None else slice(sample, sample + 1)
         self.model, self.targets, self.seed, self.progress = model, tuple(targets), seed, progress
         self.x = prediction.prepared.tensor[:, where].float()
@@ -65,12 +65,13 @@ class Scorer:
         self.evaluations = 0
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        """Scores (n, T), float32 without gradients, of inputs (n, channel, d0, d1, d2)."""
         import torch
 
         total = torch.zeros(len(batch), len(self.targets))
         with torch.no_grad():
             for number, (_, piece) in enumerate(self.tiling.pieces(batch)):
-                output = record(self.model.network, feed(self.model, piece), (), seed=self.seed).output
+                output = output_of(record(self.model.network, feed(self.model, piece), (), seed=self.seed))
                 for row, target in enumerate(self.targets):
                     w = self.weights[row][number]
                     if w.any():
@@ -111,7 +112,7 @@ class TileScorer:
         layer: Layer,
         progress: Progress,
         seed: int,
-    ):
+    ) -> None:
         self.model, self.target, self.x, self.weights, self.layer = model, target, x, weights, layer
         self.progress, self.seed = progress, seed
 
@@ -124,7 +125,8 @@ class TileScorer:
         given = self.x.repeat(count, *[1] * (self.x.ndim - 1)) if input is None else input
         if count == 1 or self.model.card.network.architecture != FROM_FILE:
             return self._answer(given, off)
-        each = zip(given.chunk(count), off and [[n] for n in off] or [None] * count, strict=True)
+        channels: list[list[int] | None] = [None] * count if off is None else [[n] for n in off]
+        each = zip(given.chunk(count), channels, strict=True)
         return torch.cat([self._answer(i, o) for i, o in each])  # a program may take no other batch
 
     def _answer(self, given: torch.Tensor, off: Sequence[int] | None) -> torch.Tensor:
@@ -132,6 +134,12 @@ class TileScorer:
         w = self.weights()
         repeated = w.repeat(len(given) // len(self.x), *[1] * (w.ndim - 1))
         return self.target.of(output.to(wide(output)), repeated).detach()
+
+
+def output_of(recording: Recording) -> torch.Tensor:
+    """What the network gave; a recording that was let go has nothing."""
+    assert recording.output is not None
+    return recording.output
 
 
 LONG_PASS = 10.0

@@ -15,8 +15,7 @@ import numpy.typing as npt
 from ..caveats import Caveat
 from ..errors import InputError, OptionError
 from ..geometry.resample import resample
-from ..geometry.volume import Volume
-from ..models.sources.module import ARRAY
+from ..geometry.volume import ARRAY, Volume
 from ..prediction import Classification, Prediction, Segmentation
 from ..tiling import Region
 from .bound import BoundTarget, ClassBound, FunctionBound, RegionBound

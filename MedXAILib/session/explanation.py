@@ -48,22 +48,27 @@ class Explanation:
 
     @property
     def model(self) -> Model:
+        """The session's."""
         return self.session.model
 
     @property
     def prepared(self) -> Prepared:
+        """The session's."""
         return self.session.prepared
 
     @property
     def cache(self) -> RecordingCache:
+        """The session's."""
         return self.session.cache
 
     @property
     def tiling(self) -> Tiling:
+        """The prediction's."""
         return self.prediction.tiling
 
     @property
     def seed(self) -> int:
+        """The request's."""
         return self.request.seed
 
     def slices(self, target: BoundTarget, m: Method) -> list[int] | None:

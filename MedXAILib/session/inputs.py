@@ -14,13 +14,13 @@ import numpy.typing as npt
 from ..attribution.fills import nothing_changed
 from ..attribution.gradient import baseline
 from ..attribution.method import GradientInputs, InputMethod
-from ..attribution.option import BASELINE
+from ..attribution.option import BASELINE, REFERENCES
 from ..caveats import Caveat
 from ..errors import InputError, NetworkError
 from ..geometry.affine import spacing
 from ..geometry.resample import resample
+from ..geometry.volume import ARRAY
 from ..models.card import FROM_FILE
-from ..models.sources.module import ARRAY
 from ..prediction import feed
 from ..preprocessing.foreground import foreground
 from ..preprocessing.prepare import Prepared, prepare
@@ -28,6 +28,7 @@ from ..progress import Progress, portion
 from ..recording.record import record
 from ..recording.recording import INPUT, Recording, wide
 from ..scoring import BoundTarget
+from ..scoring.scorer import output_of
 from ..tiling import Tile
 
 if TYPE_CHECKING:
@@ -96,12 +97,12 @@ def gradient_inputs(work: Explanation, step: Step) -> GradientInputs:
     wanted = step.options.get(BASELINE.name)
     found: dict[str, torch.Tensor] = {}
     drawn: tuple[torch.Tensor, ...] = ()
-    if wanted is not None:
+    if step.options.keys() & {BASELINE.name, REFERENCES.name}:
         mm = [0.0 if by_slices and axis == 0 else s for axis, s in enumerate(spacing(work.prepared.affine))]
         drawn = tuple(references(work, step))
         parts = x.split(1, 1) if separate else (x,)
         insides = [torch.from_numpy(foreground(np.moveaxis(part.numpy(), 0, -1))) for part in parts]
-        for name in (wanted,) if drawn else BASELINE.choices:
+        for name in (wanted,) if wanted else () if drawn else BASELINE.choices:
             found[name] = torch.cat([baseline(name, *pair, mm) for pair in zip(parts, insides, strict=True)], 1)
     return GradientInputs(
         options=step.options, seed=work.seed, baseline=found.get(wanted or ""), baselines=drawn or tuple(found.values()),
@@ -140,7 +141,7 @@ def gradients_of(work: Explanation, step: Step, progress: Progress) -> Gradient:
         text: str = "Gradients",
         scores_only: bool = False,
         own: bool = False,
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         found = torch.zeros(len(targets), tiling.samples, dtype=torch.float64)
         stitcher = work.tiling.voxels()
         running = portion(progress, min(next(asked), calls - 1), calls)
@@ -153,7 +154,8 @@ def gradients_of(work: Explanation, step: Step, progress: Progress) -> Gradient:
                 found[:, tiling.rows(t)] += values
                 if slopes is not None:
                     stitcher.add(t, slopes.numpy(), summed=not own)
-        return found, None if scores_only else torch.from_numpy(stitcher.values).to(x.dtype)
+        # asked for scores alone, gradients are zeros that nobody looks at
+        return found, torch.from_numpy(stitcher.values).to(x.dtype)
 
     return gradient
 
@@ -192,11 +194,11 @@ def _scored(
     """Scores (T, batch or 1) of the first ``batch`` samples, and gradients (batch, T, channel, *size)."""
     import torch
 
-    values, slopes = [], []
+    values, slopes, output = [], [], output_of(recording)
     for target in work.targets:
-        weights = torch.from_numpy(np.ascontiguousarray(target.weights(number, t, not own))).to(recording.output)
+        weights = torch.from_numpy(np.ascontiguousarray(target.weights(number, t, not own))).to(output)
         score = _Score(target, weights, batch)
-        row = score(recording.output.detach().to(wide(recording.output))).double().cpu()
+        row = score(output.detach().to(wide(output))).double().cpu()
         values.append(work.tiling.of_samples(t, row))
         if not scores_only:
             slopes.append(recording.gradients(score)[INPUT][:batch].detach().float().cpu())
@@ -206,7 +208,7 @@ def _scored(
 class _Score:
     """The score of the first samples of a batch."""
 
-    def __init__(self, target: BoundTarget, weights: torch.Tensor, batch: int):
+    def __init__(self, target: BoundTarget, weights: torch.Tensor, batch: int) -> None:
         self.target, self.weights, self.batch = target, weights, batch
 
     def __call__(self, output: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..attribution.cam import Feature
-from ..attribution.heads import averaged_share, weighs_positions
+from ..attribution.heads import averaged_fraction, weighs_positions
 from ..attribution.method import LayerMethod
 from ..caveats import CAUTION, Caveat
 from ..models.layers import Layer, as_grid, calls, find, inspect
@@ -22,6 +22,7 @@ from ..progress import Progress, portion
 from ..recording.record import glimpse
 from ..recording.recording import wide
 from ..scoring import BoundTarget, TileScorer
+from ..scoring.scorer import output_of
 from ..tiling import Stitcher, Tile
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class _Map:
 
     :ivar here: the layer as the running tile shows it: in a network that looks at values its cells lie elsewhere in each.
     :ivar statistics: of the tiles seen so far; of slices, those of the running tile.
-    :ivar averaged: where the head weighs positions by themselves: see :func:`averaged_share`; else zeros.
+    :ivar averaged: where the head weighs positions by themselves: see :func:`averaged_fraction`; else zeros.
     :ivar unused: a sentence where the output does not depend on the layer.
     """
 
@@ -75,9 +76,9 @@ class _Map:
 
     def add(self, t: Tile, values: torch.Tensor, summed: bool = False) -> None:
         """Put one tile's map in its place."""
-        laid = _numpy(self.here.arrangement.lay(values, self.method.merge == "sum"))
+        laid = _numpy(self.here.grid_arrangement.lay(values, self.method.merge == "sum"))
         if self.here is not self.layer:
-            laid = np.stack([_on_voxels(one, self.here.cells, self.stitcher.cells) for one in laid])
+            laid = np.stack([_on_voxels(one, self.here.grid_cells, self.stitcher.cells) for one in laid])
         self.stitcher.add(t, laid, summed)
 
 
@@ -140,7 +141,7 @@ def _stitcher(work: Explanation, layer: Layer) -> Stitcher:
     """Puts a layer's tiles together: on its cells, or, where these lie elsewhere in each tile, on the voxels."""
     if layer.data and len(work.tiling.tiles) > 1:
         return work.tiling.voxels()
-    return work.tiling.stitcher(layer.shape[1:], layer.cells.stride, layer.cells.offset)
+    return work.tiling.stitcher(layer.shape[1:], layer.grid_cells.stride, layer.grid_cells.offset)
 
 
 def sweep(
@@ -172,7 +173,7 @@ def sweep(
             feature = tile.feature(one)
             do(one, feature, t)
             if not light and _assumes_pooling(work, one, recording):
-                one.averaged += averaged_share(feature.gradient)
+                one.averaged += averaged_fraction(feature.gradient)
             one.seconds += time.perf_counter() - began
 
 
@@ -187,7 +188,7 @@ def _assumes_pooling(work: Explanation, one: _Map, recording: Recording) -> bool
     """Whether a method takes a classifier's positions as pooled, and this one's head weighs each by itself."""
     if not one.method.assumes_pooling or work.prediction.voxelwise:
         return False
-    return weighs_positions(recording.output, recording.activations[one.layer.name])
+    return weighs_positions(output_of(recording), recording.activations[one.layer.name])
 
 
 def at_once(one: _Map, f: Feature, t: Tile) -> None:
@@ -219,7 +220,7 @@ class _TileInHand:
 
     def __init__(
         self, work: Explanation, number: int, t: Tile, x: torch.Tensor, recording: Recording, report: Progress
-    ):
+    ) -> None:
         self.work, self.number, self.t, self.x, self.recording, self.report = work, number, t, x, recording, report
         self.target: BoundTarget | None = None
         self.passes: dict[bool, dict[str, torch.Tensor]] = {}
@@ -242,7 +243,7 @@ class _TileInHand:
             ),
             input=self.x,
             inside=inside,
-            lay=layer.arrangement.lay,
+            lay=layer.grid_arrangement.lay,
         )  # fmt: skip
 
     def _weights(self, target: BoundTarget, shared: bool) -> torch.Tensor:
@@ -270,18 +271,18 @@ class _TileInHand:
         if one.here is not one.layer:
             return 1 / len(self.work.tiling.tiles), 1.0
         lines = map(np.asarray, one.stitcher.parts(self.t))
-        weight, inside = (one.layer.arrangement.spread(torch.from_numpy(line)) for line in lines)
+        weight, inside = (one.layer.grid_arrangement.spread(torch.from_numpy(line)) for line in lines)
         return weight * inside, inside
 
 
 def _count(work: Explanation, one: _Map) -> int:
     """Number of positions over which a mean is taken: those of the whole, of a slice where these have scores of their own."""
-    elements = one.here.arrangement.used
+    elements = one.here.grid_arrangement.used
     if not work.tiling.overlapping:
         return elements
     if one.here is not one.layer:
         return elements * len(work.tiling.tiles)
-    return round(elements * one.stitcher.count / math.prod(one.layer.arrangement.sizes))
+    return round(elements * one.stitcher.count / math.prod(one.layer.grid_arrangement.sizes))
 
 
 def _attribution(work: Explanation, one: _Map, passes: int) -> Attribution:
@@ -297,9 +298,9 @@ def _attribution(work: Explanation, one: _Map, passes: int) -> Attribution:
     cells = work.cells(affine)
     about = {
         "layer": layer.name,
-        "cell_stride_voxels": list(layer.cells.stride),
-        "cell_offset_voxels": list(layer.cells.offset),
-        "receptive_field_voxels": list(layer.cells.field),
+        "cell_stride_voxels": list(layer.grid_cells.stride),
+        "cell_offset_voxels": list(layer.grid_cells.offset),
+        "receptive_field_voxels": list(layer.grid_cells.field),
     }
     return work.attribution(
         m, one.target, replace(work.prepared.volume(values, affine), reach=_reach(work, one)), slices,
@@ -318,7 +319,7 @@ def _caveats(work: Explanation, one: _Map, size: str, unit: str) -> Iterator[Cav
     yield Caveat("cells", f"One map cell covers {size} {unit}. Do not interpret smaller detail.")
     if layer.doubt:
         yield layer.doubt
-    if not layer.cells.exact:
+    if not layer.grid_cells.exact:
         text = "Some cells lie up to a cell beside their place here (uneven pooling or sampling)."
         yield Caveat("place-rounded", text, CAUTION)
     yield from _other_calls(work, layer)
@@ -347,4 +348,4 @@ def _other_calls(work: Explanation, layer: Layer) -> Iterator[Caveat]:
 def _reach(work: Explanation, one: _Map) -> tuple[tuple[float, float], ...]:
     """How far the outermost cells hold, in cells."""
     same = one.here is one.layer or not work.tiling.by_slices
-    return one.stitcher.reach(one.layer.cells.seen if same else None, work.prepared.extent)
+    return one.stitcher.reach(one.layer.grid_cells.seen if same else None, work.prepared.extent)

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..attribution.probe import CONFIRMED, CONTRADICTED, UNCLEAR, Answers, Verdict, ask, can_tell, judge, turned
 from ..caveats import Caveat
@@ -47,7 +47,7 @@ class Placing:
         tensor: torch.Tensor,
         cache: RecordingCache,
         probe: bool,
-    ):
+    ) -> None:
         self.model, self.cache, self.probe = model, cache, probe
         self.known = _known(model.network)
         self.layers = {layer.name: layer for layer in layers}
@@ -59,7 +59,7 @@ class Placing:
         self.answers: Answers | None = None
         self.verdicts: dict[str, Verdict] = {}
 
-    def _key(self, layer: Layer) -> tuple:
+    def _key(self, layer: Layer) -> tuple[Any, ...]:
         return layer.name, layer.shape, layer.cells, layer.hidden
 
     def _as_asked(self, layer: Layer) -> Layer:
@@ -93,17 +93,18 @@ class Placing:
         seen = recording.activations if recording else self.cache.seen
         self.cache.watched, self.cache.seen = None, {}
         found = {layer.name: self._own(seen.get(layer.name), layer) for layer in self.asked}
-        if any(activation is None for activation in found.values()):
+        at_hand = {name: activation for name, activation in found.items() if activation is not None}
+        if len(at_hand) < len(found):
             return glimpse(
                 self.model.network, x.clone(), list(found), progress, seed_of(self.model.network)
             ).activations
-        return found
+        return at_hand
 
     def _own(self, activation: torch.Tensor | None, layer: Layer) -> torch.Tensor | None:
         """What a layer gave for the one sample; None where it is not at hand, or samples cannot be told apart."""
         if activation is None or self.number is None:
             return activation
-        axis = layer.arrangement.batch
+        axis = layer.grid_arrangement.batch
         return None if axis is None or layer.data else activation.detach().narrow(axis, self.number, 1)
 
     def place(self, layer: Layer) -> Layer:
@@ -122,7 +123,7 @@ class Placing:
         if not layer.hidden:
             doubt = None if what == CONFIRMED else NOT_CONFIRMED if self.probe else NOT_ASKED
             return replace(layer, doubt=doubt)
-        if what != CONFIRMED:
+        if what != CONFIRMED or verdict is None:
             raise LayerError(
                 f"Where the cells of the layer '{layer.name}' lie is not known: the operator {layer.hidden} on the way hides "
                 "it, and the network's own answers do not show it; choose a --layer before it, or a method that needs none, "
@@ -141,7 +142,7 @@ def read(layer: Layer, verdict: Verdict) -> Layer:
         return layer
     cells, _ = turned(layer, verdict.axes)
     order = [verdict.axes.index(axis) for axis in range(len(verdict.axes))]
-    arrangement = layer.arrangement.turned_to(order, [order.index(axis) for axis in verdict.flips])
+    arrangement = layer.grid_arrangement.turned_to(order, [order.index(axis) for axis in verdict.flips])
     return replace(layer, arrangement=arrangement, cells=cells, shape=(layer.shape[0], *arrangement.sizes))
 
 
@@ -156,15 +157,16 @@ def _telling(tiling: Tiling, tensor: torch.Tensor) -> tuple[Tile, int | None, to
     return max(found, key=lambda row: row[0])[1:]
 
 
-_verdicts: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+_verdicts: weakref.WeakKeyDictionary[Any, tuple[Any, dict[tuple[Any, ...], Verdict]]] = weakref.WeakKeyDictionary()
 """Network to the state of it and of its weights, and to the verdicts on its layers."""
 
 
-def _known(network: torch.nn.Module) -> dict:
+def _known(network: torch.nn.Module) -> dict[tuple[Any, ...], Verdict]:
     """Verdicts on a network, as long as it and its weights stay."""
     weights = [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in weights_of(network)]
     now = state_of(network), weights
-    before, verdicts = _verdicts.get(innermost(network), (None, {}))
+    verdicts: dict[tuple[Any, ...], Verdict] = {}
+    before, verdicts = _verdicts.get(innermost(network), (None, verdicts))
     if before != now:
         verdicts = {}
         _verdicts[innermost(network)] = now, verdicts

@@ -32,7 +32,9 @@ Array = npt.NDArray[Any]
 def query_maps(work: Explanation, step: Step, progress: Progress) -> Iterator[tuple[int, Attribution]]:
     """(number of the target, map) of one method: all targets from the same changed inputs."""
     slices = [work.slices(target, step.method) for target in work.targets]
-    groups: list[int | None] = [None] if slices[0] is None else sorted({n for some in slices for n in some or ()})
+    groups: list[int | None] = [None]
+    if slices[0] is not None:
+        groups = [*sorted({n for some in slices for n in some or ()})]
     maps = [_Map(work) for _ in work.targets]
     began, evaluations, parameters = time.perf_counter(), 0, []
     for number, sample in enumerate(groups):
@@ -45,20 +47,20 @@ def query_maps(work: Explanation, step: Step, progress: Progress) -> Iterator[tu
         for row, n in enumerate(members):
             maps[n].add(sample, found, row, hidden)
     about = {"parameters": _parameters(work, step, parameters)}
-    spent = {"evaluations": evaluations, "seconds": round(time.perf_counter() - began, 3)}
+    seconds = round(time.perf_counter() - began, 3)
     for n, target in enumerate(work.targets):
         values = work.prepared.volume(maps[n].values)
         labels = maps[n].superpixels(work)
         yield n, work.attribution(
             step.method, target, values, slices[n], maps[n].caveats, provenance=about, superpixels=labels,
-            coefficients=maps[n].coefficients, **spent,
+            coefficients=maps[n].coefficients, evaluations=evaluations, seconds=seconds,
         )  # fmt: skip
 
 
 class _Map:
     """A map and its superpixels as slices are added; superpixel values run on from slice to slice."""
 
-    def __init__(self, work: Explanation):
+    def __init__(self, work: Explanation) -> None:
         self.values: Array = np.zeros(work.prepared.shape, np.float32)
         self.labels: Array = np.zeros(work.prepared.shape, np.int32)
         self.coefficients: dict[int, float] = {}
@@ -71,7 +73,7 @@ class _Map:
         """
         where = slice(None) if sample is None else slice(sample, sample + 1)
         self.values[where] = found.map(row)
-        if found.coefficients is not None:
+        if found.coefficients is not None and found.segments is not None:
             first = len(self.coefficients) + 1
             self.labels[where] = found.segments + first
             self.coefficients.update({first + n: float(c) for n, c in enumerate(found.coefficients[row])})

@@ -97,7 +97,7 @@ def _listed(name: str, given: Any, kinds: tuple[type, ...]) -> list[Any]:
 
 
 def _whole(name: str, number: Any, least: int, most: int | None) -> int:
-    if not isinstance(number, Integral) or number < least or (most is not None and number > most):
+    if not isinstance(number, Integral) or int(number) < least or (most is not None and int(number) > most):
         wanted = f"of at least {least}" if most is None else f"from {least} to {most}"
         raise OptionError(f"--{name}", number, f"give a whole number {wanted}")
     return int(number)

@@ -63,7 +63,7 @@ class Session:
     :ivar seconds_each: how long the network takes for the whole of it, or for one slice of a slice-wise model; 0 before it ran.
     """
 
-    def __init__(self, model: Model, inputs: Volume | Mapping[str, Volume] | Prepared):
+    def __init__(self, model: Model, inputs: Volume | Mapping[str, Volume] | Prepared) -> None:
         self.model = model
         self.prepared = inputs if isinstance(inputs, Prepared) else prepare(model.card, inputs)
         self.tiling, self.layers = lay_out(model, self.prepared)
@@ -186,7 +186,7 @@ class Session:
             raise HooksMoved
         placing.settle(first)
         steps = self._placed(plan.steps, placing, ALL in request.methods, say)
-        if any(layer.data or layer.arrangement.batch is None for step in steps for layer in step.layers):
+        if any(layer.data or layer.grid_arrangement.batch is None for step in steps for layer in step.layers):
             prediction = replace(prediction, tiling=prediction.tiling.one_by_one())
         targets = [said_there(target, request.slices, prediction, say) for target in request.targets]
         work = Explanation(
@@ -214,8 +214,8 @@ class Session:
             if errors and (not known or not m.default_layers(self.layers)):
                 left_out(m, errors[0], lenient, say)
                 continue
-            for error in errors:
-                say(f"{m.title} leaves out a layer: {error}")
+            for fault in errors:
+                say(f"{m.title} leaves out a layer: {fault}")
             kept.append(replace(step, layers=tuple(known)))
         if not kept:
             raise InputError("Nothing is left to do: where the cells of this network's layers lie is not known.")
@@ -234,7 +234,7 @@ class _Maps:
 
     def __init__(
         self, work: Explanation, steps: Sequence[Step], reports: Mapping[str, Progress], lenient: bool, say: Say
-    ):
+    ) -> None:
         self.work, self.steps, self.reports, self.lenient, self.say = work, steps, reports, lenient, say
 
     def in_order(self) -> list[Attribution]:

@@ -5,20 +5,25 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
+
+from ..geometry.affine import Affine
 
 if TYPE_CHECKING:
     import torch
 
 AT_ONCE = 16
 """Slices in a batch."""
-Array = npt.NDArray[Any]
-Region = Callable[[tuple[Any, ...]], Array]
+Floats = NDArray[np.float32]
+Weights = NDArray[np.float32] | NDArray[np.bool_]
+Index = tuple[EllipsisType | slice | list[int], ...]
+Region = Callable[[tuple[Any, ...]], NDArray[np.bool_]]
 """The voxels of a region within a box: index (d0, d1, d2) of slices or lists -> bool array."""
-Parts = tuple[Array | float, Array | float]
+Parts = tuple[Floats | float, Floats | float]
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class Tiling(ABC):
         """
 
     @abstractmethod
-    def region_weights(self, region: Region, t: Tile, voxels: Stitcher, shared: bool) -> Array:
+    def region_weights(self, region: Region, t: Tile, voxels: Stitcher, shared: bool) -> Weights:
         """The weight of each voxel of a tile, (batch, *size), in a score that is summed over a region.
 
         :param voxels: stitches voxel-wise results of this tiling.
@@ -79,6 +84,7 @@ class Tiling(ABC):
 
     @property
     def joint(self) -> bool:
+        """See :class:`Tiling`."""
         return False
 
     @property
@@ -101,7 +107,7 @@ class Tiling(ABC):
         """(d0, d1, d2) of what has one score: of a slice d0 is 1."""
         return self.shape
 
-    def rows_of(self, number: int, t: Tile, values: Array) -> Array:
+    def rows_of(self, number: int, t: Tile, values: Floats) -> Floats:
         """Of one value for each piece, those of the number-th tile."""
         return values[number : number + 1]
 
@@ -142,24 +148,24 @@ class Stitcher(ABC):
 
     shape: tuple[int, ...]
 
-    def __init__(self, tiling: Tiling, cells: Sequence[int], stride: Sequence[float], offset: Sequence[float]):
+    def __init__(self, tiling: Tiling, cells: Sequence[int], stride: Sequence[float], offset: Sequence[float]) -> None:
         self.tiling, self.cells, self.stride, self.offset = tiling, tuple(cells), tuple(stride), tuple(offset)
-        self.sum: Array | None = None
+        self.sum: Floats | None = None
 
     @abstractmethod
-    def add(self, t: Tile, result: Array, summed: bool = False) -> None:
+    def add(self, t: Tile, result: Floats, summed: bool = False) -> None:
         """:param result: (batch, *channels, *cells); the batch holds the slices, or is 1.
         :param summed: windows: plain sums instead of weighted means.
         """
 
-    def _room(self, result: Array) -> Array:
+    def _room(self, result: Floats) -> Floats:
         if self.sum is None:
             channels = result.shape[1 : result.ndim - len(self.cells)]
             self.sum = np.zeros((*channels, *self.shape), np.float32)
         return self.sum
 
     @property
-    def values(self) -> Array:
+    def values(self) -> Floats:
         """The stitched values (*channels, *cells), float32; 0 where nothing was added."""
         return np.zeros(self.shape, np.float32) if self.sum is None else self.sum
 
@@ -168,7 +174,7 @@ class Stitcher(ABC):
         tiles do not overlap."""
         return 1.0, 1.0
 
-    def share(self, t: Tile) -> Array | float:
+    def fraction(self, t: Tile) -> Floats | float:
         """The first of :meth:`parts`."""
         return self.parts(t)[0]
 
@@ -177,7 +183,7 @@ class Stitcher(ABC):
         """Cells of what has one score: of the whole, or of one slice."""
         return int(np.prod(self.cells))
 
-    def affine(self, affine: Array) -> Array:
+    def affine(self, affine: Affine) -> Affine:
         """4x4 of the stitched cells in (d0, d1, d2) order, from the prepared tensor's ``affine``.
 
         Cell n of an axis has its centre at voxel offset + stride * n, so the matrix is

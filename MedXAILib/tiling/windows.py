@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .tiling import Array, Parts, Region, Stitcher, Tile, Tiling
+from .tiling import Floats, Index, Parts, Region, Stitcher, Tile, Tiling, Weights
 
 if TYPE_CHECKING:
     import torch
 
+Scalar = TypeVar("Scalar", np.float32, np.bool_)
 SIGMA = 0.125
 """Deviation of a window's Gaussian weight as a part of its size (MONAI's default for sliding windows)."""
 
@@ -30,36 +32,43 @@ class WindowTiling(Tiling):
 
     @classmethod
     def laid_out(cls, spatial: Any, shape: tuple[int, int, int], multiple: Sequence[int], at_once: int) -> Tiling:
+        """See :class:`Tiling`."""
         rows = zip(shape, spatial.size, multiple, strict=True)
         starts = [window_starts(n, size, spatial.overlap, m) for n, size, m in rows]
         return cls(shape, tuple(spatial.size), tuple(Tile(at) for at in product(*starts)), at_once)
 
     def pieces(self, x: torch.Tensor) -> Iterator[tuple[Tile, torch.Tensor]]:
+        """See :class:`Tiling`."""
         import torch
 
         for t in self.tiles:
-            piece = x[(..., *(slice(o, o + n) for o, n in zip(t.at, self.size, strict=True)))]
+            box: Index = (..., *(slice(o, o + n) for o, n in zip(t.at, self.size, strict=True)))
+            piece = x[box]
             missing = [n - have for n, have in zip(self.size, piece.shape[2:], strict=True)]
             if any(missing):
                 pad = [p for m in reversed(missing) for p in (0, m)]
                 piece = torch.nn.functional.pad(piece, pad, value=float(x.min()))
             yield t, piece
 
-    def region_weights(self, region: Region, t: Tile, voxels: Stitcher, shared: bool) -> Array:
+    def region_weights(self, region: Region, t: Tile, voxels: Stitcher, shared: bool) -> Weights:
+        """See :class:`Tiling`."""
         piece = region(tuple(slice(o, o + n) for o, n in zip(t.at, self.size, strict=True)))
         padded = np.zeros(self.size, np.float32)
         padded[tuple(slice(0, n) for n in piece.shape)] = piece
-        return (padded * voxels.share(t) if shared and padded.any() else padded)[None]
+        return (padded * voxels.fraction(t) if shared and padded.any() else padded)[None]
 
     def stitcher(self, cells: Sequence[int], stride: Sequence[float], offset: Sequence[float]) -> Stitcher:
+        """See :class:`Tiling`."""
         return WindowStitcher(self, cells, stride, offset)
 
     @property
     def joint(self) -> bool:
+        """See :class:`Tiling`."""
         return len(self.tiles) > 1
 
     @property
     def overlapping(self) -> bool:
+        """See :class:`Tiling`."""
         return True
 
 
@@ -74,7 +83,7 @@ def importance(
     stride: Sequence[float] | None = None,
     offset: Sequence[float] | None = None,
     cells: Sequence[int] | None = None,
-) -> list[Array]:
+) -> list[Floats]:
     """Gaussian weight of the voxels of a window, or of its feature cells (at offset + stride * n), float32 in (0, 1]: one
     line for each axis, whose product is the weight."""
     lines = []
@@ -85,7 +94,7 @@ def importance(
     return lines
 
 
-def product_of(lines: Sequence[Array]) -> Array:
+def product_of(lines: Sequence[NDArray[Scalar]]) -> NDArray[Scalar]:
     """The outer product of one line for each axis."""
     result = lines[0]
     for line in lines[1:]:
@@ -96,7 +105,7 @@ def product_of(lines: Sequence[Array]) -> Array:
 class WindowStitcher(Stitcher):
     """Means weighted by each window's Gaussian, or sums."""
 
-    def __init__(self, tiling: Tiling, cells: Sequence[int], stride: Sequence[float], offset: Sequence[float]):
+    def __init__(self, tiling: Tiling, cells: Sequence[int], stride: Sequence[float], offset: Sequence[float]) -> None:
         super().__init__(tiling, cells, stride, offset)
         last = [max(t.at[axis] for t in tiling.tiles) for axis in range(3)]
         self.shape = tuple(round(o / s) + n for o, s, n in zip(last, self.stride, self.cells, strict=True))
@@ -111,25 +120,26 @@ class WindowStitcher(Stitcher):
         starts = [round(o / s) for o, s in zip(t.at, self.stride, strict=True)]
         return tuple(slice(a, a + n) for a, n in zip(starts, self.cells, strict=True))
 
-    def share(self, t: Tile) -> Array:
+    def fraction(self, t: Tile) -> Floats:
         """The part that a window's cells have in the stitched values: weights that sum to 1 over the windows."""
         rows = zip(self.weight, self.total, self._where(t), strict=True)
         return product_of([line / total[where] for line, total, where in rows])
 
-    def inside(self, t: Tile) -> Array:
+    def inside(self, t: Tile) -> NDArray[np.bool_]:
         """Which cells of a window lie in the volume, at least in part; the others are padding alone."""
         rows = zip(self._within(), self._where(t), strict=True)
         return product_of([line[where] for line, where in rows])
 
     def parts(self, t: Tile) -> Parts:
-        return self.share(t), self.inside(t).astype(np.float32)
+        """See :class:`Stitcher`."""
+        return self.fraction(t), self.inside(t).astype(np.float32)
 
     @property
     def count(self) -> int:
         """Cells of the whole that lie in the volume at least in part."""
         return int(np.prod([line.sum() for line in self._within()]))
 
-    def _within(self) -> list[Array]:
+    def _within(self) -> list[NDArray[np.bool_]]:
         """One line for each axis, true where a cell (as long as the stride) lies in the volume at least in part."""
         lines = []
         for n, stride, offset, length in zip(self.shape, self.stride, self.offset, self.tiling.shape, strict=True):
@@ -137,16 +147,19 @@ class WindowStitcher(Stitcher):
             lines.append((centre + stride / 2 > -0.5) & (centre - stride / 2 < length - 0.5))
         return lines
 
-    def add(self, t: Tile, result: Array, summed: bool = False) -> None:
-        self._room(result)[(..., *self._where(t))] += result[0] if summed else result[0] * self.share(t)
+    def add(self, t: Tile, result: Floats, summed: bool = False) -> None:
+        """See :class:`Stitcher`."""
+        where: Index = (..., *self._where(t))
+        self._room(result)[where] += result[0] if summed else result[0] * self.fraction(t)
 
     @property
-    def values(self) -> Array:
+    def values(self) -> Floats:
         """Without the cells that lie in the padding at their end."""
-        ends = [int(np.flatnonzero(line)[-1]) + 1 for line in self._within()]
-        return np.ascontiguousarray(super().values[(..., *map(slice, ends))])
+        inside: Index = (..., *(slice(int(np.flatnonzero(line)[-1]) + 1) for line in self._within()))
+        return np.ascontiguousarray(super().values[inside])
 
     def reach(
         self, seen: Sequence[tuple[float, float]] | None, extent: Sequence[tuple[float, float]]
     ) -> tuple[tuple[float, float], ...]:
+        """See :class:`Stitcher`."""
         return super().reach(None, extent)

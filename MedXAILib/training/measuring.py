@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..io.read import read_volume
 from ..models.card import Expected, ModelCard
 from ..models.loading import Model
-from ..prediction import best_class, predict
+from ..prediction import Classification, best_class, predict
 from ..preprocessing import suitability
 from ..preprocessing.prepare import Prepared, prepare
 from ..progress import Progress
@@ -119,9 +119,10 @@ def measure(model: Model, cases: Sequence[TrainingCase], progress: Progress, tex
     for number, case in enumerate(cases):
         progress(number, len(cases), text)
         prediction = predict(model, read_volume(case.image))
-        if prediction.labels is None:
+        if isinstance(prediction, Classification):
             results.append(list(prediction.probabilities.values()))
         else:
+            assert prediction.labels is not None
             results.append(dice_of_parts(model.card, prediction.labels.volume.array, truth_of(case).array))
     rows = np.array(results, float)
     if model.card.task == "segmentation":

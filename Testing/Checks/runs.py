@@ -52,8 +52,7 @@ def disturbed(stage: str, what: str, folder: str, arguments: list[str]) -> int:
     """Run the command line and, as the stage is reached, say so and wait, or spoil the disk. In a process of its own."""
     import importlib
 
-    from MedXAILib import interrupt
-    from MedXAILib.app import cli
+    from MedXAILib import cli, interrupt
 
     module, _, name = STAGES[stage].partition(":")
     place = importlib.import_module(module)

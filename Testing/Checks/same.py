@@ -170,7 +170,7 @@ def inputs(folder: Path) -> None:
 def run_all(names: list[str], out: Path) -> None:
     """In a process of its own, with the sources that are meant on the path: the commands, one after the other."""
     try:
-        from MedXAILib.app.cli import run
+        from MedXAILib.cli import run
     except ImportError:  # an earlier state
         from MedXAILib.cli import run
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import torch
 from torch import nn
 
 from MedXAILib.models.card import ModelCard
-from MedXAILib.models.running.reading import read_as
+from MedXAILib.models.loading import Model
 
 
 class Blob(nn.Module):
@@ -30,7 +28,7 @@ class Blob(nn.Module):
         return self.head(cells.flatten(2).mean(2))
 
 
-def model(network: nn.Module, /, **card):
+def model(network: nn.Module, /, **card) -> Model:
     """A Model without a file: what MedXAILib.models.loading would give."""
     settings = {
         "name": "fixture",
@@ -41,5 +39,4 @@ def model(network: nn.Module, /, **card):
         "output": {"labels": [{"name": "no"}, {"name": "yes"}]},
     }
     card = ModelCard.model_validate(settings | card)
-    network = read_as(network.eval(), card)
-    return SimpleNamespace(card=card, network=network, device="cpu", weights_sha256="0" * 64, messages=())
+    return Model(card=card, network=network.eval(), device="cpu", weights_sha256="0" * 64, path="fixture.pt")

@@ -246,7 +246,7 @@ FORMULAE = {
 
 def feature(net: nn.Module, x: torch.Tensor, weights: torch.Tensor) -> Feature:
     """The layer as one tile shows it, of a batch whose samples have scores of their own: weights (batch, class[, ...])."""
-    tape, layer = record(net, x, [LAYER]), find(inspect(net, (1, *x.shape[1:])), LAYER)
+    recording, layer = record(net, x, [LAYER]), find(inspect(net, (1, *x.shape[1:])), LAYER)
 
     def scores(output):
         times = len(output) // len(weights)
@@ -256,8 +256,14 @@ def feature(net: nn.Module, x: torch.Tensor, weights: torch.Tensor) -> Feature:
         given = x.repeat(len(off), *[1] * (x.ndim - 1)) if off is not None else x if input is None else input
         return scores(replay(net, given, layer, off, silent))
 
-    a = tape.activations[LAYER].detach()
-    return Feature(a, lambda own: tape.gradients(scores)[LAYER], 1.0, a[0, 0].numel(), ask, x)
+    a = recording.activations[LAYER].detach()
+    return Feature(
+        activation=a,
+        backward=lambda own: recording.gradients(scores)[LAYER],
+        cells=a[0, 0].numel(),
+        ask=ask,
+        input=x,
+    )
 
 
 def run(name: str, f: Feature) -> torch.Tensor:

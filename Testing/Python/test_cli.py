@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from MedXAILib.app.cli import run
+from MedXAILib.cli import run
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.read import read_volume
 from MedXAILib.io.write import write_volume
@@ -239,7 +239,7 @@ def test_one_bad_case_of_a_cohort_is_left_out_and_said(data, models, tmp_path, c
 
 SLOW = """
 import sys, time
-from MedXAILib.app import cli
+from MedXAILib import cli
 import MedXAILib.app.checking as checking
 sys.path.insert(0, {here!r})
 import torch

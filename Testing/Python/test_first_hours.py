@@ -11,10 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from MedXAILib import NOTICE, MaskTarget, VoxelTarget, explain, load_model, models, read_volume
-from MedXAILib.app import cli
-from MedXAILib.app.cli import terminal
+from MedXAILib import NOTICE, MaskTarget, VoxelTarget, cli, explain, load_model, models, read_volume
 from MedXAILib.attribution.registry import method, methods
+from MedXAILib.cli import terminal
 from MedXAILib.errors import InputError
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.write import write_volume

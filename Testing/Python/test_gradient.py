@@ -97,7 +97,7 @@ def as_batch(volume: torch.Tensor, dimensions: int) -> torch.Tensor:
 
 
 def gradient_of(net: nn.Module, classes: list[int], dimensions: int):
-    """The function through which methods see a network, without tiles and tapes."""
+    """The function through which methods see a network, without tiles and recordings."""
 
     def gradient(x, rule=None, baseline=None, text="", scores_only=False, own=False):
         leaf = as_batch(x, dimensions).clone().requires_grad_()

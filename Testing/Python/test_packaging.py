@@ -91,7 +91,7 @@ def test_a_prediction_runs_from_the_package_alone(tmp_path, patience):
     head = np.where(np.hypot(np.hypot(k / 80, j / 80), i / 65) < 1, 100 + 10 * np.sin(i / 9), 0).astype(np.float32)
     write_volume(Volume(head, np.diag([3.0, 3.0, 3.0, 1.0])), tmp_path / "head.nrrd")
     code = (
-        "import sys; from MedXAILib.app.cli import run; code = run(sys.argv[1:]);"
+        "import sys; from MedXAILib.cli import run; code = run(sys.argv[1:]);"
         "print(*{m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'MedXAILib'}, sep='\\n', file=sys.stderr);"
         "sys.exit(code)"
     )

@@ -88,14 +88,14 @@ def test_what_fails_in_it_is_told_in_a_sentence(folder, monkeypatch):
 
 
 def test_the_command_line_takes_it(folder, capsys):
-    from MedXAILib.app.cli import run
+    from MedXAILib.cli import run
 
     assert run(["info", str(folder / "a.xyz")]) == 0 and "a.xyz" in capsys.readouterr().out
 
 
 def test_a_run_over_a_folder_of_it(folder):
     pytest.importorskip("torch")
-    from MedXAILib.app.cli import run
+    from MedXAILib.cli import run
 
     head = np.where(np.indices((20, 24, 28)).sum(0) % 7 < 5, 90, 0).astype(np.uint8)
     for name in ("a.xyz", "b/C.XYZ", "d.xyz.packed"):

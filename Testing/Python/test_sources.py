@@ -11,7 +11,7 @@ import pytest
 import torch
 from fixture_nets import Blob
 
-from MedXAILib.app.cli import run
+from MedXAILib.cli import run
 from MedXAILib.errors import CardError, ConsentError, InputError, WeightsError
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.write import write_volume

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from MedXAILib import explain, load_model, predict, read_volume
-from MedXAILib.app.cli import run
+from MedXAILib.cli import run
 from MedXAILib.errors import InputError
 from MedXAILib.examples.planted_lesion.heads import demo_head
 from MedXAILib.examples.planted_lesion.planting import plant_lesion

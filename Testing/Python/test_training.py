@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from MedXAILib import explain, load_model, predict, read_volume
-from MedXAILib.app.cli import run
+from MedXAILib.cli import run
 from MedXAILib.errors import InputError
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.write import write_volume

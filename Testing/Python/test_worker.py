@@ -136,8 +136,9 @@ def test_another_class_costs_one_partial_backward_pass_and_no_forward_pass(head,
         [("predict", "", (1, 0)), ("explain", "yes", (1, 1)), ("explain", "no", (1, 2))]
     ):
         job = Job(
-            task, {"": "v"}, "x", classes=(name,) if name else (), layers=("features",) if task == "explain" else ()
-        )
+            task=task, inputs={"": "v"}, model="x", classes=(name,) if name else (),
+            layers=("features",) if task == "explain" else (),
+        )  # fmt: skip
         worker.handle({"id": number, "do": task, "job": json.loads(json.dumps(asdict(job)))})
         assert events[-1]["event"] == "result", events[-1]
         assert (passes["forward"], passes["backward"]) == expected

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from MedXAILib import explain, load_model, predict, read_volume
-from MedXAILib.app.cli import run
 from MedXAILib.attribution.registry import methods
 from MedXAILib.caveats import texts
+from MedXAILib.cli import run
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.write import write_volume
 from MedXAILib.models.security.consent import needs_consent
@@ -138,7 +138,7 @@ def test_every_model_works_by_name_from_an_installed_wheel(tmp_path, patience):
     head = (np.hypot(np.hypot(k - 4, j - 20), i - 20) < 15) * 100 + rng.normal(0, 5, (8, 40, 40))
     write_volume(Volume(head.astype(np.float32), np.diag([2.0, 2, 2, 1])), tmp_path / "head.nrrd")
     code = (
-        "import sys, json, MedXAILib; from MedXAILib.app.cli import run; from MedXAILib.models.sources.zoo import zoo_cards\n"
+        "import sys, json, MedXAILib; from MedXAILib.cli import run; from MedXAILib.models.sources.zoo import zoo_cards\n"
         "names = zoo_cards()\n"
         "codes = [run(['predict', 'head.nrrd', '--model', n, '-o', 'out-' + n]) for n in names]\n"
         "print(json.dumps([MedXAILib.__file__, names, codes]))\n"

@@ -102,8 +102,9 @@ def computed(tmp_path_factory):
     )
     anatomy = read_labels(folder / "anatomy.nrrd")
     job = Job(
-        "explain", {"": "ball"}, "planted-lesion", classes=("lesion",), methods=("gradcam", "lime"), samples=SAMPLES
-    )
+        task="explain", inputs={"": "ball"}, model="planted-lesion", classes=("lesion",), methods=("gradcam", "lime"),
+        options={"samples": SAMPLES},
+    )  # fmt: skip
     worker = Worker(folder, lambda event: None)
     worker.volumes["ball"] = Volume(volume.array, volume.affine)
     event = worker.compute({"id": 1, "job": asdict(job)})

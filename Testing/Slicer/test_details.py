@@ -15,8 +15,9 @@ def test_what_limits_belief_stands_beside_the_map(explained):
 
     explained.panel.display.show(explained.maps[1:])
     text = explained.ui.limits.text
-    assert NOTICE in text and results.metadata(explained.maps[1])["limits"]
-    assert all(html.escape(line) in text for line in results.metadata(explained.maps[1])["limits"])
+    told = [caveat["text"] for caveat in results.metadata(explained.maps[1])["caveats"]]
+    assert NOTICE in text and told
+    assert all(html.escape(line) in text for line in told)
 
 
 def test_the_slider_spans_the_map_and_moving_one_end_keeps_the_other(explained):

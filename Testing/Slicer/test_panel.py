@@ -40,12 +40,12 @@ def test_a_glioma_from_choosing_to_an_overlaid_map(panel, data, slicer):
     scenarios.run(panel, panel.ui.predictButton)
     assert panel.ui.probabilities.rowCount == 4, panel.ui.predictMessage.text
     table = panel.predict.shown
-    facts = results.metadata(table)
-    assert len(facts["slices"]) == 25 and panel.ui.plot.visible
+    found = results.metadata(table)
+    assert len(found["by_slice"]) == 25 and panel.ui.plot.visible
 
     row = next(n for n in range(4) if panel.ui.probabilities.item(n, 0).text() == "glioma")
     panel.ui.probabilities.cellClicked.emit(row, 0)
-    strongest = int(np.argmax([scores[list(facts["probabilities"]).index("glioma")] for scores in facts["slices"]]))
+    strongest = int(np.argmax([scores[list(found["probabilities"]).index("glioma")] for scores in found["by_slice"]]))
     matrix = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode().GetSliceToRAS()
     index = volume_of(volume).ijk([matrix.GetElement(r, 3) for r in range(3)])
     assert index[2] == pytest.approx(strongest, abs=0.51), "a click on a class shows its most probable slice"
@@ -55,7 +55,7 @@ def test_a_glioma_from_choosing_to_an_overlaid_map(panel, data, slicer):
     (heat,) = results.mapsOf(volume)
     array = volume_of(heat).array
     assert np.flatnonzero(array.any((1, 2))).tolist() in ([strongest], []), "only the shown slice is explained"
-    assert any(str(strongest) in line for line in results.metadata(heat)["limits"])
+    assert any(str(strongest) in caveat["text"] for caveat in results.metadata(heat)["caveats"])
     assert heat.GetName().startswith("pyradiomics_brain1_image glioma Grad-CAM")
     assert f"slice {strongest}: p " in results.metadata(heat)["title"], "its own probability, not the volume's"
 
@@ -64,8 +64,8 @@ def test_a_glioma_from_choosing_to_an_overlaid_map(panel, data, slicer):
     file = read_volume(data / "volumes" / "pyradiomics_brain1_image.nrrd")
     assert number != strongest, "the file is left-handed, and Slicer has turned it around"
     assert file.ras((0, 0, number))[2] == pytest.approx(volume_of(volume).ras((0, 0, strongest))[2], abs=0.01)
-    pieces = asking.scoresInFile(facts, volume)
-    assert pieces[number] == facts["slices"][strongest]
+    pieces = asking.scoresInFile(found, volume)
+    assert pieces[number] == found["by_slice"][strongest]
 
 
 def inner_head(data, folder) -> tuple[Path, Path]:
@@ -141,7 +141,6 @@ def test_a_regression_shows_values_with_their_unit(panel, slicer, tmp_path):
     import json
 
     from MedXAIPanel import results, scenarios
-    from MedXAIPanel.export import export
 
     from MedXAILib.models.sources.zoo import ZOO
 
@@ -154,12 +153,12 @@ def test_a_regression_shows_values_with_their_unit(panel, slicer, tmp_path):
     scenarios.run(panel, panel.ui.predictButton)
     table = panel.predict.shown
     assert table is not None, panel.ui.predictMessage.text
-    facts = results.metadata(table)
-    assert "probabilities" not in facts and table.GetTable().GetColumnName(1) == "points"
+    found = results.metadata(table)
+    assert "probabilities" not in found and table.GetTable().GetColumnName(1) == "points"
     shown = {panel.ui.probabilities.item(row, 0).text(): row for row in range(2)}
-    for name, value in facts["values"].items():
+    for name, value in found["values"].items():
         assert panel.ui.probabilities.cellWidget(shown[name], 1).format == f"{value:.3g} points"
-    export(volume, tmp_path / "out")
+    panel.logic.export(volume, tmp_path / "out")
     assert "points" in (tmp_path / "out" / "values.csv").read_text()
 
 

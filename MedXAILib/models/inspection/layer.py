@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ...caveats import Caveat
 from .cells import Arrangement, Cells
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Layer:
     :ivar normed: by a norm's statistics: a constant added to the input is taken away again.
     :ivar pooled: number of the operator that pooled to a grid of its own at once; 0 for none.
     :ivar data: where the cells lie may depend on the values of the input.
-    :ivar doubt: what is not known of where the cells lie, in a sentence.
+    :ivar doubt: what is not known of where the cells lie.
     :ivar alone: whether the module returns this tensor and no other.
     :ivar used: whether the network's first output depends on it.
     :ivar attentions: products of attention that the network had computed before.
@@ -48,12 +49,24 @@ class Layer:
     normed: bool = False
     pooled: int = 0
     data: bool = False
-    doubt: str | None = None
+    doubt: Caveat | None = None
     alone: bool = True
     used: bool = True
     attentions: int = 0
     step: int = field(default=0, repr=False)
     needs: int = field(default=1, repr=False)
+
+    @property
+    def grid_cells(self) -> Cells:
+        """``cells`` of a layer that is a feature grid."""
+        assert self.cells is not None, self.name
+        return self.cells
+
+    @property
+    def grid_arrangement(self) -> Arrangement:
+        """``arrangement`` of a layer that is a feature grid."""
+        assert self.arrangement is not None, self.name
+        return self.arrangement
 
 
 def count(layer: Layer) -> int:

@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import InputError
-from ...geometry.volume import GEOMETRY, Source, Volume
+from ...geometry.volume import ARRAY, GEOMETRY, Source, Volume
 
 if TYPE_CHECKING:
     import torch
-
-ARRAY = "array"
-"""Format of a source that is an array without a geometry."""
 
 
 def as_tensor(inputs: Any, dimensions: int) -> tuple[torch.Tensor, Volume, list[str]]:

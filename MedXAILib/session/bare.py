@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import InputError, NetworkError, first_line
-from ...geometry.volume import GEOMETRY, Source, Volume
-from ...preprocessing.prepare import REPEATED, Prepared
-from ...provenance import available_memory
-from ..card import FROM_FILE, ModelCard
-from ..inspection.examine import examine
-from ..loading import Model
-from ..running.agreement import agree
-from ..running.ends import DOUBTFUL, MEANINGS
-from ..running.meaning import another, convinces, likely, meaning, plainly, tells
-from ..running.parts import Part, choose, named, pick
-from ..running.reading import read_as
-from .arrays import ARRAY as ARRAY
-from .arrays import as_tensor
-from .onnx import is_onnx, refusal
+from ..errors import InputError, NetworkError, first_line
+from ..geometry.volume import ARRAY, GEOMETRY, Source, Volume
+from ..models.card import FROM_FILE, ModelCard
+from ..models.inspection.examine import examine
+from ..models.loading import Model
+from ..models.running.agreement import agree
+from ..models.running.ends import DOUBTFUL, MEANINGS
+from ..models.running.meaning import another, convinces, likely, meaning, plainly, tells
+from ..models.running.parts import Part, choose, named, pick
+from ..models.running.reading import read_as
+from ..models.sources.arrays import as_tensor
+from ..models.sources.onnx import is_onnx, refusal
+from ..preprocessing.prepare import REPEATED, Prepared
+from ..provenance import available_memory
 
 if TYPE_CHECKING:
     import torch
+
 
 AS_VALUE = "The network gives a single number, which is explained as a value; where it is the logit of a class, say so in a model card."
 COPIES = 8

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from ... import NOTICE, __version__, interrupt
-from ...errors import NO_MEMORY, InputError, missing_package, of_path, out_of_memory
-from ...progress import Cancelled
+from .. import NOTICE, __version__, interrupt
+from ..errors import NO_MEMORY, InputError, missing_package, of_path, out_of_memory
+from ..progress import Cancelled
 from . import card, evaluating, listing, making, running
 from .terminal import fail
 

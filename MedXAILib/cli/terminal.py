@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from ... import NOTICE
-from ...models.summary import quantity
-from ...progress import Progress
+from .. import NOTICE
+from ..models.summary import quantity
+from ..progress import Progress
 
 console = Console(stderr=True, highlight=False)
 

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ...attribution.registry import methods
-from .. import run as runner
-from ..job import EXPLAIN, PREDICT, Job
+from ..app import run as runner
+from ..app.job import EXPLAIN, PREDICT, Job
+from ..attribution.registry import methods
 from .options import INPUT, MODEL, NAMED, fields_of, job_of, with_parameters
 from .terminal import bar, dim, fail, report
 

@@ -1,4 +1,4 @@
-"""The tape and Grad-CAM against captum, a literal reference, and the promise to change nothing."""
+"""Recordings and Grad-CAM against captum, a literal reference, and the promise to change nothing."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def total(output: torch.Tensor, index: int) -> torch.Tensor:
 
 
 def ours(net, x, layer, index) -> torch.Tensor:
-    tape = record(net, x, [layer])
-    activation, gradient = tape.activations[layer], tape.gradients(lambda output: total(output, index))[layer]
-    feature = Feature(activation.detach(), lambda own: gradient, cells=activation[0, 0].numel())
+    recording = record(net, x, [layer])
+    activation, gradient = recording.activations[layer], recording.gradients(lambda output: total(output, index))[layer]
+    feature = Feature(activation=activation.detach(), backward=lambda own: gradient, cells=activation[0, 0].numel())
     return gradcam(feature, mean_gradient(feature))
 
 
@@ -134,8 +134,8 @@ def test_nothing_of_the_users_network_is_changed(make):
         with pytest.raises(NetworkError, match="ZeroDivisionError"):
             record(net, x, ["conv"])
     else:
-        tape = record(net, x, ["conv"])
-        tape.gradients(lambda output: output[:, 0])
+        recording = record(net, x, ["conv"])
+        recording.gradients(lambda output: output[:, 0])
     after = [
         (m.training, len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for m in net.modules()
     ]
@@ -148,14 +148,14 @@ def test_the_graph_begins_at_the_shallowest_layer_and_one_pass_serves_all():
     net = nn.Sequential(*[nn.Conv2d(1, 1, 3, padding=1) for _ in range(6)], nn.Flatten(), nn.Linear(64, 3))
     calls = []
     net[0].register_forward_hook(lambda *_: calls.append(1))
-    tape = record(net, torch.randn(1, 1, 8, 8), ["3", "5"])
-    depth, node = 0, tape.output.grad_fn
+    recording = record(net, torch.randn(1, 1, 8, 8), ["3", "5"])
+    depth, node = 0, recording.output.grad_fn
     while node is not None:
         depth += "Convolution" in node.name()
         node = next((n for n, _ in node.next_functions if n is not None), None)
     assert depth == 2  # the convolutions 4 and 5, after the layer 3
     for index in range(3):
-        assert set(tape.gradients(lambda output, n=index: output[:, n])) == {"3", "5"}
+        assert set(recording.gradients(lambda output, n=index: output[:, n])) == {"3", "5"}
     assert len(calls) == 1
 
 
@@ -192,12 +192,12 @@ def test_at_the_end_of_with_the_graph_is_gone():
     net[1].register_forward_hook(
         lambda _, __, output: kept.append(weakref.ref(output))
     )  # what tanh keeps for its slope
-    with record(net, torch.randn(1, 1, 8, 8), ["0"]) as tape:
-        kept += [weakref.ref(tape.output), weakref.ref(tape.activations["0"])]
-        tape.gradients(lambda output: output[:, 0])
+    with record(net, torch.randn(1, 1, 8, 8), ["0"]) as recording:
+        kept += [weakref.ref(recording.output), weakref.ref(recording.activations["0"])]
+        recording.gradients(lambda output: output[:, 0])
         assert all(tensor() is not None for tensor in kept)
     gc.collect()
-    assert [tensor() for tensor in kept] == [None] * 3 and not tape.activations
+    assert [tensor() for tensor in kept] == [None] * 3 and not recording.activations
 
 
 def test_autocast_around_the_call_changes_nothing():
@@ -206,9 +206,9 @@ def test_autocast_around_the_call_changes_nothing():
     expected = plain.gradients(lambda output: output[:, 1])
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert net(x).dtype == torch.bfloat16, "else autocast does nothing here"
-        tape = record(net, x, ["0", INPUT])
-        found = tape.gradients(lambda output: output[:, 1])
-    assert torch.equal(tape.output, plain.output)
+        recording = record(net, x, ["0", INPUT])
+        found = recording.gradients(lambda output: output[:, 1])
+    assert torch.equal(recording.output, plain.output)
     for name, gradient in expected.items():
         assert found[name].dtype == torch.float32 and gradient.any() and torch.equal(found[name], gradient)
 
@@ -226,9 +226,9 @@ def test_half_precision_gradients_neither_vanish_nor_overflow(hidden, scale):
     net = net.half()
     precise = copy.deepcopy(net).double()
     expected = slope(precise, 0, x.double(), lambda output: output[:, 1])
-    tape = record(net, x.half(), ["0"])
-    found = tape.gradients(lambda output: output[:, 1])["0"]
-    assert tape.output.dtype == torch.float16 and found.dtype == torch.float32
+    recording = record(net, x.half(), ["0"])
+    found = recording.gradients(lambda output: output[:, 1])["0"]
+    assert recording.output.dtype == torch.float16 and found.dtype == torch.float32
     if scale == 1:
         assert not torch.allclose(expected.half().double(), expected, rtol=0.02, atol=0), "float16 cannot hold it"
     assert torch.allclose(found.double(), expected, rtol=2**-9, atol=0)
@@ -320,12 +320,12 @@ def test_a_layer_that_gives_more_than_a_tensor_keeps_its_type(kind):
 
     net, x = Net().double(), torch.randn(2, 1, 8, 8, dtype=torch.float64)
     plain = net(x)
-    tape = record(net, x, ["block"])
-    assert type(seen[1]) is type(seen[0]) and torch.equal(tape.output, plain)
+    recording = record(net, x, ["block"])
+    assert type(seen[1]) is type(seen[0]) and torch.equal(recording.output, plain)
     a = take(pack(net.block.conv(x))).detach().requires_grad_()
     (expected,) = torch.autograd.grad(net.head(a.tanh().flatten(2).mean(2))[:, 1].sum(), a)
-    assert torch.equal(tape.activations["block"], a)
-    assert torch.allclose(tape.gradients(lambda output: output[:, 1])["block"], expected, atol=1e-15)
+    assert torch.equal(recording.activations["block"], a)
+    assert torch.allclose(recording.gradients(lambda output: output[:, 1])["block"], expected, atol=1e-15)
 
 
 class Modalities(nn.Module):
@@ -351,8 +351,8 @@ def test_several_inputs_have_a_gradient_each(by_name):
     x, kept = ({"pet": pet, "mr": mr} if by_name else (mr, pet)), mr.clone()
     wanted = [f"{INPUT}.{names[1]}", "two", f"{INPUT}.{names[0]}"]
     for layers in (wanted, wanted[:1], ["two"]):
-        tape = record(net, x, layers)
-        found = tape.gradients(lambda output: output[:, 2])
+        recording = record(net, x, layers)
+        found = recording.gradients(lambda output: output[:, 2])
         assert list(found) == layers and torch.equal(mr, kept), "what was given is as it was"
         for name, one in zip(names, expected, strict=True):
             if f"{INPUT}.{name}" in layers:
@@ -523,9 +523,9 @@ def test_a_relu_before_the_pooling_is_no_closed_form_though_it_changes_no_value(
         nn.Conv2d(1, 2, 3), nn.ReLU(), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 3)
     )
     net, x = net.double(), torch.randn(2, 1, 6, 6, dtype=torch.float64)
-    with record(net, x, ["1", "2"]) as tape:
-        assert tape.pooled("1") is None and tape.pooled("2") is not None
-        found = tape.gradients(lambda output: output[:, 1])["1"]
+    with record(net, x, ["1", "2"]) as recording:
+        assert recording.pooled("1") is None and recording.pooled("2") is not None
+        found = recording.gradients(lambda output: output[:, 1])["1"]
     a = net[:2](x).detach().requires_grad_()
     (expected,) = torch.autograd.grad(net[2:](a)[:, 1].sum(), a)
     assert torch.allclose(found, expected, atol=1e-16) and (found == 0).any()
@@ -583,10 +583,10 @@ def test_a_cache_that_nobody_holds_goes_with_its_graph():
     """The graph's hooks report progress: if they held the cache, both would stay for good, since graphs cannot be searched
     for cycles."""
     cache = RecordingCache(gap(nn.Tanh()), ["0"])
-    tape = cache.recording(0, torch.randn(1, 1, 4, 4, 4))
-    tape.gradients(lambda output: output[:, 1])
-    left = weakref.ref(cache), weakref.ref(tape), weakref.ref(tape.output)
-    del cache, tape
+    recording = cache.recording(0, torch.randn(1, 1, 4, 4, 4))
+    recording.gradients(lambda output: output[:, 1])
+    left = weakref.ref(cache), weakref.ref(recording), weakref.ref(recording.output)
+    del cache, recording
     assert [reference() for reference in left] == [None, None, None]
 
 
@@ -791,12 +791,12 @@ def test_unused_cut_and_dead_layers_are_told_apart():
         record(net, x, ["aside"]).gradients(lambda y: y[:, 0])
     with pytest.raises(InputError, match="does not depend on the layer aside"):
         explain(net, x, [0], layers=["aside"])
-    tape = record(net, x, ["aside", "c", "apart", "dead"])
-    found = tape.gradients(lambda y: y[:, 0])
-    assert [name for name in found if found[name].any()] == ["c"] and "does not depend" in tape.unused("aside")
-    tape.check("c"), tape.check("aside"), tape.check("dead")
+    recording = record(net, x, ["aside", "c", "apart", "dead"])
+    found = recording.gradients(lambda y: y[:, 0])
+    assert [name for name in found if found[name].any()] == ["c"] and "does not depend" in recording.unused("aside")
+    recording.check("c"), recording.check("aside"), recording.check("dead")
     with pytest.raises(InputError, match="No gradient .* comes to the layer apart"):
-        tape.check("apart")
+        recording.check("apart")
     one, other = explain(net, x, [0], layers=["c", "aside"])
     assert one.volume.array.any() and not other.volume.array.any()
     assert any("does not depend" in s for s in texts(other.caveats)) and not any(
@@ -878,7 +878,7 @@ def layered(number: int) -> nn.Module:
     ).eval()
 
 
-def test_tapes_are_counted_with_all_that_autograd_keeps():
+def test_recordings_are_counted_with_all_that_autograd_keeps():
     """Resident memory over 200 explanations of 20 networks."""
     psutil = pytest.importorskip("psutil")
     limit, x = 64 << 20, torch.rand(1, 1, 128, 128)
@@ -890,11 +890,13 @@ def test_tapes_are_counted_with_all_that_autograd_keeps():
         for _ in range(10):
             cache = RecordingCache(network, ["0"], limit=limit)
             for tile in range(30):
-                tape = cache.recording(tile, x)
+                recording = cache.recording(tile, x)
                 if tile > 1 and tile not in cache.kept:
                     break
             most = max(most, psutil.Process().memory_info().rss - before)
             held = sum(t.size for t in cache.kept.values())
-            assert limit - 2 * tape.size <= held <= limit or tile == 29
-            assert tape.size > 2 * sum(a.numel() * 4 for a in tape.activations.values()), "more than activations"
+            assert limit - 2 * recording.size <= held <= limit or tile == 29
+            assert recording.size > 2 * sum(a.numel() * 4 for a in recording.activations.values()), (
+                "more than activations"
+            )
     assert most <= 1.2 * limit, f"{most >> 20} MiB"
