@@ -243,7 +243,11 @@ def job(value: dict) -> dict:
 def plain(text: str, place: Path) -> str:
     """Text without progress and times, and without the place where it was written."""
     text = re.sub(r"(?m)^ *\d+ % .*\n", "", text.replace(str(place), "PLACE"))
-    return re.sub(r"\s+", " ", SEGMENT.sub("SEGMENT", re.sub(r"\b\d+(\.\d+)?( ms| s| minutes?)\b(; --samples sets how many)?", "TIME", text)))
+    return re.sub(
+        r"\s+",
+        " ",
+        SEGMENT.sub("SEGMENT", re.sub(r"\b\d+(\.\d+)?( ms| s| minutes?)\b(; --samples sets how many)?", "TIME", text)),
+    )
 
 
 def lasting(value, place: Path):
