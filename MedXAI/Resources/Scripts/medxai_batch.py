@@ -43,8 +43,6 @@ def arguments(words: list[str]) -> argparse.Namespace:
 
 def one(logic: Any, path: str, a: argparse.Namespace) -> None:
     """One volume: load, explain, export."""
-    from MedXAIPanel.export import export
-
     from MedXAILib.errors import InputError
 
     folder = a.output / Path(path).name.split(".")[0]
@@ -56,7 +54,7 @@ def one(logic: Any, path: str, a: argparse.Namespace) -> None:
     volume = slicer.util.loadVolume(path, {"show": False})
     options = {"layers": a.layer, "slices": a.slices, "samples": a.samples, "weights": a.weights}
     logic.explain(volume, a.model, a.target, a.method, trust=a.trust, device=a.device, **options)
-    files = export(volume, folder, overwrite=a.overwrite)
+    files = logic.export(volume, folder, overwrite=a.overwrite)
     if a.scene and not slicer.util.saveScene(str(folder / f"{folder.name}.mrb")):
         raise OSError(f"{folder / folder.name}.mrb: the scene could not be saved.")
     print(f"{path}: {len(files)} files in {folder}", flush=True)
