@@ -40,6 +40,12 @@ def method(name: str) -> Method:
     return known[found]
 
 
+def method_title(name: str) -> str:
+    """A method as people write it; a name that is not known here stays."""
+    known = methods().get(name)
+    return known.title if known else name
+
+
 def chosen(names: Iterable[str]) -> list[Method]:
     """The methods of these names, each once; ``all`` is every one."""
     wanted = [method(name).name for given in names for name in (methods() if given == ALL else [given])]
