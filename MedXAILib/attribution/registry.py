@@ -8,7 +8,7 @@ from functools import cache
 
 from ..errors import InputError
 from ..names import matching
-from ..plugins import added
+from ..plugins import registry
 from . import cam, gradient, lime, perturbation, shap
 from .method import Method
 from .option import Option
@@ -21,8 +21,7 @@ ALL = "all"
 def methods() -> dict[str, Method]:
     """Every method by its name."""
     own = (*cam.METHODS, *gradient.METHODS, *perturbation.METHODS, lime.METHOD, shap.METHOD)
-    found = {method.name: method for method in own}
-    return found | {method.name: method for method in added("methods") if method.name not in found}
+    return registry("methods", own)
 
 
 def method(name: str) -> Method:
