@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import qt
 import slicer
@@ -25,6 +26,7 @@ from MedXAILib.attribution.registry import methods
 from MedXAILib.errors import InputError
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.write import write_volume
+from MedXAILib.mrml.host import Node
 from MedXAILib.mrml.nodes import volume_of
 
 WORKER = "MedXAILib.app.worker"
@@ -55,7 +57,7 @@ class Run:
 class Client:
     """Starts the worker when it is needed, sends each volume once, and outlives the worker's death."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.process = None
         self.folder: Path | None = None
         self.pid = 0
@@ -65,7 +67,8 @@ class Client:
         self.handles: dict[str, tuple[tuple, str]] = {}
         self.asked: dict[int, Callable[[dict], None]] = {}
         self.unasked: list[Path] = []
-        self.methods: list[dict] = [method.as_value() for method in methods().values()]
+        # as JSON has them, to be compared with the worker's
+        self.methods: list[dict] = json.loads(json.dumps([method.as_value() for method in methods().values()]))
         self.onMethods: Callable[[], None] = lambda: None
         self.pieces = b""
         self.errors = b""
@@ -100,7 +103,7 @@ class Client:
         number = self._request(job.task, job=asdict(replace(job, inputs=handles)))
         self.run = Run(number, done, progress, first)
 
-    def ask(self, do: str, done: Callable[[dict], None], **fields) -> None:
+    def ask(self, do: str, done: Callable[[dict], None], **fields: Any) -> None:
         """Ask the worker for something small; it answers when it has done what it was asked before.
 
         :param done: called once, with the result or error event.
@@ -115,7 +118,7 @@ class Client:
 
         self.asked[self._request(do, **fields)] = answered
 
-    def answer(self, do: str, **fields) -> dict:
+    def answer(self, do: str, **fields: Any) -> dict:
         """Ask, and return the answer, a result or error event; the window, if there is one, stays alive."""
         answers: list[dict] = []
         self.ask(do, answers.append, **fields)
@@ -131,7 +134,7 @@ class Client:
         self.unasked.append(path)
         return path.name
 
-    def handle(self, node) -> str:
+    def handle(self, node: Node) -> str:
         """What requests call a volume node; its voxels are sent where they have changed."""
         self._wake()
         return self._send(node)
@@ -185,7 +188,7 @@ class Client:
                 f"{program}: no Python could be started here; set {PYTHON} to one that has MedXAI's packages."
             )
 
-    def _send(self, node) -> str:
+    def _send(self, node: Node) -> str:
         """The handle of a volume; its voxels travel only where they have changed since the last time."""
         volume = volume_of(node)
         state = (node.GetName(), node.GetImageData().GetMTime(), volume.affine.tobytes())
@@ -202,18 +205,18 @@ class Client:
         self.handles[node.GetID()] = state, handle
         return handle
 
-    def _request(self, do: str, **fields) -> int:
+    def _request(self, do: str, **fields: Any) -> int:
         self.number += 1
         self.process.write((json.dumps({"id": self.number, "do": do, **fields}) + "\n").encode())
         return self.number
 
-    def _read(self, process) -> None:
+    def _read(self, process: Any) -> None:
         """Whole lines are events; a piece of one waits for the rest."""
         *lines, self.pieces = (self.pieces + bytes(process.readAllStandardOutput().data())).split(b"\n")
         for line in lines:
             self._event(json.loads(line))
 
-    def _read_log(self, process) -> None:
+    def _read_log(self, process: Any) -> None:
         *lines, self.errors = (self.errors + bytes(process.readAllStandardError().data())).split(b"\n")
         self.log.extend(line.decode(errors="replace") for line in lines)
 
@@ -285,7 +288,7 @@ class Client:
             self._kill()
             self._end(run, failure("cancelled", "Cancelled; nothing was kept."))
 
-    def _died(self, process) -> None:
+    def _died(self, process: Any) -> None:
         if process is not self.process:
             return
         self._read(process)
@@ -336,6 +339,7 @@ def kill_tree(pid: int) -> None:
 
 
 def failure(kind: str, message: str) -> dict:
+    """An error event."""
     return {"event": "error", "kind": kind, "message": message, "details": ""}
 
 
