@@ -77,6 +77,7 @@ class Client:
 
     @property
     def busy(self) -> bool:
+        """Whether a run is under way."""
         return self.run is not None
 
     def start(
