@@ -67,7 +67,8 @@ class Client:
         self.handles: dict[str, tuple[tuple, str]] = {}
         self.asked: dict[int, Callable[[dict], None]] = {}
         self.unasked: list[Path] = []
-        self.methods: list[dict] = [method.as_value() for method in methods().values()]
+        # as JSON has them, to be compared with the worker's
+        self.methods: list[dict] = json.loads(json.dumps([method.as_value() for method in methods().values()]))
         self.onMethods: Callable[[], None] = lambda: None
         self.pieces = b""
         self.errors = b""

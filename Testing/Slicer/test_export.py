@@ -124,7 +124,7 @@ def test_a_table_by_structure_is_asked_for_again_after_the_worker_has_died(expla
     ui.tables.currentIndex = 0
     ui.tables.currentIndex = 2
     client.wait()
-    assert [row[0] for row in texts(ui.structures)] == ["right half", "left half"]
+    assert {"right half", "left half"} < {row[0] for row in texts(ui.structures)}
 
 
 def approximately(one: list[dict], other: list[dict]) -> bool:
