@@ -34,6 +34,7 @@ PATH_SAMPLES = 50
 BLUR_MM = 10.0
 """Deviation of the Gaussian of the blurred baseline, mm."""
 SAMPLED = "raise --samples, or choose another --baseline"
+DRAWN = "raise --samples, or give other --reference inputs"
 RULED = "DeepLIFT's rule is not exact over attention, products of two activations and normalisation by the sample's own statistics"
 COMPLETE = 0.01
 """A completeness error up to this part of the score's difference is fair."""
@@ -137,7 +138,7 @@ def expected_gradients(x: torch.Tensor, gradient: Gradient, inputs: GradientInpu
         _, g = gradient(b + a * (x - b), text=f"Expected gradients {n + 1} of {samples}")
         total = total + g * (x - b)
     bottom = sum((score_of(gradient, b) for b in baselines), torch.zeros(())) / len(baselines)
-    caveats = completeness(total / samples, score_of(gradient, x), bottom, inputs.by_slices)
+    caveats = completeness(total / samples, score_of(gradient, x), bottom, inputs.by_slices, DRAWN)
     parameters = {"samples": samples, "baselines": len(baselines), "seed": inputs.seed}
     evaluations = samples + 1 + len(baselines)
     return InputResult(values=total / samples, evaluations=evaluations, caveats=caveats, parameters=parameters)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..attribution.method import Cost, LayerMethod, Method
 from ..attribution.option import SAMPLES, settled
-from ..attribution.registry import ALL, chosen, method
+from ..attribution.registry import ALL, chosen, method, options
 from ..errors import InputError, LayerError
 from ..geometry.affine import spacing
 from ..models.layers import Layer, default_layer, find, side_by_side
@@ -48,12 +48,13 @@ class Step:
 class Plan:
     """What will run.
 
-    :ivar left_out: a sentence for each reason why methods were left out.
+    :ivar left_out: a sentence for each reason why methods were left out. :ivar unused: one for each option that no method has.
     :ivar named: the layers that are explained for methods of a layer, and ``why`` these; none where no such method is.
     """
 
     steps: tuple[Step, ...]
     left_out: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
     named: tuple[Layer, ...] = ()
     why: str = ""
 
@@ -116,8 +117,17 @@ def planned(model: Model, prepared: Prepared, tiling: Tiling, layers: Sequence[L
     )
     if not steps:
         raise InputError(" ".join(("Nothing is left to do.", *sentences)))
+    unused = tuple(_unused(steps, request))
     named, why = _named(model, layers, asked, request) if any(step.layers for step in steps) else ((), "")
-    return Plan(steps=tuple(steps), left_out=sentences, named=tuple(named), why=why)
+    return Plan(steps=tuple(steps), left_out=sentences, unused=unused, named=tuple(named), why=why)
+
+
+def _unused(steps: Sequence[Step], request: Request) -> Iterator[str]:
+    """What was asked for in vain."""
+    known, had = options(), {option.name for step in steps for option in step.method.options}
+    for name, value in request.options.items():
+        if name not in had and known[name].checked(value) != known[name].default:
+            yield f"{known[name].flag} changes nothing here: no method that runs has it ('medxai methods --options')."
 
 
 def _step(

@@ -174,7 +174,7 @@ class Session:
                 f"{self.model.card.name} sees the volume, not its slices; leave this option out",
             )
         plan = self.plan(request)
-        for sentence in plan.left_out:
+        for sentence in (*plan.left_out, *plan.unused):
             say(sentence)
         self.record(plan.recorded)
         self.cache.draw_from(request.seed)
