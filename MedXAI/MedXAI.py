@@ -159,14 +159,14 @@ class MedXAILogic(ScriptedLoadableModuleLogic):
         self,
         volumeNode: Node | dict[str, Node],
         model: str,
-        target: str | None = None,
+        target: str | Sequence[str] | None = None,
         methods: Sequence[str] = ("gradcam",),
         **options: Any,
     ) -> list[Node]:
         """Explain a class of a model's output.
 
         :param volumeNode, model: as for predict.
-        :param target: name of a class; by default the predicted one.
+        :param target: name of a class, or several; by default the predicted one.
         :param methods: names of methods: medxai methods lists them.
         :param options: other fields of MedXAILib.app.job.Job (layers, slices, threshold, voxel in world RAS mm, seed,
             mass_fraction, weights, trust, device), and options of the methods (samples, superpixels, baseline).
@@ -174,13 +174,14 @@ class MedXAILogic(ScriptedLoadableModuleLogic):
         :raises InputError: for whatever does not fit, in one sentence.
         :raises Cancelled: when it was cancelled.
         """
-        for name in ("layers", "voxel"):
+        classes = (target,) if isinstance(target, str) else tuple(target or ())
+        for name in ("layers", "voxel", "component"):
             if options.get(name) is not None:
                 options[name] = tuple(options[name])
         own = {option["name"] for method in self.client.methods for option in method["options"]}
         of_methods = {name: options.pop(name) for name in list(options) if name in own}
         job = Job(
-            task="explain", inputs={}, model=str(model), classes=(target,) if target else (), methods=tuple(methods),
+            task="explain", inputs={}, model=str(model), classes=classes, methods=tuple(methods),
             options={name: value for name, value in of_methods.items() if value is not None}, **options,
         )  # fmt: skip
         return [node for node in self._blocking(job, volumeNode) if node.GetAttribute(results.KIND) == "map"]

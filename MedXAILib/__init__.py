@@ -91,6 +91,10 @@ _PUBLIC = {
 __all__ = list(_PUBLIC)  # noqa: PLE0604
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})
+
+
 def __getattr__(name: str) -> Any:
     """The public names, imported when asked for: ``import MedXAILib`` itself stays light."""
     if name not in _PUBLIC:

@@ -8,6 +8,28 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+PATIENCE = 600.0
+"""Seconds after which a test, or a process that it started, is taken to hang on a quiet machine. No test measures by it."""
+
+
+def patient() -> float:
+    """The same on this machine as busy as it is: longer by as many times as there are processes for each core."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return PATIENCE * max(1.0, load / (os.cpu_count() or 1))
+
+
+@pytest.fixture
+def patience() -> float:
+    """Seconds to wait for what must come, or be told that it hangs."""
+    return patient()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item):
+    """No test may hang; a set-up that is shared counts with the first test that needs it."""
+    if item.get_closest_marker("timeout") is None:
+        item.add_marker(pytest.mark.timeout(3 * patient()))
+    return (yield)
 
 
 @pytest.fixture(scope="session")

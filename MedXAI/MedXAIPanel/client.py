@@ -37,7 +37,7 @@ PATIENCE_MS = 1000
 LOG_LINES = 2000
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Run:
     """One job under way.
 
@@ -58,7 +58,7 @@ class Client:
     """Starts the worker when it is needed, sends each volume once, and outlives the worker's death."""
 
     def __init__(self) -> None:
-        self.process = None
+        self.process: Any = None
         self.folder: Path | None = None
         self.pid = 0
         self.number = self.stored = 0
@@ -77,7 +77,7 @@ class Client:
 
     @property
     def busy(self) -> bool:
-        """Whether a run is under way."""
+        """Whether a job is under way."""
         return self.run is not None
 
     def start(
@@ -85,7 +85,7 @@ class Client:
         job: Job,
         volumes: dict,
         done: Callable[[dict], None],
-        progress: Callable[[float, str, float | None], None] = lambda share, text, left: None,
+        progress: Callable[[float, str, float | None], None] = lambda fraction, text, left: None,
     ) -> None:
         """Send a job to the worker and return at once.
 
@@ -102,7 +102,7 @@ class Client:
             self._request("forget", handle=self.handles.pop(gone)[1])
         handles = {channel: self._send(node) for channel, node in volumes.items()}
         number = self._request(job.task, job=asdict(replace(job, inputs=handles)))
-        self.run = Run(number, done, progress, first)
+        self.run = Run(last=number, done=done, progress=progress, first=first)
 
     def ask(self, do: str, done: Callable[[dict], None], **fields: Any) -> None:
         """Ask the worker for something small; it answers when it has done what it was asked before.
@@ -340,7 +340,7 @@ def kill_tree(pid: int) -> None:
 
 
 def failure(kind: str, message: str) -> dict:
-    """An error event."""
+    """An error event, as the worker would give it."""
     return {"event": "error", "kind": kind, "message": message, "details": ""}
 
 

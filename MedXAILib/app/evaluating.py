@@ -11,7 +11,8 @@ from typing import Any
 from ..attribution.attribution import Attribution
 from ..errors import FileError, InputError, legible
 from ..evaluation.evaluate import Measured, evaluate
-from ..evaluation.measure import Measure, chosen, options
+from ..evaluation.measure import Measure
+from ..evaluation.registry import chosen, options
 from ..io import atomic
 from ..outputs.earlier import read_volume
 from ..outputs.folder import RunFolder, as_csv

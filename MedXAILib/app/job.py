@@ -163,7 +163,7 @@ class Job:
         for option in options().values():
             value = self.options.get(option.name)
             if value is not None and value != option.default:
-                yield from ((option_flag(option), part) for part in (value if option.many else (value,)))
+                yield from ((option.flag, part) for part in (value if option.many else (value,)))
 
     def paths(self) -> list[str]:
         """Whatever it names that may be a file."""
@@ -230,11 +230,6 @@ def flag_of(f: Field[Any]) -> str:
     return f"--{f.metadata['flag'] or f.name.replace('_', '-')}"
 
 
-def option_flag(option: Option) -> str:
-    """A method's option on the command line: what may be given several times is called by one."""
-    return option.flag.removesuffix("s") if option.many else option.flag
-
-
 def help_of(f: Field[Any]) -> str:
     """What a field is: of methods and writers, which there are."""
     if f.name == "methods":
@@ -251,7 +246,7 @@ def help_of(f: Field[Any]) -> str:
 def option_help(option: Option) -> str:
     """What an option of methods is, and of which, where it is not of many."""
     names = [m.name for m in methods().values() if option in m.options]
-    return f"{', '.join(names)}: {option.help}" if len(names) < 5 else option.help
+    return f"{', '.join(names)}: {option.help}" if 0 < len(names) < 5 else option.help
 
 
 def default_of(f: Field[Any]) -> Any:
@@ -270,6 +265,7 @@ class Messages:
         self.then = then
 
     def __call__(self, text: str) -> None:
+        """Take one, once."""
         if text not in self.lines:
             self.lines.append(text)
             self.then(text)

@@ -31,7 +31,7 @@ VOXELS_AT_ONCE = 1 << 21
 """Score-CAM and Ablation-CAM try as many channels in one batch as make this many input voxels, but at least one."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Feature:
     """One layer as one tile shows it.
 

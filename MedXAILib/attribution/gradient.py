@@ -320,11 +320,11 @@ METHODS = (
         cost=PATH,
         reference="Erion et al. 2021, arXiv 1906.10670",
         signed=True,
-        reading="Expected gradients explain the difference from the mean of their baselines: other baselines give another map.",
+        reading="Expected gradients explain the difference from the mean of their baselines (all that there are, or --reference): others give another map.",
         evaluations=expected_evaluations,
         run=expected_gradients,
         reduce=summed,
-        options=(SAMPLES, BASELINE, REFERENCES),
+        options=(SAMPLES, REFERENCES),
     ),
     InputMethod(
         name="deeplift",

@@ -63,8 +63,9 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """As on the command line."""
-        return f"--{self.name.replace('_', '-')}"
+        """As on the command line; what may be given several times is called by one."""
+        name = self.name.replace("_", "-")
+        return f"--{name.removesuffix('s') if self.many else name}"
 
     @property
     def wanted(self) -> str:
@@ -86,7 +87,7 @@ class Option:
 
 SAMPLES = Option(
     name="samples", kind=int, least=1,
-    help="Perturbed or noisy inputs, or steps. Default: the method's own, as listed below.",
+    help="Perturbed or noisy inputs, or steps. Default: the method's own; the end of 'medxai explain --help' lists them.",
 )  # fmt: skip
 SUPERPIXELS = Option(
     name="superpixels", kind=int, least=2, help="About how many superpixels. Default: 50 in a slice, 150 in a volume."

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from .. import NOTICE
+from ..app.cards import check_card, expect
 from ..app.job import PREDICT, Job
 from ..errors import FileError
 from ..io import atomic
@@ -65,8 +66,6 @@ def card_check(
 ) -> None:
     """Load a card, run it on a file, and show the preprocessed input, the prediction, and in what the input is unlike what
     the card expects."""
-    from ..app.cards import check_card, expect
-
     job = Job(
         task=PREDICT, inputs={"": str(path)}, model=str(card), weights=weights, trust=trust, device=device, frame=frame,
         series=series, weights_key=weights_key,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from ..app.evaluating import TABLE, evaluate_case, evaluate_run, is_run
 from ..app.job import EXPLAIN
 from ..errors import InputError
 from ..evaluation.evaluate import Measured
-from ..evaluation.measure import measures, options
+from ..evaluation.registry import measures, options
 from .options import MODEL, Parameter, fields_of, job_of, of_option, with_parameters
 from .terminal import bar, dim
 
@@ -81,7 +82,10 @@ def add_to(app: typer.Typer) -> None:
         show_default=False,
     )
     listed: list[Parameter] = fields_of(EXPLAIN)
-    listed += [of_option(option) for name, option in options().items() if name not in {p.name for p in listed}]
+    for name, option in options().items():
+        if name not in {p.name for p in listed}:
+            owners = ", ".join(m.name for m in measures().values() if option in m.options)
+            listed.append(of_option(replace(option, help=f"{owners}: {option.help}")))
     command = with_parameters(
         evaluate,
         listed,

@@ -9,7 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from ..app.cards import list_layers
 from ..app.job import PREDICT, Job
+from ..attribution import taxonomy
 from ..models.catalogue import lines
 from ..outputs.earlier import describe
 from .options import INPUT, MODEL, of_field
@@ -67,8 +69,6 @@ def methods(
     with_options: Annotated[bool, typer.Option("--options", help="List the options of each method.")] = False,
 ) -> None:
     """List the field's methods of explanation: which there are here, and why the others are not."""
-    from ..attribution import taxonomy
-
     if with_options:
         print("\n".join(taxonomy.option_lines()))
     else:
@@ -88,8 +88,6 @@ def layers(
 
     With an input, for that input; else for the size that the card names, or 64 voxels along each axis.
     """
-    from ..app.cards import list_layers
-
     job = Job(
         task=PREDICT, inputs={"": str(path)} if path else {}, model=model, weights=weights, trust=trust, device="cpu", frame=frame, series=series,
         weights_key=weights_key,

@@ -9,8 +9,11 @@ import typer
 
 from .. import NOTICE, interrupt
 from ..errors import OptionError
+from ..examples.planted_lesion.demo import run_demo
 from ..models.catalogue import nested
 from ..progress import Cancelled
+from ..training import train as run_training
+from ..training.checkpoint import FILE
 from .listing import DEVICE
 from .terminal import bar, dim, fail
 
@@ -36,9 +39,6 @@ def train(
     data and number of threads (OMP_NUM_THREADS) give the same weights. A recipe of your own: copy one of
     MedXAILib/training/recipes, and change its data and card.
     """
-    from ..training import train as run_training
-    from ..training.checkpoint import FILE
-
     try:
         with bar() as progress:
             figures = run_training(
@@ -68,8 +68,6 @@ def demo(
     device: Annotated[str, DEVICE] = "auto",
 ) -> None:
     """Plant a lesion in a real head, ask a small network, and see whether its maps find it."""
-    from ..examples.planted_lesion.demo import run_demo
-
     with bar() as progress:
         if seed < 0:
             raise OptionError("--seed", seed, "give a whole number of at least 0")

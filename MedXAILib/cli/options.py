@@ -18,7 +18,6 @@ from ..app.job import (
     default_of,
     flag_of,
     help_of,
-    option_flag,
     option_help,
     specs,
 )
@@ -63,7 +62,7 @@ def of_field(name: str, task: str = EXPLAIN) -> Parameter:
 def of_option(option: Option) -> Parameter:
     """An option of methods as a parameter of a command."""
     shown = option.default is not None and not option.many
-    found = typer.Option(option_flag(option), help=option_help(option), show_default=shown)
+    found = typer.Option(option.flag, help=option_help(option), show_default=shown)
     return _parameter(option.name, option.kind, option.default, option.many, found)
 
 

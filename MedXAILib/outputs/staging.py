@@ -255,11 +255,13 @@ def discard(folder: Path) -> None:
 
 
 def move(path: Path, target: Path) -> None:
+    """Move a file, into a folder that need not be there yet."""
     target.parent.mkdir(parents=True, exist_ok=True)
     os.replace(path, target)
 
 
 def name_in(folder: Path, path: Path) -> str:
+    """A file's path in a folder, with ``/`` on every system."""
     return path.relative_to(folder).as_posix()
 
 

@@ -96,7 +96,8 @@ def _record(
         given = arguments_of(x, layers, activations)
         stack.enter_context(ticking(network, progress, text))
         output, random = run(network, given, seed)
-    return Recording(output, {layer: ordinary(activations[layer]) for layer in layers}, heads, random)
+    found = {layer: ordinary(activations[layer]) for layer in layers}
+    return Recording(output=output, activations=found, heads=heads, random=random)
 
 
 def _tidy_input(_module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -163,7 +164,7 @@ def glimpse(
             stack.callback(watch(layer).remove)
         with suppress(Enough):
             run(network, ([x], {}), seed)
-    return Recording(None, {layer: ordinary(a) for layer, a in activations.items()})
+    return Recording(output=None, activations={layer: ordinary(a) for layer, a in activations.items()})
 
 
 def replay(

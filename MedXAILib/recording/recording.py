@@ -40,7 +40,7 @@ HALF_SCALE = 2.0**15
 """Half-precision gradients are computed this much larger, so that small ones do not vanish."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class Recording:
     """What was recorded of one pass. As a context manager it lets go of the graph at the end.
 
@@ -60,8 +60,8 @@ class Recording:
     random: bool = False
     reason: Callable[[str], tuple[str, bool]] | None = None
     size: int = 0
-    _pooled: dict[str, torch.Tensor | None] = field(default_factory=dict)
-    _missing: dict[str, tuple[str, bool]] = field(default_factory=dict)
+    _pooled: dict[str, torch.Tensor | None] = field(default_factory=dict, init=False)
+    _missing: dict[str, tuple[str, bool]] = field(default_factory=dict, init=False)
 
     def __enter__(self) -> Recording:
         return self

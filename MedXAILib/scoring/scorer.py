@@ -65,6 +65,7 @@ class Scorer:
         self.evaluations = 0
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        """Scores (n, T), float32 without gradients, of inputs (n, channel, d0, d1, d2)."""
         import torch
 
         total = torch.zeros(len(batch), len(self.targets))

@@ -48,8 +48,7 @@ def explain(
 ) -> list[Attribution]:
     """Explain one case. The network is as it was afterwards.
 
-    :param model: a model with its card, or a bare network of any make (then no card is needed: its classes are numbers,
-        and the input is taken as it is).
+    :param model: a model with its card, or a bare network of any make, whose classes are numbers and whose input is as it is.
     :param inputs: a volume, one for each of the card's named inputs, or what :func:`prepare` gave. For a bare network a
         Volume too, or an array or tensor as the network takes it: (slices, channel, d1, d2) for a 2D network, whose
         samples are slices of their own (each with its own baseline, noise, fill and superpixels, whatever its batch), or
@@ -58,8 +57,7 @@ def explain(
     :param targets: classes by name or number, targets of :mod:`MedXAILib.scoring.targets`, or functions of the network's output;
         by default the predicted class.
     :param methods: names of the registry; ``all`` is every method that suits the network.
-    :param layers: for methods of a layer, by name or as the modules themselves; by default the card's, else
-        :func:`default_layer`'s choice.
+    :param layers: for methods of a layer, by name or module; by default the card's, else :func:`default_layer`'s choice.
     :param slices: slice-wise models: ``all``, ``top:N`` (by the target's score), ``a:b`` (0-based, b excluded) or ``n``;
         by default top:1 for perturbations and all for the others.
     :param budget: leave out, with a sentence, methods that need more evaluations than this.

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ..attribution.fills import nothing_changed
 from ..attribution.gradient import baseline
 from ..attribution.method import GradientInputs, InputMethod
-from ..attribution.option import BASELINE
+from ..attribution.option import BASELINE, REFERENCES
 from ..caveats import Caveat
 from ..errors import InputError, NetworkError
 from ..geometry.affine import spacing
@@ -97,12 +97,12 @@ def gradient_inputs(work: Explanation, step: Step) -> GradientInputs:
     wanted = step.options.get(BASELINE.name)
     found: dict[str, torch.Tensor] = {}
     drawn: tuple[torch.Tensor, ...] = ()
-    if wanted is not None:
+    if step.options.keys() & {BASELINE.name, REFERENCES.name}:
         mm = [0.0 if by_slices and axis == 0 else s for axis, s in enumerate(spacing(work.prepared.affine))]
         drawn = tuple(references(work, step))
         parts = x.split(1, 1) if separate else (x,)
         insides = [torch.from_numpy(foreground(np.moveaxis(part.numpy(), 0, -1))) for part in parts]
-        for name in (wanted,) if drawn else BASELINE.choices:
+        for name in (wanted,) if wanted else () if drawn else BASELINE.choices:
             found[name] = torch.cat([baseline(name, *pair, mm) for pair in zip(parts, insides, strict=True)], 1)
     return GradientInputs(
         options=step.options, seed=work.seed, baseline=found.get(wanted or ""), baselines=drawn or tuple(found.values()),

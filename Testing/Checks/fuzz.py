@@ -295,7 +295,7 @@ class Reader:
     def watch(self, began: float, done: threading.Event) -> None:
         wall = time.monotonic()
         while not done.wait(0.2):
-            if self.seconds() - began > SECONDS or time.monotonic() - wall > 6 * SECONDS:
+            if self.seconds() - began > SECONDS or time.monotonic() - wall > 60 * SECONDS:
                 done.set()
                 self.process.kill()
 

@@ -35,8 +35,16 @@ HEAVY = {
         "vtk",
     ),
     *("sklearn", "safetensors"),
+    *("numpy", "pydantic", "psutil", "platformdirs", "packaging"),  # not there yet when Slicer's panel starts
+    *(
+        "resource",
+        "PyTorchUtils",
+        "SampleData",
+    ),  # there on one system, or where an extension of Slicer's is installed, alone
+    "MedXAI",  # the module of Slicer's, which a script has to find first
 }
-"""What may be imported inside a function, so that whoever does not need it does not wait for it."""
+"""What may be imported inside a function: what takes long, so that whoever does not need it does not wait for it, and what may
+not be there."""
 RECORDS = ("dataclass", "dataclasses.dataclass", "NamedTuple", "typing.NamedTuple")
 
 

@@ -141,7 +141,6 @@ def test_what_cannot_be_is_not_believed(tmp_path, lines, said):
         read_volume(nrrd(tmp_path / "x.nrrd", *lines))
 
 
-@pytest.mark.timeout(20)
 @pytest.mark.parametrize("encoding", ["raw", "gzip", "bzip2"])
 def test_a_header_of_ten_gigabytes_is_held_against_the_file(tmp_path, encoding):
     path = nrrd(tmp_path / "x.nrrd", "space: left-posterior-superior", AXES, sizes="2200 2200 2200")
@@ -290,7 +289,6 @@ def test_a_name_that_is_no_utf8_is_read_and_shown(tmp_path, suffix):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
-@pytest.mark.timeout(20)
 @pytest.mark.parametrize("read", [read_volume, read_labels, find_cases])
 def test_a_pipe_is_no_file(tmp_path, read):
     os.mkfifo(tmp_path / "x.nii")

@@ -257,7 +257,13 @@ def feature(net: nn.Module, x: torch.Tensor, weights: torch.Tensor) -> Feature:
         return scores(replay(net, given, layer, off, silent))
 
     a = recording.activations[LAYER].detach()
-    return Feature(a, lambda own: recording.gradients(scores)[LAYER], 1.0, a[0, 0].numel(), ask, x)
+    return Feature(
+        activation=a,
+        backward=lambda own: recording.gradients(scores)[LAYER],
+        cells=a[0, 0].numel(),
+        ask=ask,
+        input=x,
+    )
 
 
 def run(name: str, f: Feature) -> torch.Tensor:

@@ -258,6 +258,7 @@ class Slow(nn.Module):
             torch.linalg.svd(torch.randn(3500, 3500))
         while time.monotonic() < end:
             a @ a
+        print("over", flush=True)
         return x
 net = nn.Sequential(*[Slow({seconds}) for _ in range(20)], nn.Conv3d(1, 2, 1), nn.AdaptiveAvgPool3d(1), nn.Flatten())
 checking.load_model = lambda *a, **k: model(net)
@@ -288,18 +289,18 @@ def start(tmp_path: Path, seconds: float) -> subprocess.Popen:
 
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGINT as a terminal does on POSIX")
 @pytest.mark.parametrize("interrupts", [1, 2])
-def test_ctrl_c_stops_after_the_running_module_and_twice_at_once(interrupts, tmp_path):
-    process = start(tmp_path, 1.0 if interrupts == 1 else 8.0)
+def test_ctrl_c_stops_after_the_running_module_and_twice_at_once(interrupts, tmp_path, patience):
+    process = start(tmp_path, 1.0 if interrupts == 1 else 30.0)
     time.sleep(0.3)
-    began = time.monotonic()
     process.send_signal(signal.SIGINT)
     while "Ctrl-C again" not in (line := process.stderr.readline()):  # two signals at once may be one
         assert line, "it ended before it said that it would"
     if interrupts == 2:
         process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=patience)
     assert process.returncode == 130, err
-    assert time.monotonic() - began < 6, "one module takes 1 s, the operator at least 8"
+    assert out.count("busy") <= 1, "another module may have begun, of 19"
+    assert interrupts == 1 or "over" not in out, "it waited for the module"
     assert list((tmp_path / "work").iterdir()) == []
 
 

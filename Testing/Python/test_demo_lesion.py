@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from MedXAILib.errors import InputError
-from MedXAILib.examples.planted_lesion.heads import demo_head
+from MedXAILib.examples.planted_lesion.heads import demo_head, scans
 from MedXAILib.examples.planted_lesion.planting import MARGIN_MM, plant_lesion
 from MedXAILib.geometry.grid import Grid
 from MedXAILib.geometry.resample import resample
@@ -96,6 +96,12 @@ def test_no_room_is_said(head):
         plant_lesion(small, 0)
     with pytest.raises(InputError, match="skull-stripped"):
         plant_lesion(small.with_array(np.zeros((20, 20, 20), np.int16)), 0)
+
+
+def test_the_networks_card_names_the_heads_of_the_table():
+    provenance, table = load_model("planted-lesion", device="cpu").card.provenance, scans()
+    assert f"copies of {', '.join(scan.image for scan in table.heads)}: " in provenance
+    assert f"{table.held_out} took no part" in provenance
 
 
 def test_the_network_tells_with_from_without(head):

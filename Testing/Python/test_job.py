@@ -13,8 +13,7 @@ import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from MedXAILib.app import cli
-from MedXAILib.app.cli import running
+from MedXAILib import cli
 from MedXAILib.app.job import (
     EXPLAIN,
     FLAG,
@@ -27,12 +26,12 @@ from MedXAILib.app.job import (
     Job,
     default_of,
     flag_of,
-    option_flag,
     specs,
 )
 from MedXAILib.attribution import registry
 from MedXAILib.attribution.option import Option
 from MedXAILib.attribution.registry import methods, options
+from MedXAILib.cli import running
 from MedXAILib.errors import InputError
 
 FOLDER = "hidden-folder"
@@ -133,7 +132,7 @@ def test_every_field_alone_comes_back_from_the_command(task, data):
     for option in options().values() if task == EXPLAIN else ():
         value = data.draw(values_of_option(option))
         job = Job(task=task, inputs={"": "in.nrrd"}, model="m", options={option.name: value})
-        assert parsed(job) == job and option_flag(option) in job.command()
+        assert parsed(job) == job and option.flag in job.command()
 
 
 @settings(max_examples=50, deadline=None)

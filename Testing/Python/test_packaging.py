@@ -78,7 +78,7 @@ def test_every_file_is_listed(folder):
     assert all(name.endswith(".py") for name in listed.scripts), "the builder appends .py to every other script's name"
 
 
-def test_a_prediction_runs_from_the_package_alone(tmp_path):
+def test_a_prediction_runs_from_the_package_alone(tmp_path, patience):
     package = tmp_path / "package" / MODULES
     for part in targets():
         for name, source in part.installed.items():
@@ -114,7 +114,7 @@ def test_a_prediction_runs_from_the_package_alone(tmp_path):
         env={**os.environ, "PYTHONPATH": str(package)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=patience,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -131,8 +131,8 @@ def test_slicers_requirements_are_the_projects():
     from_text = re.search(
         r'^TORCH = "(.+)"', (ROOT / "MedXAI" / "MedXAIPanel" / "packages.py").read_text(), re.MULTILINE
     )[1]
-    assert from_text == "torch" + project.pop("torch")
-    assert slicer.pop("pydicom") == ">=2.4" and project.pop("pydicom") == ">=3.0"
+    assert str(Requirement(from_text).specifier) == project.pop("torch")
+    assert slicer.pop("pydicom") == "<4,>=2.4" and project.pop("pydicom") == "<4,>=3.0"
     assert slicer == project
 
 

@@ -42,7 +42,7 @@ USED = """
 import contextlib, io, json, os, sys
 from pathlib import Path
 
-from MedXAILib.app.cli import run
+from MedXAILib.cli import run
 from MedXAILib.app.worker import Worker
 
 told = {}

@@ -47,7 +47,7 @@ def total(output: torch.Tensor, index: int) -> torch.Tensor:
 def ours(net, x, layer, index) -> torch.Tensor:
     recording = record(net, x, [layer])
     activation, gradient = recording.activations[layer], recording.gradients(lambda output: total(output, index))[layer]
-    feature = Feature(activation.detach(), lambda own: gradient, cells=activation[0, 0].numel())
+    feature = Feature(activation=activation.detach(), backward=lambda own: gradient, cells=activation[0, 0].numel())
     return gradcam(feature, mean_gradient(feature))
 
 

@@ -16,7 +16,8 @@ SAMPLE = [("publish", "SIGKILL"), ("tables", "SIGTERM")]
 
 @pytest.mark.skipif(sys.platform != "linux", reason="signals and namespaces of Linux")
 @pytest.mark.parametrize(("stage", "what"), SAMPLE)
-def test_a_disturbed_run_leaves_nothing_half_written(stage, what):
+def test_a_disturbed_run_leaves_nothing_half_written(stage, what, patience, monkeypatch):
+    monkeypatch.setattr(runs, "PATIENCE", patience)
     if what in ("disk full", "read-only") and not runs.possible():
         pytest.skip("no file system can be mounted here")
     found = runs.check(stage, what)

@@ -108,7 +108,7 @@ def test_saliency_of_the_tumour_classifier(data, tmp_path):
     assert array.min() >= 0 and array.max() > 0 and array.shape == read_volume(picture).array.shape[:3]
 
 
-def test_every_model_works_by_name_from_an_installed_wheel(tmp_path):
+def test_every_model_works_by_name_from_an_installed_wheel(tmp_path, patience):
     """Built, unpacked elsewhere and run there, without a question."""
     built = subprocess.run(
         [
@@ -125,7 +125,7 @@ def test_every_model_works_by_name_from_an_installed_wheel(tmp_path):
         ],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=patience,
         check=False,
         cwd=tmp_path,
     )
@@ -150,7 +150,7 @@ def test_every_model_works_by_name_from_an_installed_wheel(tmp_path):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=patience,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -299,24 +299,28 @@ def test_a_file_that_is_a_program_wants_consent(panel, data, slicer, tmp_path):
     assert panel.ui.trust.visible and not panel.ui.predictButton.enabled, "also where only opening it has told"
 
 
-def test_a_run_under_way_leaves_the_window_alive(panel, slicer):
-    """At least ten ticks a second; the benchmark has the figures."""
+def test_a_run_under_way_leaves_the_window_alive(panel, slicer, patience):
+    """A timer ticks about as often as it does beside the run, on this machine as busy as it is; the benchmark has the figures."""
     import qt
     from MedXAIPanel import scenarios
 
+    def ticks() -> int:
+        count, timer = [], qt.QTimer()
+        timer.interval = 20
+        timer.timeout.connect(lambda: count.append(1))
+        timer.start()
+        end = time.monotonic() + 3
+        scenarios.until(lambda: time.monotonic() > end, patience, "three seconds")
+        timer.stop()
+        return len(count)
+
+    alone = ticks()
     scenarios.chosen(panel, scenarios.ball(), methods="lime", samples=10_000)
     scenarios.press(panel.ui.explainButton)
-    scenarios.until(lambda: "left" in panel.ui.explainMessage.text, 300, "progress")
-    ticks, timer = [], qt.QTimer()
-    timer.interval = 20
-    timer.timeout.connect(lambda: ticks.append(time.monotonic()))
-    timer.start()
-    end = time.monotonic() + 3
-    scenarios.until(lambda: time.monotonic() > end, 10, "three seconds")
-    timer.stop()
-    assert len(ticks) >= 30
+    scenarios.until(lambda: "left" in panel.ui.explainMessage.text, patience, "progress")
+    assert ticks() >= alone / 5
     panel.ui.explainButton.click()
-    scenarios.until(lambda: not panel.logic.client.busy, 120, "cancelled")
+    scenarios.until(lambda: not panel.logic.client.busy, patience, "cancelled")
 
 
 def test_at_400_pixels_nothing_is_cut_off(panel, data, slicer):
@@ -367,7 +371,7 @@ def test_pressing_explain_again_computes_what_is_missing_and_shows_it(panel, sli
     assert sum(results.metadata(node)["method"] == "gradcam" for node in results.mapsOf(volume)) == 2
 
 
-def test_a_volume_that_is_loaded_becomes_the_input(panel, slicer, tmp_path):
+def test_a_volume_that_is_loaded_becomes_the_input(panel, slicer, tmp_path, patience):
     from MedXAIPanel import scenarios
 
     from MedXAILib.geometry.volume import Volume
@@ -376,7 +380,7 @@ def test_a_volume_that_is_loaded_becomes_the_input(panel, slicer, tmp_path):
     scenarios.chosen(panel, scenarios.ball("first"))
     write_volume(Volume(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.eye(4)), tmp_path / "second.nrrd")
     second = slicer.util.loadVolume(str(tmp_path / "second.nrrd"))
-    scenarios.until(lambda: panel.parameters.inputVolume is second, 60, "the loaded volume was not chosen")
+    scenarios.until(lambda: panel.parameters.inputVolume is second, patience, "the loaded volume was not chosen")
     made = scenarios.ball("made by a program")
     slicer.app.processEvents()
     assert panel.parameters.inputVolume is second and made is not second

@@ -7,7 +7,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -98,17 +97,6 @@ def load_module(path):
     slicer.app.processEvents()
     _open.append(SimpleNamespace(code=code, module=module, widget=widget))
     return _open[-1]
-
-
-def process_until(condition, timeout: float = 30.0) -> bool:
-    """Run the event loop until the condition holds; whether it came to hold in time."""
-    end = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        slicer.app.processEvents()
-        time.sleep(0.005)
-    return True
 
 
 def grab(widget, path, width: int = 400):
