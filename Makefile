@@ -49,12 +49,12 @@ light: $(LIGHT)/.ready
 	echo "$$($(LIGHT)/bin/python --version), without torch:"; \
 	PYTHONPATH="$(CURDIR)" $(IN_PARALLEL) $(LIGHT)/bin/python -m pytest $(SPREAD) $(WITHOUT_TORCH:%=Testing/Python/%.py)
 
-$(LIGHT)/.ready: pyproject.toml Makefile
+$(LIGHT)/.ready: pyproject.toml Makefile Testing/constraints.txt
 	@for p in python3.12 $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3.12*/bin/python; do \
 	  if "$$p" -c 'import ensurepip' 2>/dev/null; then found=$$p; break; fi; done; \
 	if [ -z "$$found" ]; then exit 0; fi; \
 	set -e; test -d $(LIGHT) || "$$found" -m venv $(LIGHT); \
-	$(LIGHT)/bin/python -m pip install -q $(LIGHT_NEEDS); touch $@
+	$(LIGHT)/bin/python -m pip install -q -c Testing/constraints.txt $(LIGHT_NEEDS); touch $@
 
 # The attribution engine beside its peers; they come without their needs, which would bring torchvision and CUDA.
 .PHONY: bench
@@ -127,8 +127,8 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 	$(BIN)/python -m pip install -q -e ".[demo]"
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.torch pyproject.toml
-	$(BIN)/python -m pip install -q -e ".[test]"
+$(VENV)/.test: $(VENV)/.torch pyproject.toml Testing/constraints.txt
+	$(BIN)/python -m pip install -q -c Testing/constraints.txt -e ".[test]"
 	@touch $@
 
 clean:

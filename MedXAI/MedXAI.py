@@ -352,8 +352,10 @@ class MedXAIWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.setParameterNode(None)
 
     def onSceneEndClose(self, caller: Node, event: str) -> None:
-        """A scene was closed or loaded: its parameters count."""
+        """A scene was closed or loaded: its parameters count; what cannot be read in it is told."""
         self.initializeParameterNode()
+        if refused := results.refused():
+            self.explain.run.showMessage(refused, failed=True)
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeAdded(self, caller: Node, event: str, node: Node) -> None:

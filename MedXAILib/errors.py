@@ -87,7 +87,7 @@ class PackageError(InputError):
     """A Python package is missing."""
 
 
-PACKAGES = {"skimage": "scikit-image", "PIL": "pillow", "slicer": "slicer-core"}
+PACKAGES = {"skimage": "scikit-image", "sklearn": "scikit-learn", "PIL": "pillow", "slicer": "slicer-core"}
 """Packages whose name differs from the module's."""
 NO_MEMORY = "There was not enough memory: close other programs, use a smaller volume, or give the card windows."
 

@@ -9,9 +9,23 @@ A package names its object in its metadata, and MedXAI finds it by itself::
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, Protocol, TypeVar
+
+from .errors import OptionError
+
+
+class Named(Protocol):
+    """What has a name by which it is asked for."""
+
+    @property
+    def name(self) -> str:
+        """As on the command line."""
+
+
+Kind = TypeVar("Kind", bound=Named)
 
 
 @cache
@@ -33,3 +47,21 @@ def added(kind: str) -> tuple[Any, ...]:
                 package, point.name, kind, type(error).__name__, error,
             )  # fmt: skip
     return tuple(found)
+
+
+def registry(kind: str, own: Iterable[Kind]) -> dict[str, Kind]:
+    """Name -> object: our own, then those that other packages add; a name that we have stays ours."""
+    found = {one.name: one for one in own}
+    return found | {one.name: one for one in added(kind) if one.name not in found}
+
+
+def chosen(flag: str, names: Iterable[str], known: Mapping[str, Kind]) -> list[Kind]:
+    """The objects of these names, each once.
+
+    :param flag: the option that named them.
+    :raises OptionError: for an unknown one.
+    """
+    for name in names:
+        if name not in known:
+            raise OptionError(flag, name, f"choose from {', '.join(known)}")
+    return [known[name] for name in dict.fromkeys(names)]

@@ -33,6 +33,7 @@ class AnatomyTable:
     def show(self, node: Node | None, anatomy: Node | None) -> None:
         """The fractions of a map by the structures of a segmentation node."""
         if self.ui.tables.currentIndex != ANATOMY_TAB:
+            self.shown = None  # what could not be computed is asked for again when the table is opened again
             return
         key = (node and node.GetID(), anatomy and (anatomy.GetSegmentation().GetMTime(), placed(anatomy), placed(node)))
         if key == self.shown:

@@ -66,7 +66,9 @@ class Client:
         self.versions: dict[str, str] = {}
         self.handles: dict[str, tuple[tuple, str]] = {}
         self.asked: dict[int, Callable[[dict], None]] = {}
-        self.methods: list[dict] = [method.as_value() for method in methods().values()]
+        self.unasked: list[Path] = []
+        # as JSON has them, to be compared with the worker's
+        self.methods: list[dict] = json.loads(json.dumps([method.as_value() for method in methods().values()]))
         self.onMethods: Callable[[], None] = lambda: None
         self.pieces = b""
         self.errors = b""
@@ -103,20 +105,35 @@ class Client:
         self.run = Run(last=number, done=done, progress=progress, first=first)
 
     def ask(self, do: str, done: Callable[[dict], None], **fields: Any) -> None:
-        """Ask the worker for something small, beside whatever it computes.
+        """Ask the worker for something small; it answers when it has done what it was asked before.
 
         :param done: called once, with the result or error event.
         """
         self._wake()
-        self.asked[self._request(do, **fields)] = done
+        files, self.unasked = self.unasked, []
+
+        def answered(event: dict) -> None:
+            for path in files:
+                path.unlink(missing_ok=True)
+            done(event)
+
+        self.asked[self._request(do, **fields)] = answered
+
+    def answer(self, do: str, **fields: Any) -> dict:
+        """Ask, and return the answer, a result or error event; the window, if there is one, stays alive."""
+        answers: list[dict] = []
+        self.ask(do, answers.append, **fields)
+        self._until(lambda: bool(answers))
+        return answers[0]
 
     def store(self, volume: Volume) -> str:
-        """A volume as a file for the worker: its name."""
+        """A volume as a file for what is asked next, which goes with the answer: its name."""
         self._wake()
         self.stored += 1
-        name = f"stored-{self.stored}.nrrd"
-        write_volume(volume, self.folder / name, compress=False)
-        return name
+        path = self.folder / f"stored-{self.stored}.nrrd"
+        write_volume(volume, path, compress=False)
+        self.unasked.append(path)
+        return path.name
 
     def handle(self, node: Node) -> str:
         """What requests call a volume node; its voxels are sent where they have changed."""
@@ -125,9 +142,12 @@ class Client:
 
     def wait(self) -> None:
         """Return when the run and whatever else was asked has ended; the window, if there is one, stays alive."""
-        while self.busy or self.asked:
+        self._until(lambda: not self.busy and not self.asked)
+
+    def _until(self, ended: Callable[[], bool]) -> None:
+        while not ended():
             slicer.app.processEvents()
-            if (self.busy or self.asked) and self.process is not None:
+            if not ended() and self.process is not None:
                 self.process.waitForReadyRead(20)
 
     def cancel(self) -> None:
@@ -211,7 +231,10 @@ class Client:
         elif kind == "log":
             self.log.append(event["text"])
         elif kind in ("result", "error") and event["id"] in self.asked:
+            self._log_error(event)
             self.asked.pop(event["id"])(event)
+        elif "handle" in event and (sent := self.folder / f"{event['handle']}.nrrd").exists():
+            sent.unlink()
         elif run is None or event["id"] not in range(run.first, run.last + 1):
             self.discard(event)
         elif kind == "progress":
@@ -219,9 +242,7 @@ class Client:
         else:
             if kind == "error":
                 run.error = run.error or event
-                self.log.extend((event["message"], *event["details"].splitlines()))
-            elif (sent := self.folder / f"volume-{event['id']}.nrrd").exists():
-                sent.unlink()
+                self._log_error(event)
             if event["id"] == run.last:
                 self._end(run, run.error or event)
 
@@ -230,10 +251,10 @@ class Client:
         try:
             protocol.refuse_version(event.get("protocol", 1))
         except InputError as error:
-            run, self.run = self.run, None
-            self._kill()
+            told, run, self.run = failure(protocol.INPUT, str(error)), self.run, None
+            self._kill(told)
             if run:
-                run.done(failure(protocol.INPUT, str(error)))
+                run.done(told)
             return
         self.ask("methods", self._takeMethods)
 
@@ -241,6 +262,10 @@ class Client:
         if "methods" in event and event["methods"] != self.methods:
             self.methods = event["methods"]
             self.onMethods()
+
+    def _log_error(self, event: dict) -> None:
+        if event["event"] == "error":
+            self.log.extend((event["message"], *event["details"].splitlines()))
 
     def _report(self, run: Run, event: dict) -> None:
         share = event["done"] / max(event["total"], 1e-9)
@@ -271,12 +296,16 @@ class Client:
         self._read_log(process)
         code, run = process.exitCode(), self.run
         self.log.append(f"worker ended, code {code}")
-        self._kill()
+        told = failure(protocol.DIED, f"The process that computes ended unexpectedly (code {code}): {reason(self.log)}. The scene is as it was; the next run starts a new process.")  # fmt: skip
+        self._kill(told)
         if run:
-            self._end(run, failure("died", f"The process that computes ended unexpectedly (code {code}): {reason(self.log)}. The scene is as it was; the next run starts a new process."))  # fmt: skip
+            self._end(run, told)
 
-    def _kill(self) -> None:
-        """End the process tree, whatever it does, and remove the folder."""
+    def _kill(self, told: dict | None = None) -> None:
+        """End the process tree, whatever it does, and remove the folder.
+
+        :param told: to those who wait for an answer.
+        """
         process, self.process = self.process, None
         if process is not None:
             if self.pid:
@@ -287,9 +316,10 @@ class Client:
             shutil.rmtree(self.folder, ignore_errors=True)
         self.folder, self.pid, self.pieces, self.errors = None, 0, b"", b""
         self.handles.clear()
+        self.unasked.clear()
         asked, self.asked = self.asked, {}
         for done in asked.values():
-            done(failure(protocol.DIED, "The process that computes has ended: try again."))
+            done(told or failure(protocol.DIED, "The process that computes was stopped: try again."))
 
 
 def environment() -> dict[str, str]:

@@ -116,16 +116,18 @@ class ExplainSection:
         if table:
             found = results.metadata(table)
             samples = self.panel.parameters.samples if method["kind"] == "query" else 0
-            seconds = found["pass_seconds"] * (samples or found["evaluations"][method["name"]])
-            text = f"{method['title']}: {'up to ' if method['kind'] == 'query' else ''}{duration(seconds)}"  # batches are faster
-            text += " a slice" if found["mode"] == "slices" else ""
+            passes = samples or found["evaluations"].get(method["name"])
+            if passes:  # an older prediction does not know a newer method
+                seconds = found["pass_seconds"] * passes
+                text = f"{method['title']}: {'up to ' if method['kind'] == 'query' else ''}{duration(seconds)}"  # batches are faster
+                text += " a slice" if found["mode"] == "slices" else ""
         if item.text() != text:
             item.setText(text)
 
     def suits(self, name: str) -> bool:
-        """Whether a method is for what the model does."""
+        """Whether a method is for what the model does; of one that is not known, as a scene may name, it is not."""
         card = self.panel.input.card
-        return card is None or self.known[name]["task"] in ("", card.task)
+        return name in self.known and (card is None or self.known[name]["task"] in ("", card.task))
 
     def chosen(self) -> tuple[str, ...]:
         """The ticked methods that suit the model."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from MedXAI import MedXAIWidget
 
 NO_RESULT = "There is no result of this volume yet: press Predict or Explain."
+RUNNING = "A run is under way: wait for its end, or cancel it."
+EXPORTING = "An export is under way."
 NO_RUN = "Nothing was run yet in this session: press Predict or Explain."
 
 
@@ -32,6 +34,7 @@ class ExportSection:
 
     def __init__(self, panel: MedXAIWidget) -> None:
         self.panel, self.ui = panel, panel.ui
+        self.exporting = False
 
     def connect(self) -> None:
         """Connect the section's widgets."""
@@ -48,7 +51,8 @@ class ExportSection:
         """Enable what can be done."""
         volume = self.panel.parameters.inputVolume
         found = results.mapsOf(volume) or results.predictionsOf(volume)
-        self.gate(self.ui.exportButton, "" if found else NO_RESULT)
+        busy = RUNNING if self.panel.logic.client.busy else EXPORTING if self.exporting else ""
+        self.gate(self.ui.exportButton, busy if found else NO_RESULT)
         for button in (self.ui.copyPython, self.ui.copyCommand):
             self.gate(button, "" if self.panel.lastJob else NO_RUN)
 
@@ -70,20 +74,32 @@ class ExportSection:
             self.exportInto(Path(chosen))
 
     def exportInto(self, chosen: Path) -> None:
-        """Export into a folder of the volume's name, after a question where an earlier run lies there."""
+        """Export into a folder of the volume's name, after a question where an earlier run lies there; the window is free
+        meanwhile."""
         volume = self.panel.parameters.inputVolume
         folder = chosen / safe(volume.GetName())
         earlier = (folder / "run.json").exists()
         if earlier and not slicer.util.confirmOkCancelDisplay(f"{folder} holds an earlier run. Replace its files?"):
             self.showMessage("Nothing was exported.")
             return
+        client = self.panel.logic.client
+
+        def done(event: dict) -> None:
+            self.exporting = False
+            if event["event"] == "error":
+                self.showMessage(event["message"], failed=True)
+            else:
+                self.showMessage(f"{len(event['files'])} files are in {folder}.")
+            self.panel.update()
+
         try:
-            with slicer.util.WaitCursor():
-                client = self.panel.logic.client
-                written = export(client, volume, folder, overwrite=earlier, anatomy=self.panel.parameters.anatomy)
-            self.showMessage(f"{len(written)} files are in {folder}.")
-        except (InputError, OSError) as error:
+            client.ask("export", done, **exportRequest(client, volume, folder, earlier, self.panel.parameters.anatomy))
+        except InputError as error:
             self.showMessage(str(error), failed=True)
+            return
+        self.exporting = True
+        self.showMessage("Exporting...")
+        self.panel.update()
 
     def onCopyPython(self, *_: Any) -> None:
         """Put the last run on the clipboard as a call."""
@@ -155,6 +171,19 @@ def export(
     :return: the files, relative to the folder.
     :raises InputError: where there is nothing to write or no place for it.
     """
+    event = client.answer("export", **exportRequest(client, volumeNode, folder, overwrite, anatomy))
+    if event["event"] == "error":
+        raise InputError(event["message"])
+    return event["files"]
+
+
+def exportRequest(
+    client: Client, volumeNode: Node, folder: str | Path, overwrite: bool, anatomy: Node | None
+) -> dict[str, Any]:
+    """What the worker is to be told for :func:`export`.
+
+    :raises InputError: where there is nothing to write.
+    """
     predictions, maps = results.predictionsOf(volumeNode), results.mapsOf(volumeNode)
     if not predictions and not maps:
         raise InputError("there is no result to export", "predict or explain first", about=volumeNode.GetName())
@@ -170,23 +199,15 @@ def export(
         cases[names[node.GetID()]]["prediction"] = found
     for node in maps:
         cases[names[node.GetID()]]["maps"].append(mapRecord(client, node))
-    answers: list[dict] = []
-    client.ask(
-        "export",
-        answers.append,
-        output=str(Path(folder).absolute()),
-        overwrite=overwrite,
-        reference=reference,
-        cases=cases,
-        anatomy=labels and labelsRecord(client, labels),
-        heading=" · ".join([*dict.fromkeys(map(modelOf, nodes)), volumeNode.GetName()]),
-        versions={"slicer": slicer.app.applicationVersion},
-    )
-    client.wait()
-    (event,) = answers
-    if event["event"] == "error":
-        raise InputError(event["message"])
-    return event["files"]
+    return {
+        "output": str(Path(folder).absolute()),
+        "overwrite": overwrite,
+        "reference": reference,
+        "cases": cases,
+        "anatomy": labels and labelsRecord(client, labels),
+        "heading": " · ".join([*dict.fromkeys(map(modelOf, nodes)), volumeNode.GetName()]),
+        "versions": {"slicer": slicer.app.applicationVersion},
+    }
 
 
 def caseNames(base: str, nodes: list[Node]) -> dict[str, str]:

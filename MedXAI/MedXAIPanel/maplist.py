@@ -8,7 +8,7 @@ from typing import Any
 import qt
 import slicer
 
-from MedXAILib.findings.finding import method_title
+from MedXAILib.attribution.registry import method_title
 from MedXAILib.mrml.host import Node
 
 from . import results

@@ -35,7 +35,7 @@ class OptionFields:
         for name, option in self.listed.items():
             field = self.fieldOf(option)
             field.toolTip = option["help"]
-            layout.addRow(f"{name.replace('_', ' ').capitalize()}:", field)
+            layout.addRow(f"{labelOf(name)}:", field)
             self.fields[name] = field
         self.ui.methodOptions.visible = bool(self.fields)
 
@@ -53,7 +53,7 @@ class OptionFields:
         else:
             field = qt.QLineEdit()
             field.placeholderText = "automatic" if option["default"] is None else f"{option['default']}"
-            field.textChanged.connect(lambda text: self.set(name, text.strip() or None))
+            field.textChanged.connect(lambda text: self.set(name, text or None))
         return field
 
     def set(self, name: str, value: Any) -> None:
@@ -88,9 +88,25 @@ class OptionFields:
         p = self.panel.parameters
         found = {name: getattr(p, name) for name in OWN if getattr(p, name)}
         for name, value in self.kept().items():
-            kind = {"int": int, "float": float}.get(self.listed[name]["kind"])
-            try:
-                found[name] = kind(value) if kind else value
-            except ValueError:
+            if not isinstance(value, str):
                 found[name] = value
+            elif text := value.strip():
+                found[name] = meant(text, self.listed[name]["kind"])
         return found
+
+    def controls(self) -> dict[str, str]:
+        """What options of the command line are called here."""
+        return {name.replace("_", "-"): labelOf(name) for name in self.listed}
+
+
+def labelOf(name: str) -> str:
+    """What an option is called beside its field."""
+    return name.replace("_", " ").capitalize()
+
+
+def meant(text: str, kind: str) -> Any:
+    """A number as a number; what is none stays as it is."""
+    try:
+        return {"int": int, "float": float}.get(kind, str)(text)
+    except ValueError:
+        return text

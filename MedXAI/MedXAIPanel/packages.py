@@ -18,7 +18,7 @@ from pathlib import Path
 
 from MedXAILib.errors import InputError
 
-TORCH = "torch>=2.6"
+TORCH = "torch>=2.6,<3"
 CONSTRAINT = "PIP_CONSTRAINT"
 """pip reads this environment variable as it reads -c; the PyTorch extension offers no other way to hand it a constraint."""
 LOG_LINES = 1000
@@ -85,10 +85,12 @@ def bring(requirements: list[str], how: Callable[[list[str]], None], progress: C
 
 def installTorch(lines: list[str]) -> None:
     """Let the PyTorch extension choose the build that fits the GPU."""
-    name, wanted = lines[0].split(">=")
+    name, _, wanted = lines[0].partition(">=")
+    lowest, _, too_new = wanted.partition(",<")
+    before = f", before {too_new}" if too_new else ""
     if present := installed().get(name):
         raise InputError(
-            f"Slicer has {name} {present} and MedXAI needs {wanted} or newer: update it in the module PyTorch Utils "
+            f"Slicer has {name} {present} and MedXAI needs {lowest} or newer{before}: update it in the module PyTorch Utils "
             "(other extensions may rely on the old one), or set MEDXAI_PYTHON to another Python that has MedXAI."
         )
     try:

@@ -168,4 +168,4 @@ def whereOf(table: Node, name: str) -> list[float] | None:
         return None if place is None else results.toWorld(node, place)
     found = node.GetSegmentation().GetSegmentIdBySegmentName(name)
     centre = node.GetSegmentCenterRAS(found) if found else None
-    return None if centre is None else results.toWorld(node, centre)
+    return None if centre is None else list(centre)

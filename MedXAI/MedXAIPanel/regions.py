@@ -69,11 +69,13 @@ class RegionTables:
             return None
         name = self.ui.superpixelTable.item(row, 0).text()
         found = named(name, results.metadata(self.node)["superpixels"])
-        place = found and (found.get("place") or self.centreOf(name))
-        return (results.toWorld(self.node, place), name) if place else None
+        if found is None:
+            return None
+        place = results.toWorld(self.node, found["place"]) if found.get("place") else self.centreOf(name)
+        return (place, name) if place else None
 
     def centreOf(self, name: str) -> list[float] | None:
-        """The middle of a superpixel of a map that does not tell its place, as older ones do not."""
+        """The middle, world RAS mm, of a superpixel of a map that does not tell its place, as older ones do not."""
         segmentation = partsOf(self.node)[results.SUPERPIXELS]
         found = segmentation.GetSegmentation().GetSegmentIdBySegmentName(name)
         centre = segmentation.GetSegmentCenterRAS(found) if found else None

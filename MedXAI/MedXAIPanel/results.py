@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import slicer
 import vtk
 
 from MedXAILib import NOTICE
-from MedXAILib.findings.finding import method_title
+from MedXAILib.attribution.registry import method_title
+from MedXAILib.errors import InputError
 from MedXAILib.geometry.labels import Label, Labels, label_colors
 from MedXAILib.io.read import read_volume
 from MedXAILib.mrml import nodes
@@ -207,7 +209,28 @@ def metadata(node: Node) -> dict:
 
     :raises InputError: for what a newer version wrote.
     """
-    return modern_metadata(json.loads(node.GetAttribute(METADATA) or node.GetAttribute(OLDER) or "{}"))
+    return modern_metadata(json.loads(written(node)))
+
+
+def written(node: Node) -> str:
+    """What was written down on a result node, as it stands there."""
+    return node.GetAttribute(METADATA) or node.GetAttribute(OLDER) or "{}"
+
+
+@lru_cache(256)
+def refusal(text: str) -> str:
+    """Why what was written down cannot be read; empty where it can."""
+    try:
+        modern_metadata(json.loads(text))
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def refused() -> str:
+    """Why results of the scene are left out; empty where none is."""
+    listed = [*slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"), *slicer.util.getNodesByClass("vtkMRMLTableNode")]
+    return next((told for node in listed if node.GetAttribute(KIND) and (told := refusal(written(node)))), "")
 
 
 def sourceOf(node: Node) -> Node | None:
@@ -216,13 +239,14 @@ def sourceOf(node: Node) -> Node | None:
 
 
 def resultsOf(volumeNode: Node | None, kind: str, nodeClass: str) -> list[Node]:
-    """The result nodes of a volume, the oldest first."""
+    """The result nodes of a volume, the oldest first; without those that a newer version wrote."""
     if volumeNode is None:
         return []
     found = slicer.mrmlScene.GetNodesByClass(nodeClass)
     found.UnRegister(None)
     listed = [found.GetItemAsObject(n) for n in range(found.GetNumberOfItems())]
-    return [node for node in listed if node.GetAttribute(KIND) == kind and sourceOf(node) is volumeNode]
+    ours = [node for node in listed if node.GetAttribute(KIND) == kind and sourceOf(node) is volumeNode]
+    return [node for node in ours if not refusal(written(node))]
 
 
 def mapsOf(volumeNode: Node | None) -> list[Node]:

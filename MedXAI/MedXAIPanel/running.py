@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from MedXAILib.app.job import Job
@@ -97,7 +97,7 @@ class RunButton:
     def showMessage(self, text: str, failed: bool = False) -> None:
         """Say below the button what was done, or why it was not."""
         self.about = self.context() if text else None
-        self.message.text = text = worded(text)
+        self.message.text = text = worded(text, self.panel.explain.options.controls())
         self.message.setStyleSheet("color: #c0392b" if failed else "")
         self.message.visible = bool(text)
 
@@ -119,10 +119,14 @@ CONTROLS = {
 """What options of the command line are called in the panel."""
 
 
-def worded(text: str) -> str:
-    """A sentence of the library's in the panel's words: controls instead of options of the command line."""
+def worded(text: str, more: Mapping[str, str] | None = None) -> str:
+    """A sentence of the library's in the panel's words: controls instead of options of the command line.
+
+    :param more: further options, without hyphens, and what they are called.
+    """
+    names = (more or {}) | CONTROLS
     text = re.sub(r"allow it with --trust", "tick the box that trusts it", text)
-    return re.sub(r"--([a-z-]+)\b", lambda found: CONTROLS.get(found[1], found[0]), text)
+    return re.sub(r"--([a-z-]+)\b", lambda found: names.get(found[1], found[0]), text)
 
 
 def duration(seconds: float) -> str:

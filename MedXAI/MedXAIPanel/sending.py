@@ -17,11 +17,12 @@ from .client import Client
 def mapRecord(client: Client, node: Node) -> dict[str, Any]:
     """A map, its superpixels on its own grid."""
     found, segmentation = results.metadata(node), node.GetNodeReference(results.SUPERPIXELS)
-    volume = volume_of(node)
+    volume, superpixels = volume_of(node), found.pop("superpixels", {})
     found["file"] = client.store(volume)
-    if segmentation is not None and found.get("superpixels", {}).get("table"):
-        labels = renumbered(labels_of(segmentation, node), found["superpixels"]["rows"])
-        found["superpixels"] |= labelsRecord(client, Labels(volume.with_array(labels.volume.array), labels.rows))
+    if segmentation is not None and superpixels.get("table"):
+        labels = renumbered(labels_of(segmentation, node), superpixels["rows"])
+        sent = labelsRecord(client, Labels(volume.with_array(labels.volume.array), labels.rows))
+        found["superpixels"] = superpixels | sent
     return found
 
 

@@ -86,13 +86,15 @@ def _records(case: Record) -> list[Record]:
 
 
 def _result(name: str, case: Record, folder: Path, reference: Volume, anatomy: Labels | None) -> CaseResult:
-    prediction, first = case.get("prediction"), _records(case)[0]
+    prediction, records = case.get("prediction"), _records(case)
+    first = records[0]
     model = first["model"] if "model" in first else first["provenance"]["model"]
     told = Said(model=model, summary={})
     if prediction:
         told = said_of(prediction, labels_of(prediction["labels"], folder) if "labels" in prediction else None)
     findings = tuple(_finding(record, folder, reference, anatomy) for record in case["maps"])
-    weights = first.get("provenance", {}).get("weights_sha256")
+    named = [record.get("weights_sha256") or record.get("provenance", {}).get("weights_sha256") for record in records]
+    weights = next(filter(None, named), None)  # an older prediction does not tell
     metadata = {"model": model, "weights_sha256": weights, "input": name, **(prediction or {}).get("versions", {})}
     return CaseResult(name=name, reference=reference, said=told, findings=findings, metadata=metadata)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..attribution.registry import methods
+from ..attribution.registry import method_title, methods
 from ..caveats import texts
 from ..errors import InputError, first_line
-from ..findings.finding import Finding, method_title
+from ..findings.finding import Finding
 from ..findings.regions import largest_components
 from ..findings.said import CaseResult
 from ..geometry.labels import Labels

@@ -194,7 +194,8 @@ class Worker:
         folder = self.folder / f"result-{self.count}"
         folder.mkdir()
         try:
-            found: Event = {"prediction": prediction_record(session.predict(), folder)}
+            prediction = prediction_record(session.predict(), folder)
+            found: Event = {"prediction": prediction | {"weights_sha256": session.model.weights_sha256}}
             if result.findings:
                 found["maps"] = []
                 for n, finding in enumerate(result.findings):

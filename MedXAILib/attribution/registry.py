@@ -8,7 +8,7 @@ from functools import cache
 
 from ..errors import InputError
 from ..names import matching
-from ..plugins import added
+from ..plugins import registry
 from . import cam, gradient, lime, perturbation, shap
 from .method import Method
 from .option import Option
@@ -21,8 +21,7 @@ ALL = "all"
 def methods() -> dict[str, Method]:
     """Every method by its name."""
     own = (*cam.METHODS, *gradient.METHODS, *perturbation.METHODS, lime.METHOD, shap.METHOD)
-    found = {method.name: method for method in own}
-    return found | {method.name: method for method in added("methods") if method.name not in found}
+    return registry("methods", own)
 
 
 def method(name: str) -> Method:
@@ -38,6 +37,12 @@ def method(name: str) -> Method:
         meant = f"did you mean {near[0]}? Else " if near else ""
         raise InputError(f"There is no method '{name}'", f"{meant}choose from {', '.join(known)}, or {ALL}", joint=": ")
     return known[found]
+
+
+def method_title(name: str) -> str:
+    """A method as people write it; a name that is not known here stays."""
+    known = methods().get(name)
+    return known.title if known else name
 
 
 def chosen(names: Iterable[str]) -> list[Method]:

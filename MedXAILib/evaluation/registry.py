@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 
+from .. import plugins
 from ..attribution.option import Option
-from ..errors import OptionError
-from ..plugins import added
 from . import deletion
 from .measure import Measure
 
@@ -15,8 +14,7 @@ from .measure import Measure
 @cache
 def measures() -> dict[str, Measure]:
     """Every measure by its name."""
-    found = {measure.name: measure for measure in (deletion.MEASURE,)}
-    return found | {measure.name: measure for measure in added("measures") if measure.name not in found}
+    return plugins.registry("measures", (deletion.MEASURE,))
 
 
 def chosen(names: Iterable[str]) -> list[Measure]:
@@ -24,10 +22,7 @@ def chosen(names: Iterable[str]) -> list[Measure]:
 
     :raises OptionError: for an unknown one.
     """
-    for name in names:
-        if name not in measures():
-            raise OptionError("--measure", name, f"choose from {', '.join(measures())}")
-    return [measures()[name] for name in dict.fromkeys(names)]
+    return plugins.chosen("--measure", names, measures())
 
 
 def options(names: Iterable[str] | None = None) -> dict[str, Option]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..attribution.attribution import Attribution
-from ..attribution.registry import methods
+from ..attribution.registry import method_title
 from ..geometry.labels import Labels
 from ..geometry.resample import resample
 from ..geometry.volume import Volume
@@ -48,12 +48,6 @@ class Finding:
     def superpixel_places(self) -> dict[int, list[float]]:
         """RAS mm of one voxel in the middle of each superpixel."""
         return inner_points(self.attribution.superpixels.volume) if self.attribution.superpixels else {}
-
-
-def method_title(name: str) -> str:
-    """A method as people write it; a name that is not known here stays."""
-    known = methods().get(name)
-    return known.title if known else name
 
 
 def find(

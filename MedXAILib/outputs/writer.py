@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from ..errors import OptionError
-from ..plugins import added
+from .. import plugins
 from .folder import RunFolder
 from .tables import TablesWriter
 from .volumes import VolumesWriter
@@ -41,8 +40,7 @@ class Writer(Protocol):
 def writers() -> dict[str, Writer]:
     """Every writer by its name."""
     own: tuple[Writer, ...] = (VolumesWriter(), TablesWriter())
-    found = {writer.name: writer for writer in own}
-    return found | {writer.name: writer for writer in added("writers") if writer.name not in found}
+    return plugins.registry("writers", own)
 
 
 def chosen(names: Iterable[str]) -> list[Writer]:
@@ -50,7 +48,4 @@ def chosen(names: Iterable[str]) -> list[Writer]:
 
     :raises OptionError: for an unknown one.
     """
-    for name in names:
-        if name not in writers():
-            raise OptionError("--writer", name, f"choose from {', '.join(writers())}")
-    return [writers()[name] for name in dict.fromkeys(names)]
+    return plugins.chosen("--writer", names, writers())

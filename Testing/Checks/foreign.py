@@ -24,7 +24,6 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from MedXAILib.explanation import layers as maps
 from results import Results
 
 import MedXAILib
@@ -32,6 +31,7 @@ from MedXAILib import InputError, explain
 from MedXAILib.caveats import texts
 from MedXAILib.recording.record import record
 from MedXAILib.recording.recording import INPUT
+from MedXAILib.session import layers as maps
 
 METHODS = ("gradcam", "saliency", "hirescam")
 GRADIENTS, BEFORE_CAST, WRITTEN = 1e-9, 1e-9, 1e-6

@@ -27,11 +27,11 @@ from results import ROOT, Results
 
 STAGES = {
     "read": "MedXAILib.app.run:read_volume",
-    "predict": "MedXAILib.prediction:predict",
-    "explain": "MedXAILib.explanation:explain",
-    "pictures": "MedXAILib.outputs.pictures.snapshot:snapshot",
-    "scene": "MedXAILib.outputs.scene:save_scene",
-    "tables": "MedXAILib.outputs.folder:Folder.finish",
+    "predict": "MedXAILib.session.session:Session.predict",
+    "explain": "MedXAILib.session.session:Session.explain",
+    "pictures": "MedXAILib.app.pictures:snapshot",
+    "scene": "MedXAILib.app.pictures:save_scene",
+    "tables": "MedXAILib.outputs.folder:RunFolder.finish",
     "publish": "MedXAILib.outputs.staging:publish",
 }
 """Where a run is disturbed: as this function is called."""

@@ -45,6 +45,7 @@ OPTIONS = {"samples": None, "superpixels": None, "baseline": "air", "references"
 NEW_FIELDS = ("options", "writers")
 SENTENCES = {
     "-piece-": "-component-",
+    "MedXAI.Limits:": "MedXAI.Caveats:",
     "choose one of air, zero, mean, blurred": "choose one of minimum, zero, mean, blurred",
 }
 """Texts: as they were -> as they are."""
@@ -169,10 +170,7 @@ def inputs(folder: Path) -> None:
 
 def run_all(names: list[str], out: Path) -> None:
     """In a process of its own, with the sources that are meant on the path: the commands, one after the other."""
-    try:
-        from MedXAILib.cli import run
-    except ImportError:  # an earlier state
-        from MedXAILib.cli import run
+    from MedXAILib.cli import run
 
     voxel = Path("voxel").read_text()
     for name in names:
@@ -219,12 +217,14 @@ def modern(value, old: bool):
         return [modern(v, old) for v in value]
     if not isinstance(value, dict):
         return renamed(value) if old and isinstance(value, str) else value
+    value = {k: v for k, v in value.items() if k != "schema_version"}
     if old:
+        if value.get("baseline") == "air":
+            value["baseline"] = "minimum"
         value = {RENAMED.get(k, k): v for k, v in value.items() if not (k == "caveats" and "limits" in value)}
         if "task" in value and "samples" in value:
             value = job(value)
     else:
-        value = {k: v for k, v in value.items() if k != "schema_version"}
         if "task" in value and "options" in value:
             value = {k: v for k, v in value.items() if k != "writers"}
         if {"maps", "input", "model"} <= set(value):
@@ -243,7 +243,11 @@ def job(value: dict) -> dict:
 def plain(text: str, place: Path) -> str:
     """Text without progress and times, and without the place where it was written."""
     text = re.sub(r"(?m)^ *\d+ % .*\n", "", text.replace(str(place), "PLACE"))
-    return re.sub(r"\s+", " ", SEGMENT.sub("SEGMENT", re.sub(r"\b\d+(\.\d+)?( ms| s)\b", "TIME", text)))
+    return re.sub(
+        r"\s+",
+        " ",
+        SEGMENT.sub("SEGMENT", re.sub(r"\b\d+(\.\d+)?( ms| s| minutes?)\b(; --samples sets how many)?", "TIME", text)),
+    )
 
 
 def lasting(value, place: Path):

@@ -222,3 +222,26 @@ def test_at_the_end_the_folder_is_gone_and_the_process_too(process, head, tmp_pa
 def test_the_worker_leads_a_process_group_of_its_own(process):
     ready = process.until("ready")
     assert os.getpgid(ready["pid"]) == ready["pid"] != os.getpgid(0)
+
+
+def test_the_worker_tells_its_version_and_its_methods(process):
+    from MedXAILib.app.protocol import VERSION
+    from MedXAILib.attribution.registry import methods
+
+    assert process.until("ready")["protocol"] == VERSION
+    process.ask("methods")
+    told = process.until("result", "error")["methods"]
+    assert told == json.loads(json.dumps([method.as_value() for method in methods().values()]))
+
+
+def test_an_export_of_nothing_is_a_sentence(process, head, tmp_path):
+    send(process, head, tmp_path / "private")
+    process.ask(
+        "export", output=str(tmp_path / "out"), overwrite=False, reference="v", cases={}, heading="", versions={}
+    )
+    event = process.until("result", "error")
+    assert (event["kind"], event["message"]) == (
+        "input",
+        "There is nothing to export yet: press Predict or Explain first.",
+    )
+    assert not (tmp_path / "out").exists()

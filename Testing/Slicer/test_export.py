@@ -1,4 +1,4 @@
-"""Results as files."""
+"""Results as files: the panel sends what the scene holds, and the worker writes it as the command line does."""
 
 from __future__ import annotations
 
@@ -26,24 +26,50 @@ def commanded(computed, tmp_path_factory):
     return out
 
 
+@pytest.fixture
+def anatomy(explained, computed, slicer):
+    """A segmentation node of two halves, moved as the volume is."""
+    import slicer as package
+
+    from MedXAILib.mrml import nodes
+
+    node = nodes.add_labels(package.mrmlScene, computed.anatomy, "anatomy", explained.volume, fill=0.0)
+    node.SetAndObserveTransformNodeID(explained.volume.GetTransformNodeID())
+    return node
+
+
+@pytest.fixture
+def worker(explained, monkeypatch):
+    """Answers the panel within this process, so that what it calls can be stood in for; gives the module that exports."""
+    from MedXAILib.app import exporting
+    from MedXAILib.app.worker import Worker
+    from MedXAILib.mrml.nodes import volume_of
+
+    client, events = explained.panel.logic.client, []
+
+    def answer(do: str, **fields) -> dict:
+        worker = Worker(client.folder, events.append)
+        worker.volumes[fields["reference"]] = volume_of(explained.volume)
+        worker.handle({"id": 1, "do": do, **json.loads(json.dumps(fields))})
+        return events[-1]
+
+    monkeypatch.setattr(client, "answer", answer)
+    return exporting
+
+
 def rows(path: Path) -> list[dict]:
     with path.open(newline="", encoding="utf-8") as file:
         return [{k: v for k, v in row.items() if k != "input"} for row in csv.DictReader(file)]
 
 
-def test_an_export_is_what_the_command_line_writes(explained, computed, commanded, slicer, tmp_path):
-    import slicer as package
-    from MedXAIPanel.export import export
+def test_an_export_is_what_the_command_line_writes(explained, anatomy, commanded, tmp_path):
     from PIL import Image
 
     from MedXAILib.errors import InputError
     from MedXAILib.io.read import read_volume
-    from MedXAILib.mrml import nodes
 
-    anatomy = nodes.add_labels(package.mrmlScene, computed.anatomy, "anatomy", explained.volume, fill=0.0)
-    anatomy.SetAndObserveTransformNodeID(explained.volume.GetTransformNodeID())
-    out = tmp_path / "new" / "out"
-    written = export(explained.volume, out, anatomy=anatomy)
+    logic, out = explained.panel.logic, tmp_path / "new" / "out"
+    written = logic.export(explained.volume, out, anatomy=anatomy)
     theirs = {p.name for p in commanded.iterdir()}
     assert {*theirs, "snapshot.png"} == {p.name for p in out.iterdir()} == set(written)
     for name in sorted(theirs):
@@ -54,17 +80,51 @@ def test_an_export_is_what_the_command_line_writes(explained, computed, commande
             assert one.grid.same_as(other.grid) and np.allclose(one.array, other.array, rtol=1e-4, atol=1e-7), name
         elif name != "run.json":
             one, other = (json.loads((folder / name).read_text()) for folder in (out, commanded))
-            assert one.keys() == other.keys() and one["notice"] == other["notice"] and one["limits"] == other["limits"]
-    assert "Research use only" in json.loads((out / "run.json").read_text())["notice"]
+            assert one.keys() == other.keys()
+            assert all(one[key] == other[key] for key in ("notice", "caveats", "weights_sha256"))
+    run, other = (json.loads((folder / "run.json").read_text()) for folder in (out, commanded))
+    assert "Research use only" in run["notice"]
+    assert {key: run["jobs"][0][key] for key in ("model", "methods", "options", "mass_fraction")} == {
+        key: other["job"][key] for key in ("model", "methods", "options", "mass_fraction")
+    }
     assert min(Image.open(out / "snapshot.png").size) > 300
+    assert not list(logic.client.folder.glob("*.nrrd")), "what was sent is gone"
 
+    before = {path: path.read_bytes() for path in out.iterdir()}
     with pytest.raises(InputError, match="already holds a run"):
-        export(explained.volume, out)
-    explained.p.anatomy, explained.ui.tables.currentIndex = anatomy, 2
+        logic.export(explained.volume, out)
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    assert set(logic.export(explained.volume, out, overwrite=True)) == set(written) - {"anatomy.csv"}
+
+
+def test_the_fractions_by_structure_are_the_command_lines(explained, anatomy, commanded):
+    client, ui = explained.panel.logic.client, explained.ui
+    explained.p.anatomy, ui.tables.currentIndex = anatomy, 2
+    asked = []
+    for node, method in zip(explained.maps, ("gradcam", "lime"), strict=True):
+        explained.panel.display.show([node])
+        assert texts(ui.structures)[0][0] == "Computing..."
+        client.wait()
+        columns = ("positive_fraction", *(["negative_fraction"] if method == "lime" else []), "volume_fraction")
+        expected = [row for row in rows(commanded / "anatomy.csv") if row["method"] == method]
+        shown = {row[0]: row[1:] for row in texts(ui.structures)}
+        assert shown == {r["structure"]: [f"{100 * float(r[c]):.1f} %" for c in columns] for r in expected}
+        asked.append(texts(ui.structures))
+    number = client.number
+    ui.maps.cellClicked.emit(0, 1)
+    assert texts(ui.structures) == asked[0] and client.number == number, "what is known is not asked for again"
+
+
+def test_a_table_by_structure_is_asked_for_again_after_the_worker_has_died(explained, anatomy):
+    client, ui = explained.panel.logic.client, explained.ui
+    explained.p.anatomy, ui.tables.currentIndex = anatomy, 2
     explained.panel.display.show(explained.maps)
-    shown = {row[0]: row[1:] for row in texts(explained.ui.structures)}
-    of = [row for row in rows(out / "anatomy.csv") if row["method"] == "gradcam"]
-    assert shown == {row["structure"]: [f"{100 * float(row[c]):.1f} %" for c in ("positive_share", "volume_share")] for row in of}  # fmt: skip
+    client._kill()
+    assert texts(ui.structures)[0][0] == "The process that computes was stopped: try again."
+    ui.tables.currentIndex = 0
+    ui.tables.currentIndex = 2
+    client.wait()
+    assert {"right half", "left half"} < {row[0] for row in texts(ui.structures)}
 
 
 def approximately(one: list[dict], other: list[dict]) -> bool:
@@ -85,37 +145,81 @@ def is_number(text: str) -> bool:
     return text.replace(".", "").replace("-", "").replace("e", "").isdigit()
 
 
-def test_a_failed_export_leaves_nothing(explained, tmp_path, monkeypatch):
-    from MedXAIPanel import export
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_failed_export_leaves_nothing(explained, worker, tmp_path, monkeypatch, earlier):
+    from MedXAILib.errors import InputError
 
-    def fail(*_, **__):
-        raise RuntimeError
+    logic, out = explained.panel.logic, tmp_path / "out"
+    if earlier:
+        logic.export(explained.volume, out)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    monkeypatch.setattr(worker, "snapshot", lambda *_, **__: raises(RuntimeError("no screen")))
+    with pytest.raises(InputError) as caught:
+        logic.export(explained.volume, out, overwrite=earlier)
+    assert str(caught.value) == "The worker failed (RuntimeError: no screen); the log has the details."
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert out.exists() == earlier and not list(tmp_path.glob(".out*"))
 
-    monkeypatch.setattr(export, "snapshot", fail)
-    with pytest.raises(RuntimeError):
-        export.export(explained.volume, tmp_path / "out")
-    assert not list(tmp_path.glob("out*")) and not list(tmp_path.glob(".out*"))
+
+def raises(error: Exception):
+    raise error
+
+
+def test_the_panel_exports_and_stays_alive(explained, tmp_path, monkeypatch, slicer):
+    ui, section, client = explained.ui, explained.panel.export, explained.panel.logic.client
+    section.exportInto(tmp_path)
+    assert ui.keepMessage.text == "Exporting..." and not ui.exportButton.enabled
+    assert ui.exportButton.toolTip == "An export is under way."
+    client.wait()
+    files = json.loads((tmp_path / "ball" / "run.json").read_text())["files"]
+    assert ui.keepMessage.text == f"{len(files)} files are in {tmp_path / 'ball'}." and ui.exportButton.enabled
+    section.exportInto(tmp_path)  # under testing the answer is no
+    assert ui.keepMessage.text == "Nothing was exported."
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text: True)
+    section.exportInto(tmp_path)
+    client.wait()
+    assert ui.keepMessage.text.startswith(f"{len(files)} files")
+    (tmp_path / "file").write_text("")
+    section.exportInto(tmp_path / "file")
+    client.wait()
+    assert "no folder" in ui.keepMessage.text and "\n" not in ui.keepMessage.text and ui.exportButton.enabled
+    section.exportInto(tmp_path / "killed")
+    client._kill()
+    assert "was stopped" in ui.keepMessage.text and ui.exportButton.enabled
 
 
 def test_a_result_made_once_more_keeps_files_and_rows_of_its_own(explained, computed, tmp_path):
     from MedXAIPanel import results
-    from MedXAIPanel.export import export
 
     results.addMaps(explained.volume, computed.event, computed.folder / computed.event["folder"])
-    export(explained.volume, tmp_path / "out")
+    explained.panel.logic.export(explained.volume, tmp_path / "out")
     maps = [f"{case}_lesion_{rest}.nrrd" for case in ("ball", "ball-2") for rest in ("gradcam_features", "lime")]
     assert all((tmp_path / "out" / name).exists() for name in maps)
     cases = [row["input"] for row in csv.DictReader((tmp_path / "out" / "superpixels.csv").open())]
     assert cases.count("ball") == cases.count("ball 2") == len(cases) / 2
 
 
-def test_an_exported_picture_warns_of_what_the_model_does_not_know(explained, tmp_path, monkeypatch):
-    from MedXAIPanel import export, results
+def test_maps_are_exported_also_where_parts_of_them_were_removed(explained, commanded, slicer, tmp_path):
+    from MedXAIPanel import results
+
+    (prediction,) = results.predictionsOf(explained.volume)
+    slicer.mrmlScene.RemoveNode(prediction)
+    slicer.mrmlScene.RemoveNode(explained.maps[1].GetNodeReference(results.SUPERPIXELS))
+    slicer.mrmlScene.RemoveNode(explained.maps[0].GetNodeReference(results.REGIONS))
+    explained.panel.logic.export(explained.volume, tmp_path / "out")
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"ball_lesion_lime.nrrd", "ball_lesion_gradcam_features_regions.nrrd", "regions.csv"} <= files
+    assert not {"superpixels.csv", "predictions.csv", "ball_lesion_lime_superpixels.nrrd"} & files
+    about = json.loads((tmp_path / "out" / "ball_lesion_lime.json").read_text())
+    assert about["caveats"] == json.loads((commanded / "ball_lesion_lime.json").read_text())["caveats"]
+
+
+def test_an_exported_picture_warns_of_what_the_model_does_not_know(explained, worker, tmp_path, monkeypatch):
+    from MedXAIPanel import results
 
     drawn = []
-    monkeypatch.setattr(export, "snapshot", lambda *_, caveats, **__: drawn.extend(caveats))
-    monkeypatch.setattr(export.Folder, "finish", lambda *_: {"files": []})
-    export.export(explained.volume, tmp_path / "out")
+    monkeypatch.setattr(worker, "snapshot", lambda *_, caveats, **__: drawn.extend(caveats))
+    explained.panel.logic.export(explained.volume, tmp_path / "out")
     (prediction,) = results.predictionsOf(explained.volume)
     told = [caveat["text"] for caveat in results.metadata(prediction)["caveats"]]
     assert drawn == told and told, "a ball is no head"

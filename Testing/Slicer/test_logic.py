@@ -137,8 +137,8 @@ def test_the_batch_writes_a_folder_for_each_volume(logic, slicer, tmp_path, caps
     (tmp_path / "broken.nrrd").write_text("NRRD0004\n")
     words = ["--model", "planted-lesion", "--output", str(tmp_path / "out"), "--class", "lesion", "--input"]
     assert batch(slicer).main([*words, str(tmp_path / "ball.nrrd")]) == 0
-    facts = json.loads((tmp_path / "out" / "ball" / "run.json").read_text())
-    assert {"snapshot.png", "regions.csv", "predictions.csv"} <= set(facts["files"])
+    run = json.loads((tmp_path / "out" / "ball" / "run.json").read_text())
+    assert {"snapshot.png", "regions.csv", "predictions.csv"} <= set(run["files"])
     with (tmp_path / "out" / "ball" / "predictions.csv").open(newline="") as file:
         assert sum(float(row["probability"]) for row in csv.DictReader(file)) == pytest.approx(1, abs=1e-4)
     assert batch(slicer).main([*words, str(tmp_path / "broken.nrrd"), str(tmp_path / "ball.nrrd"), "--overwrite"]) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -234,9 +235,15 @@ def test_the_panel_opens_without_what_slicer_lacks(slicer):
     code = (
         "import sys; from pathlib import Path; import standin; standin.install();"
         f"sys.modules.update(dict.fromkeys({lacking}));"
-        "print(bool(standin.load_module(Path(sys.argv[1])).widget.sections))"
+        "print(bool(standin.load_module(Path(sys.argv[1])).widget.sections));"
+        "print(sorted(name for name in sys.modules if sys.modules[name] and name.startswith('MedXAILib.')))"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(ROOT)])}
     module = ROOT / "MedXAI" / "MedXAI.py"
     done = subprocess.run([sys.executable, "-c", code, module], env=env, capture_output=True, text=True, check=False)
-    assert done.stdout.strip().endswith("True"), done.stderr
+    opened, loaded = done.stdout.strip().splitlines()[-2:] if done.returncode == 0 else ("", "[]")
+    assert opened == "True", done.stderr
+    rooms = {name.split(".")[1] for name in ast.literal_eval(loaded)}
+    computing = {"evaluation", "findings", "prediction", "preprocessing", "recording", "scoring", "session", "tiling"}
+    assert "mrml" in rooms and not rooms & computing, "what computes is the worker's"
+    assert "MedXAILib.geometry.resample" not in loaded

@@ -48,6 +48,25 @@ def known(kind: str) -> set[str]:
     return members(kind, "attributes") | members(kind, "properties") | {"name"}
 
 
+COMPUTING = (
+    "evaluation", "findings", "geometry.resample", "prediction", "preprocessing", "recording", "scoring", "session",
+    "tiling", "training",
+)  # fmt: skip
+"""Of MedXAILib: what only the worker may use."""
+
+
+def test_the_panel_computes_nothing():
+    imported = {
+        (file, f"{node.module}.{alias.name}")
+        for file, node in nodes(ast.ImportFrom)
+        if (node.module or "").startswith("MedXAILib")
+        for alias in node.names
+    } | {(file, alias.name) for file, node in nodes(ast.Import) for alias in node.names}
+    assert len(imported) > 50, "the panel uses the library"
+    rooms = tuple(f"MedXAILib.{name}." for name in COMPUTING)
+    assert not sorted(each for each in imported if f"{each[1]}.".startswith(rooms))
+
+
 def test_every_class_and_property_of_the_ui_exists():
     wrong = []
     for name, element in objects().items():
