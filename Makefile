@@ -30,6 +30,11 @@ test:
 	@$(MAKE) --no-print-directory lint
 	$(IN_PARALLEL) $(BIN)/python -m pytest $(SPREAD)
 
+# In two minutes on two cores: all but what is marked slow (SLOW in Testing/conftest.py).
+.PHONY: test-quick
+test-quick: $(VENV)/.test
+	$(IN_PARALLEL) $(BIN)/python -m pytest $(SPREAD) -m "not slow"
+
 lint: $(VENV)/.test
 	$(BIN)/ruff check MedXAI MedXAILib Testing Docs
 	$(BIN)/ruff format --check MedXAI MedXAILib Testing Docs

@@ -127,6 +127,21 @@ def batch(slicer):
     return module
 
 
+def test_the_batch_has_the_options_of_the_definition_and_its_own(logic, slicer):
+    """Those of the job and of the methods but for what Slicer itself decides; and the words that it always took."""
+    script = batch(slicer)
+    words = "--input a b --model m --output o --method gradcam lime --layer x y --class c --slices 1:3 --samples 9 --weights w"
+    found = script.arguments([*words.split(), "--trust", "--device", "cpu", "--scene", "--overwrite"])
+    assert (found.input, found.methods, found.layers, found.samples) == (["a", "b"], ["gradcam", "lime"], ["x", "y"], 9)
+    assert (found.slices, found.weights, found.device, list(found.classes)) == ("1:3", "w", "cpu", ["c"])
+    assert found.trust and found.scene and found.overwrite
+    from MedXAILib.app.job import EXPLAIN, specs
+    from MedXAILib.attribution.registry import options
+
+    names = {f.name for f in specs(EXPLAIN)} | {name for name, option in options().items() if not option.inputs}
+    assert names - set(vars(found)) == set(script.NOT_HERE)
+
+
 def test_the_batch_writes_a_folder_for_each_volume(logic, slicer, tmp_path, capsys):
     from MedXAIPanel import scenarios
 

@@ -58,10 +58,12 @@ def arguments(words: list[str]) -> argparse.Namespace:
             kind, many = KINDS.get(f.metadata["kind"], str), "+" if f.metadata["many"] else None
             parser.add_argument(flag_of(f), nargs=many, type=kind, choices=f.metadata["choices"] or None, **about)
     for option in options_here():
-        parser.add_argument(
-            option.flag, dest=option.name, type=option.kind, choices=option.choices or None,
-            help=option_help(option).replace("%", "%%"),
-        )  # fmt: skip
+        about = {"dest": option.name, "help": option_help(option).replace("%", "%%"), "default": None}
+        if option.kind is bool:
+            parser.add_argument(option.flag, action="store_true", **about)
+        else:
+            kind, many = option.kind, "+" if option.many else None
+            parser.add_argument(option.flag, nargs=many, type=kind, choices=option.choices or None, **about)
     parser.add_argument("--scene", action="store_true", help="also save the scene (.mrb)")
     parser.add_argument("--overwrite", action="store_true", help="replace earlier runs in the output folders")
     return parser.parse_args(words)
