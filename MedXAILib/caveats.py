@@ -26,6 +26,10 @@ class Caveat:
     severity: str = NOTE
     figures: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
+    def __post_init__(self) -> None:
+        if self.severity not in SEVERITIES:
+            raise ValueError(f"severity {self.severity!r}: choose one of {', '.join(SEVERITIES)}")
+
     def __str__(self) -> str:
         return self.text
 

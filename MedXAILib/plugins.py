@@ -9,7 +9,7 @@ A package names its object in its metadata, and MedXAI finds it by itself::
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Protocol, TypeVar
@@ -28,9 +28,14 @@ class Named(Protocol):
 Kind = TypeVar("Kind", bound=Named)
 
 
-@cache
 def added(kind: str) -> tuple[Any, ...]:
-    """The objects that other packages add to a kind, in the order of their names.
+    """The objects that other packages add to a kind, in the order of their names."""
+    return tuple(one for _, one in _loaded(kind))
+
+
+@cache
+def _loaded(kind: str) -> tuple[tuple[str, Any], ...]:
+    """(package, object) of what can be loaded.
 
     One that cannot be loaded is left out, with a warning in the log that names its package: it must not take the rest away.
 
@@ -38,21 +43,35 @@ def added(kind: str) -> tuple[Any, ...]:
     """
     found = []
     for point in sorted(entry_points(group=f"medxai.{kind}"), key=lambda point: point.name):
+        package = point.dist.name if point.dist else point.value
         try:
-            found.append(point.load())
+            found.append((package, point.load()))
         except Exception as error:
-            package = point.dist.name if point.dist else point.value
-            logging.getLogger("MedXAILib").warning(
-                "The package %s adds '%s' to MedXAI's %s, and it cannot be loaded (%s: %s): update or remove it.",
-                package, point.name, kind, type(error).__name__, error,
-            )  # fmt: skip
+            _warn(package, point.name, kind, f"it cannot be loaded ({type(error).__name__}: {error})")
     return tuple(found)
 
 
-def registry(kind: str, own: Iterable[Kind]) -> dict[str, Kind]:
-    """Name -> object: our own, then those that other packages add; a name that we have stays ours."""
+def _warn(package: str, name: str, kind: str, why: str) -> None:
+    logging.getLogger("MedXAILib").warning(
+        "The package %s adds '%s' to MedXAI's %s, and %s: update or remove it.", package, name, kind, why
+    )
+
+
+def registry(
+    kind: str, own: Iterable[Kind], fault: Callable[[Any, Iterable[Kind]], str] = lambda one, known: ""
+) -> dict[str, Kind]:
+    """Name -> object: our own, then those that other packages add; a name that we have stays ours.
+
+    :param fault: of an added object, beside those that there are: why it cannot be taken, or nothing. It is left out then,
+        with a warning that names its package.
+    """
     found = {one.name: one for one in own}
-    return found | {one.name: one for one in added(kind) if one.name not in found}
+    for package, one in _loaded(kind):
+        if why := fault(one, found.values()):
+            _warn(package, str(getattr(one, "name", one)), kind, why)
+        elif one.name not in found:
+            found[one.name] = one
+    return found
 
 
 def chosen(flag: str, names: Iterable[str], known: Mapping[str, Kind]) -> list[Kind]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..attribution.attribution import Attribution
+from ..attribution.option import settled
 from ..errors import FileError, InputError, legible
 from ..evaluation.evaluate import Measured, evaluate
 from ..evaluation.measure import Measure
@@ -28,6 +30,8 @@ from .job import EXPLAIN, Job, Messages
 from .run import about, find, volumes_of
 
 TABLE = "evaluation.csv"
+KEY = 4
+"""Columns that tell rows apart: case, method, target and measure."""
 
 
 def is_run(path: Path) -> bool:
@@ -51,6 +55,7 @@ def evaluate_case(
     :raises InputError: for anything given that cannot be used.
     """
     check(job)
+    settled(options(names).values(), given)
     measures, messages = chosen(names), Messages(then=say)
     cases = find(job, messages)
     with staged(output, overwrite, f"evaluate {cases[0].name}", RESERVED) as folder:
@@ -104,6 +109,7 @@ def evaluate_run(
     :param model: where the run's is not a model of MedXAI's: the path of its card.
     :raises InputError: for a folder that holds no run of maps, or inputs that are not found.
     """
+    settled(options(names).values(), given)
     record, measures = read_record(folder), chosen(names)
     job = _job_of(record, folder, model)
     network = model_of(job)
@@ -148,7 +154,7 @@ def _found(name: str, folders: Sequence[Path]) -> Path:
     for folder in folders:
         if (folder / name).exists():
             return folder / name
-    places = ", ".join(map(str, folders))
+    places = ", ".join(dict.fromkeys(map(str, folders)))
     raise FileError(name, f"this input of the run does not lie in {places}", "give its folder with --inputs")
 
 
@@ -168,8 +174,12 @@ def _stem(path: Path) -> str:
 
 
 def _put(folder: Path, rows: Sequence[Measured]) -> None:
-    """evaluation.csv into a run's folder, and among its files."""
-    atomic.write_text(folder / TABLE, as_csv(TABLES[TABLE], [row.row for row in rows]))
+    """evaluation.csv into a run's folder, and among its files; figures of other measures that stand there stay."""
+    new, kept = {row.row[:KEY] for row in rows}, []
+    if (folder / TABLE).is_file():
+        with (folder / TABLE).open(newline="", encoding="utf-8") as file:
+            kept = [row for row in list(csv.reader(file))[1:] if tuple(row[:KEY]) not in new]
+    atomic.write_text(folder / TABLE, as_csv(TABLES[TABLE], [*kept, *(row.row for row in rows)]))
     path = folder / RECORD
     record = json.loads(path.read_text(encoding="utf-8"))
     record["files"] = sorted({*record["files"], TABLE} - {RECORD}) + [RECORD]

@@ -24,13 +24,14 @@ from typing import Any
 from ..attribution.registry import methods
 from ..errors import NO_MEMORY
 from ..geometry.volume import Source, Volume
+from ..models.layers import find
 from ..models.loading import Model
 from ..models.source import stamp
 from ..outputs.earlier import read_volume
 from ..progress import Cancelled, Progress
 from ..provenance import available_memory, versions
 from ..session import Session
-from ..session.plan import choose_layers, cost_of
+from ..session.plan import cost_of
 from ..session.request import Request
 from .case import opened, result_of, run_case
 from .checking import check, model_of, request_of
@@ -209,7 +210,8 @@ class Worker:
 
 def evaluations(session: Session) -> dict[str, int]:
     """About how often each method runs the network for one map (of one slice, for slice-wise models)."""
-    channels = choose_layers(session.model, session.layers)[0][0].shape[0] if session.layers else 0
+    layers = session.default_layers()
+    channels = find(session.layers, layers[0]).shape[0] if layers else 0
     asked = Request()
     return {
         name: m.evaluated(cost_of(m, session.prepared, session.tiling, asked), channels)

@@ -32,6 +32,10 @@ class Option:
     many: bool = False
     inputs: bool = False
 
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier() or self.name.startswith("_"):
+            raise ValueError(f"an option is named in letters, digits and _, as patch_size, and not '{self.name}'")
+
     def checked(self, value: Any) -> Any:
         """The value as it is meant.
 
@@ -116,3 +120,70 @@ def refuse_unknown(options: Iterable[Option], given: Mapping[str, Any]) -> None:
     for name in given:
         if name not in known:
             raise InputError(f"There is no option '{name}'", f"choose from {', '.join(known)}", joint=": ")
+
+
+RESERVED = frozenset(
+    [
+        "task",
+        "inputs",
+        "model",
+        "classes",
+        "methods",
+        "layers",
+        "threshold",
+        "voxel",
+        "component",
+        "mask",
+        "score",
+        "slices",
+        "options",
+        "budget",
+        "seed",
+        "mass_fraction",
+        "anatomy",
+        "weights",
+        "weights_key",
+        "trust",
+        "device",
+        "frame",
+        "series",
+        "format",
+        "writers",
+        "keep_input",
+        "cells",
+        "no_probe",
+        "class",
+        "method",
+        "layer",
+        "writer",
+        "targets",
+        "probe",
+        "windows",
+        "output",
+        "progress",
+        "say",
+        "path",
+        "measure",
+        "overwrite",
+        "help",
+    ]
+)
+"""Names that no option of a method or measure may have: the doors have them already."""
+
+
+def fault(options: Any, known: Iterable[Option]) -> str:
+    """Why options that another package brings cannot be taken, or nothing.
+
+    :param known: those that there are: an option of the same name must be the same.
+    """
+    if not isinstance(options, tuple) or not all(isinstance(option, Option) for option in options):
+        return "its options are no tuple of Option"
+    there = {option.name: option for option in known}
+    for option in options:
+        if option.name in RESERVED:
+            return f"an option may not be called {option.name}"
+        if there.get(option.name, option) != option:
+            return (
+                f"its option {option.flag} is not the one that others have by this name: take that one, or another name"
+            )
+    return ""

@@ -5,23 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import cache
+from typing import Any
 
 from ..errors import InputError
 from ..names import matching
 from ..plugins import registry
 from . import cam, gradient, lime, perturbation, shap
 from .method import Method
-from .option import Option
+from .option import Option, fault
 
 ALL = "all"
 """Stands for every method that suits the network."""
+
+
+def _fault(one: Any, known: Iterable[Method]) -> str:
+    if not isinstance(one, Method):
+        return "it is no LayerMethod, InputMethod or QueryMethod"
+    return fault(one.options, (option for m in known for option in m.options))
 
 
 @cache
 def methods() -> dict[str, Method]:
     """Every method by its name."""
     own = (*cam.METHODS, *gradient.METHODS, *perturbation.METHODS, lime.METHOD, shap.METHOD)
-    return registry("methods", own)
+    return registry("methods", own, _fault)
 
 
 def method(name: str) -> Method:

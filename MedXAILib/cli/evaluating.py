@@ -12,6 +12,7 @@ import typer
 from .. import NOTICE
 from ..app.evaluating import TABLE, evaluate_case, evaluate_run, is_run
 from ..app.job import EXPLAIN
+from ..attribution.registry import methods
 from ..errors import InputError
 from ..evaluation.evaluate import Measured
 from ..evaluation.registry import measures, options
@@ -81,11 +82,10 @@ def add_to(app: typer.Typer) -> None:
         help=f"{'; '.join(f'{m.name} ({m.about})' for m in measures().values())}. Several times for several. Default: all.",
         show_default=False,
     )
-    listed: list[Parameter] = fields_of(EXPLAIN)
-    for name, option in options().items():
-        if name not in {p.name for p in listed}:
-            owners = ", ".join(m.name for m in measures().values() if option in m.options)
-            listed.append(of_option(replace(option, help=f"{owners}: {option.help}")))
+    listed: list[Parameter] = [p for p in fields_of(EXPLAIN) if p.name not in options()]
+    for option in options().values():
+        owners = [m.name for known in (methods(), measures()) for m in known.values() if option in m.options]
+        listed.append(of_option(replace(option, help=f"{', '.join(owners)}: {option.help}")))
     command = with_parameters(
         evaluate,
         listed,

@@ -59,22 +59,29 @@ def evaluate(
     :param options: of the measures, by name.
     """
     found = []
+    filled = BASELINE.checked((options or {}).get(BASELINE.name))
     total = len(attributions) * len(measures)
     for number, (a, m) in enumerate((a, m) for a in attributions for m in measures):
         given = settled(m.options, options or {})
         report = portion(progress, number, total)
-        figure = m.run(_evaluation(session, a, targets[a.target], given, seed, report))
+        figure = m.run(_evaluation(session, a, targets[a.target], given, filled, seed, report))
         method = f"{a.method} {a.layer}".strip()
         found.append(
             Measured(
-                case=case, method=method, target=a.target, measure=m.name, figure=figure, baseline=given.get(BASELINE.name, "")
+                case=case, method=method, target=a.target, measure=m.name, figure=figure, baseline=filled if BASELINE in m.options else ""
             )
         )  # fmt: skip
     return found
 
 
 def _evaluation(
-    session: Session, a: Attribution, target: Given, options: Mapping[str, Any], seed: int, progress: Progress
+    session: Session,
+    a: Attribution,
+    target: Given,
+    options: Mapping[str, Any],
+    filled: str,
+    seed: int,
+    progress: Progress,
 ) -> Evaluation:
     import torch
 
@@ -88,5 +95,5 @@ def _evaluation(
     scorer = Scorer(session.model, session.predict(), [bound], sample=sample, seed=seed, progress=progress)
     body = foreground(np.moveaxis(scorer.x.numpy(), 0, -1))
     mm = [0.0 if sample is not None and axis == 0 else s for axis, s in enumerate(spacing(session.prepared.affine))]
-    filled = baseline_of(options.get(BASELINE.name, "minimum"), scorer.x, torch.from_numpy(body), mm)
-    return Evaluation(map=values, scorer=scorer, body=body, baseline=filled, options=options, seed=seed)
+    hidden = baseline_of(filled, scorer.x, torch.from_numpy(body), mm)
+    return Evaluation(map=values, scorer=scorer, body=body, baseline=hidden, options=options, seed=seed)

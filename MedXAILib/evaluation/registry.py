@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
+from typing import Any
 
 from .. import plugins
-from ..attribution.option import Option
+from ..attribution.option import Option, fault
+from ..attribution.registry import methods
 from . import deletion
 from .measure import Measure
+
+
+def _fault(one: Any, known: Iterable[Measure]) -> str:
+    if not isinstance(one, Measure):
+        return "it is no Measure"
+    there = [option for m in methods().values() for option in m.options]
+    return fault(one.options, [*there, *(option for m in known for option in m.options)])
 
 
 @cache
 def measures() -> dict[str, Measure]:
     """Every measure by its name."""
-    return plugins.registry("measures", (deletion.MEASURE,))
+    return plugins.registry("measures", (deletion.MEASURE,), _fault)
 
 
 def chosen(names: Iterable[str]) -> list[Measure]:

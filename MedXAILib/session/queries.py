@@ -15,6 +15,7 @@ from ..attribution.method import Query, QueryMethod, QueryResult
 from ..attribution.perturbation import default_superpixels
 from ..attribution.superpixels import superpixels as cut
 from ..caveats import Caveat
+from ..errors import InputError
 from ..geometry.affine import spacing
 from ..geometry.labels import Label, Labels, label_colors
 from ..preprocessing.foreground import foreground
@@ -45,7 +46,7 @@ def query_maps(work: Explanation, step: Step, progress: Progress) -> Iterator[tu
         evaluations += found.evaluations
         parameters.append(dict(found.parameters))
         for row, n in enumerate(members):
-            maps[n].add(sample, found, row, hidden)
+            maps[n].add(step.method.title, sample, found, row, hidden)
     about = {"parameters": _parameters(work, step, parameters)}
     seconds = round(time.perf_counter() - began, 3)
     for n, target in enumerate(work.targets):
@@ -66,13 +67,20 @@ class _Map:
         self.coefficients: dict[int, float] = {}
         self.caveats: list[Caveat] = []
 
-    def add(self, sample: int | None, found: QueryResult, row: int, hidden: Sequence[Caveat]) -> None:
+    def add(self, title: str, sample: int | None, found: QueryResult, row: int, hidden: Sequence[Caveat]) -> None:
         """The map of one slice, or of the whole.
 
+        :param title: of the method.
         :param hidden: said where hiding hides nothing.
         """
         where = slice(None) if sample is None else slice(sample, sample + 1)
-        self.values[where] = found.map(row)
+        values = found.map(row)
+        if np.shape(values) != self.values[where].shape:
+            given, wanted = ("x".join(map(str, shape)) for shape in (np.shape(values), self.values[where].shape))
+            raise InputError(
+                f"{title} made a map of {given} voxels where {wanted} are wanted", "have the method mended", joint=": "
+            )
+        self.values[where] = values
         if found.coefficients is not None and found.segments is not None:
             first = len(self.coefficients) + 1
             self.labels[where] = found.segments + first

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..attribution.attribution import Attribution
 from ..attribution.method import Cost, InputMethod, LayerMethod, Method, QueryMethod
 from ..attribution.registry import ALL, method
-from ..errors import InputError, OptionError
+from ..errors import InputError, LayerError, OptionError
 from ..geometry.volume import Volume
 from ..models.layers import memory_estimate
 from ..models.running.guest import guest, moved_by_hooks
@@ -96,8 +96,11 @@ class Session:
         return memory_estimate(self.layers, layers)
 
     def default_layers(self) -> list[str]:
-        """Names of the layers that methods of layers explain unless asked otherwise."""
-        return [layer.name for layer in choose_layers(self.model, self.layers)[0]] if self.layers else []
+        """Names of the layers that methods of layers explain unless asked otherwise; none where no layer can be followed."""
+        try:
+            return [layer.name for layer in choose_layers(self.model, self.layers)[0]]
+        except LayerError:
+            return []
 
     def predict(self, progress: Progress = silent) -> Prediction:
         """What the network says of the case."""
