@@ -607,7 +607,7 @@ def test_a_regression_shows_its_value_everywhere(shape, tmp_path, monkeypatch):
     (facts,) = [
         json.loads(p.read_text()) for p in (tmp_path / "out").glob("x_age_gradcam_*.json") if "regions" not in p.name
     ]
-    assert (facts["fact"], facts["score"]) == ("58.3 years", "value")
+    assert (facts["model_output"], facts["score"]) == ("58.3 years", "value")
     assert "age: 58.3 years" in check_card(job, tmp_path / "seen.png")
 
 

@@ -22,7 +22,7 @@ def test_the_short_form_says_what_the_card_says(path):
     assert (short.name, short.task, short.mode) == (card.name, card.task, card.spatial.mode)
     assert short.labels == tuple(label.name for label in card.output.labels)
     assert short.channels == tuple((c.name, c.modality) for c in card.input.channels)
-    assert short.axis == getattr(card.spatial, "axis", "axial")
+    assert short.axis == (getattr(card.spatial, "axis", None) or "axial")
     hidden = card.output.labels[0].name if card.task == "segmentation" and card.output.exclusive else None
     assert short.background == hidden and short.weights_name == card.weights.file
 
