@@ -217,14 +217,15 @@ class Query:
     """What a query method sees: one sample (the whole, or one slice), and the scores of whatever it makes of it.
 
     :ivar x: (channel, d0, d1, d2), the preprocessed input; of a slice d0 is 1.
-    :ivar score: (n, channel, d0, d1, d2) to the T scores (n, T), without gradients; see :class:`.Scorer`.
+    :ivar score: (n, channel, d0, d1, d2) to the T scores (n, T), without gradients: a :class:`MedXAILib.Scorer`, whose ``ask``
+        does it in batches and moves the progress.
     :ivar spacing: mm along d0, d1, d2.
     :ivar body: bool (d0, d1, d2): what is not air.
     :ivar fill: what hidden voxels show, of the shape of ``x``.
     :ivar superpixels: gives superpixels as integers 0..n-1 (d0, d1, d2), about as many as the option says.
     :ivar options: of the method, by name.
-    :ivar batch: inputs in a call of ``score``.
-    :ivar progress: to be called after each batch; what it raises passes through.
+    :ivar seed: of whatever it draws.
+    :ivar batch: inputs in a call of ``score``, and ``progress``, to be called after each: for those that do not ``ask``.
     """
 
     x: torch.Tensor

@@ -6,7 +6,9 @@ analysis, J. Imaging 6(6):52, arXiv 2005.13799, with the class activation maps a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from .registry import methods
 
@@ -104,10 +106,10 @@ def lines() -> list[str]:
     return shown + [f"  {m.name:15} {m.title:35} {'added':12} {m.reference}".rstrip() for m in others]
 
 
-def option_lines() -> list[str]:
-    """The options of each method that has any: name, what it takes, its default, what it is."""
+def option_lines(known: Iterable[Any]) -> list[str]:
+    """The options of each of some methods or measures that has any: name, what it takes, its default, what it is."""
     shown = []
-    for m in methods().values():
+    for m in known:
         if m.options:
             shown.append(f"{m.name}: {m.title}")
         for option in m.options:

@@ -12,6 +12,8 @@ import typer
 from ..app.cards import list_layers
 from ..app.job import PREDICT, Job
 from ..attribution import taxonomy
+from ..attribution.registry import methods as known_methods
+from ..evaluation.registry import measures
 from ..models.catalogue import lines
 from ..outputs.earlier import describe
 from .options import INPUT, MODEL, of_field
@@ -66,11 +68,15 @@ def described(facts: dict[str, Any], indent: str = "") -> Iterator[str]:
 
 def methods(
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the table of the README.")] = False,
-    with_options: Annotated[bool, typer.Option("--options", help="List the options of each method.")] = False,
+    with_options: Annotated[
+        bool, typer.Option("--options", help="List the options of each method and measure.")
+    ] = False,
 ) -> None:
     """List the field's methods of explanation: which there are here, and why the others are not."""
     if with_options:
-        print("\n".join(taxonomy.option_lines()))
+        print("\n".join(taxonomy.option_lines(known_methods().values())))
+        print("\nmeasures (medxai evaluate)")
+        print("\n".join(taxonomy.option_lines(measures().values())))
     else:
         print(taxonomy.markdown() if as_markdown else "\n".join(taxonomy.lines()))
 
