@@ -44,7 +44,7 @@ def bare(
     output: int | str | None = None,
     known: str | None = None,
 ) -> tuple[Model, Prepared, list[Prepared]]:
-    """A model and its inputs, for a network of any make: see :func:`MedXAILib.explanation.explain`.
+    """A model and its inputs, for a network of any make: see :func:`MedXAILib.explain`.
 
     Classes are named by their numbers; an output of one number for each voxel is a segmentation. Where the network ends in
     a sigmoid or softmax, its output is probabilities. Else it is logits: several classes are taken as exclusive (softmax),

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
 import subprocess
 import sys
 from collections import defaultdict
+from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 pytest.importorskip("setuptools")
+
+from torch import nn  # noqa: E402
+
+from MedXAILib import InputError, Session, explain, plugins  # noqa: E402
+from MedXAILib.app.evaluating import evaluate_case  # noqa: E402
+from MedXAILib.app.job import Job  # noqa: E402
+from MedXAILib.app.worker import evaluations  # noqa: E402
+from MedXAILib.attribution.method import QueryResult  # noqa: E402
+from MedXAILib.attribution.option import RESERVED, SAMPLES, Option  # noqa: E402
+from MedXAILib.attribution.registry import methods  # noqa: E402
+from MedXAILib.evaluation.registry import measures  # noqa: E402
+from MedXAILib.session.bare import bare  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "Docs" / "adding.md").read_text(encoding="utf-8")
@@ -182,3 +197,56 @@ def test_what_cannot_be_loaded_is_named_and_costs_nothing_else(used):
         said = f"The package medxai-more adds '{name}' to MedXAI's {kind}, and it cannot be loaded (RuntimeError: no {kind} today)"
         assert used["log"].count(said) == 1
     assert used["ours"]["code"] == 0, used["ours"]["err"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (SAMPLES, "its options are no tuple of Option"),
+        ((Option(name="device", kind=str, help=""),), "an option may not be called device"),
+        (
+            (replace(SAMPLES, kind=float, default=0.5),),
+            "its option --samples is not the one that others have by this name",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named_and_left_out(monkeypatch, caplog, options, said):
+    method = replace(methods()["saliency"], name="mine", options=options)
+    measure = replace(measures()["deletion"], name="mine", options=options)
+    monkeypatch.setattr(
+        plugins, "_loaded", lambda kind: (("their-package", {"methods": method, "measures": measure}[kind]),)
+    )
+    for kind, registry in (("methods", methods), ("measures", measures)):
+        assert "mine" not in registry.__wrapped__()
+        assert f"The package their-package adds 'mine' to MedXAI's {kind}, and {said}" in caplog.text
+    monkeypatch.setattr(plugins, "_loaded", lambda kind: (("their-package", replace(method, options=(SAMPLES,))),))
+    assert "mine" in methods.__wrapped__()
+
+
+def test_no_option_takes_a_name_that_a_door_has():
+    doors = {f.name for f in fields(Job)} | {f.metadata.get("flag") or f.name for f in fields(Job)}
+    doors |= set(inspect.signature(explain).parameters) - {"options"}
+    doors |= set(inspect.signature(evaluate_case).parameters) - {"names", "given", "job"}
+    assert not {name.replace("-", "_") for name in doors} - RESERVED
+    with pytest.raises(ValueError, match="letters, digits and _"):
+        Option(name="patch size", kind=int, help="")
+
+
+def test_a_map_of_the_wrong_shape_is_the_methods_fault():
+    wrong = replace(
+        methods()["occlusion"], name="mine", title="Mine",
+        run=lambda query: QueryResult(values=np.ones((1, 2, 2, 2), np.float32), evaluations=1, caveats=[()]),
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(methods(), "mine", wrong)
+        network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2)).eval()
+        with pytest.raises(InputError, match="^Mine made a map of 2x2x2 voxels where 1x9x8 are wanted: "):
+            explain(network, np.ones((1, 1, 9, 8), np.float32) * np.arange(8, dtype=np.float32), methods="mine")
+
+
+def test_a_network_whose_layers_nobody_can_follow_has_no_default_layer():
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2)).eval()
+    model, prepared, _ = bare(network, torch.rand(1, 1, 8, 8), None, (), None, None)
+    session = Session(model, prepared)
+    assert session.default_layers() == []
+    assert evaluations(session)["saliency"] == 1
