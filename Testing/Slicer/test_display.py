@@ -216,3 +216,19 @@ def test_a_new_scene_forgets_what_was_remembered(explained, slicer):
     for name in ("opacity", "range", "colors", "legend", "outlines", "rendering", "sideBySide"):
         widget = getattr(explained.ui, name)
         assert not widget.enabled and "press Explain" in widget.toolTip
+
+
+def test_a_click_on_a_predicted_structure_shows_its_middle_through_the_transform(explained, computed, slicer):
+    import numpy as np
+    from MedXAIPanel import results
+    from MedXAIPanel.predict import whereOf
+
+    from MedXAILib.mrml import nodes
+
+    (table,) = results.predictionsOf(explained.volume)
+    node = nodes.add_labels(slicer.mrmlScene, computed.anatomy, "segmentation", explained.volume, fill=0.25)
+    node.SetAndObserveTransformNodeID(explained.volume.GetTransformNodeID())
+    table.SetNodeReferenceID(results.SEGMENTATION, node.GetID())
+    place = np.array(whereOf(table, "left half")) - (25, 0, 0)
+    k, j, i = np.round(computed.anatomy.volume.ijk(place)).astype(int)[::-1]
+    assert computed.anatomy.volume.array[k, j, i] == 1 and 9 <= i <= 11
