@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from numbers import Integral, Real
 from typing import Any
 
@@ -54,6 +55,7 @@ class Option:
             return value
         if self.kind in (int, float):
             fits = isinstance(value, Integral if self.kind is int else Real) and not isinstance(value, bool)
+            fits = fits and isfinite(value)
             if (
                 not fits
                 or (self.least is not None and value < self.least)
