@@ -82,7 +82,6 @@ def test_threshold_gradcam_at_the_bottleneck_and_the_last_decoder_block(name, da
         [RegionTarget(part, 0.5) for part in parts],
         ["gradcam"],
         layers=list(BOTTLENECK_AND_LAST[name]),
-        prediction=prediction,
     )
     coarse = 8 if name == "hippocampus-mcgunet" else 16
     on_structure = []
