@@ -11,6 +11,7 @@ import qt
 import slicer
 
 from MedXAILib.app.job import Job
+from MedXAILib.models.schema import by_slices
 from MedXAILib.mrml.host import Node
 from MedXAILib.mrml.nodes import volume_of
 
@@ -73,8 +74,8 @@ class ExplainSection:
             wanted = qt.Qt.Checked if item.data(qt.Qt.UserRole) in chosen else qt.Qt.Unchecked
             if item.checkState() != wanted:
                 item.setCheckState(wanted)
-        segmentation = card is not None and card.task == "segmentation"
-        slices = card is not None and card.mode == "slices"
+        segmentation = card is not None and card.voxelwise
+        slices = card is not None and card.by_slices
         for widget in (self.ui.whatLabel, self.ui.what):
             widget.visible = segmentation
         for widget in (self.ui.thresholdLabel, self.ui.threshold):
@@ -96,7 +97,7 @@ class ExplainSection:
         card, table = self.panel.input.card, self.panel.predict.latest()
         names = tuple(name for name in card.labels if name != card.background) if card else ()
         top = results.metadata(table)["top"] if table else None
-        if card and card.task == "segmentation" and self.panel.parameters.what == VOXEL:
+        if card and card.voxelwise and self.panel.parameters.what == VOXEL:
             top = "the voxel's class"
         if (names, top) != self.listed:
             self.listed = (names, top)
@@ -120,7 +121,7 @@ class ExplainSection:
             if passes:  # an older prediction does not know a newer method
                 seconds = found["pass_seconds"] * passes
                 text = f"{method['title']}: {'up to ' if method['kind'] == 'query' else ''}{duration(seconds)}"  # batches are faster
-                text += " a slice" if found["mode"] == "slices" else ""
+                text += " a slice" if by_slices(found["mode"]) else ""
         if item.text() != text:
             item.setText(text)
 
@@ -150,9 +151,9 @@ class ExplainSection:
             return "Choose a method first."
         if p.target and p.target not in card.labels:
             return f"{card.name} has no class {p.target}: choose another one."
-        if card.task == "segmentation" and p.what == THRESHOLD and not self.target():
+        if card.voxelwise and p.what == THRESHOLD and not self.target():
             return "Choose the class whose region is meant, or predict first."
-        if card.task == "segmentation" and p.what == VOXEL and self.voxel() is None:
+        if card.voxelwise and p.what == VOXEL and self.voxel() is None:
             return "Place a point in a slice view first."
         return ""
 
@@ -180,7 +181,7 @@ class ExplainSection:
     def job(self) -> Job:
         """The run that the widgets mean."""
         p, card = self.panel.parameters, self.panel.input.card
-        of = p.what if card.task == "segmentation" else REGION
+        of = p.what if card.voxelwise else REGION
         target = self.target() if of == THRESHOLD else p.target
         return Job(
             task="explain",
@@ -193,7 +194,7 @@ class ExplainSection:
             voxel=self.voxel() if of == VOXEL else None,
             methods=self.chosen(),
             layers=tuple(p.layers.split()),
-            slices=self.slices() if card.mode == "slices" else None,
+            slices=self.slices() if card.by_slices else None,
             options=self.options.values(),
             seed=p.seed,
             mass_fraction=p.massFraction,

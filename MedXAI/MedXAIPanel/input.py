@@ -203,12 +203,11 @@ def purpose(model: str) -> str:
 
 def described(card: ModelSummary) -> str:
     """A card in a few lines of rich text."""
-    shown = {"slices": f"{card.axis} slices", "whole": "the whole volume", "windows": "overlapping windows"}[card.mode]
     labels = ", ".join(card.labels[:6]) + (f" and {len(card.labels) - 6} more" if len(card.labels) > 6 else "")
     modality = "; ".join(f"{name}: {text}" if len(card.channels) > 1 else text for name, text in card.channels if text)
     spacing = " x ".join(f"{mm:g}" for mm in card.spacing) + " mm" if card.spacing else "the file's own"
     rows = [
-        ("", f"{card.task} of {shown}"),
+        ("", f"{card.task} of {card.sees}"),
         ("Classes", labels),
         ("Modality", modality or "not said"),
         ("Spacing", spacing),

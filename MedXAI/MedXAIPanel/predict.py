@@ -42,7 +42,7 @@ class PredictSection:
     def update(self) -> None:
         """Enable what can be done, and show the newest prediction."""
         self.run.update(self.panel.input.obstacle(), "Run the model on the volume.")
-        segments = self.panel.input.card is not None and self.panel.input.card.task == "segmentation"
+        segments = self.panel.input.card is not None and self.panel.input.card.voxelwise
         self.ui.labelVolume.visible = segments
         self.ui.surface.visible = segments
         self.ui.surface.enabled = not self.panel.parameters.labelVolume

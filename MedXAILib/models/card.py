@@ -10,8 +10,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import CardError, InputError, of_path
+from ..geometry.volume import Volume
 from ..names import matching
-from .schema import SCHEMA_VERSION, refuse_newer
+from .schema import SCHEMA_VERSION, refuse_newer, voxelwise
 from .summary import quantity
 
 TO_FILL = "FILL IN"
@@ -50,6 +51,7 @@ class Slices(Strict):
     """
 
     dimensions: ClassVar[int] = 2
+    by_slices: ClassVar[bool] = True
     mode: Literal["slices"]
     axis: Literal["axial", "coronal", "sagittal", "i", "j", "k"] = "axial"
     aggregate: Literal["max", "mean"] = "max"
@@ -58,11 +60,16 @@ class Slices(Strict):
         """Spatial shape of what the network gets of a prepared volume (d0, d1, d2)."""
         return shape[1:]
 
+    def sliced_along(self, volume: Volume) -> int | None:
+        """The file's index axis (0 i, 1 j, 2 k) along which slices are cut; None where the network sees no slices."""
+        return volume.axis_index(self.axis)
+
 
 class Whole(Strict):
     """A 3D network that sees the volume in one piece."""
 
     dimensions: ClassVar[int] = 3
+    by_slices: ClassVar[bool] = False
     axis: ClassVar[None] = None
     mode: Literal["whole"]
 
@@ -70,11 +77,16 @@ class Whole(Strict):
         """See :meth:`Slices.input_size`."""
         return shape
 
+    def sliced_along(self, volume: Volume) -> int | None:
+        """See :meth:`Slices.sliced_along`."""
+        return None
+
 
 class Windows(Strict):
     """A 3D network that sees overlapping windows (``size`` in voxels of the network's grid), blended by Gaussian weights."""
 
     dimensions: ClassVar[int] = 3
+    by_slices: ClassVar[bool] = False
     axis: ClassVar[None] = None
     mode: Literal["windows"]
     size: tuple[int, int, int]
@@ -84,6 +96,10 @@ class Windows(Strict):
     def input_size(self, shape: tuple[int, int, int]) -> tuple[int, ...]:
         """See :meth:`Slices.input_size`."""
         return self.size
+
+    def sliced_along(self, volume: Volume) -> int | None:
+        """See :meth:`Slices.sliced_along`."""
+        return None
 
 
 class Channel(Strict):
@@ -241,19 +257,24 @@ class ModelCard(Strict):
     @model_validator(mode="after")
     def consistent(self) -> Self:
         """What one field says of another."""
-        slices = self.spatial.mode == "slices"
+        slices = self.spatial.by_slices
         if self.input.size is not None and len(self.input.size) != (2 if slices else 3):
             raise ValueError(f"input.size needs {2 if slices else 3} numbers for the spatial mode {self.spatial.mode}")
         if self.input.resampler == "pil_bilinear" and not slices:
             raise ValueError("input.resampler pil_bilinear is for the spatial mode slices")
         if slices and self.input.spacing is not None:
             raise ValueError("input.spacing is not used in the spatial mode slices; give input.size")
-        if self.task == "segmentation" and self.output.kind == "value":
+        if self.voxelwise and self.output.kind == "value":
             raise ValueError("output.kind value is for the task classification")
         names = [label.name for label in self.output.labels]
         if len(set(names)) < len(names):
             raise ValueError("output.labels has a name twice")
         return self
+
+    @property
+    def voxelwise(self) -> bool:
+        """Whether it says something of each voxel."""
+        return voxelwise(self.task)
 
     def written(self) -> dict[str, Any]:
         """As it stands in a file: the version, and the fields that differ from their defaults."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import schema
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSummary:
@@ -37,6 +39,21 @@ class ModelSummary:
     methods: tuple[str, ...] = ()
     weights: Path | None
     weights_name: str
+
+    @property
+    def voxelwise(self) -> bool:
+        """Whether it says something of each voxel."""
+        return schema.voxelwise(self.task)
+
+    @property
+    def by_slices(self) -> bool:
+        """Whether it sees one slice at a time."""
+        return schema.by_slices(self.mode)
+
+    @property
+    def sees(self) -> str:
+        """What it is given at once, in words."""
+        return schema.MODES[self.mode].format(axis=self.axis)
 
 
 def quantity(value: float, unit: str) -> str:

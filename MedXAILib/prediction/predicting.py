@@ -113,7 +113,7 @@ class _Outputs:
 
     def __init__(self, card: ModelCard, tiling: Tiling) -> None:
         self.card, self.tiling = card, tiling
-        self.voxelwise = card.task == Segmentation.task
+        self.voxelwise = card.voxelwise
         self.rows: list[Floats] = []
         self.stitcher: Stitcher = tiling.voxels()
         self.readings: dict[str, None] = {}

@@ -142,7 +142,7 @@ def prepare(card: ModelCard, inputs: Volume | Mapping[str, Volume]) -> Prepared:
         channels += [array[..., c].transpose(2, 1, 0) for c in range(array.shape[3])]
     tensor = torch.from_numpy(np.ascontiguousarray(np.stack(channels), np.float32))
     image = MetaTensor(tensor, affine=torch.from_numpy(reference.affine))
-    slice_axis = slicing_axis(card, reference)
+    slice_axis = card.spatial.sliced_along(reference)
     image = orient(card, image, slice_axis)
     codes_axis = None if slice_axis is None else oriented_axis(image, reference, slice_axis)
     image = place(card, image, codes_axis)
@@ -253,13 +253,6 @@ def intensity(rule: Intensity, array: NDArray[Any]) -> tuple[NDArray[np.float32]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Divide by zero")  # of one value everywhere: the caveat says so
         return np.asarray(transform(torch.from_numpy(np.ascontiguousarray(array)))), remarks
-
-
-def slicing_axis(card: ModelCard, volume: Volume) -> int | None:
-    """The file's index axis (0 i, 1 j, 2 k) along which a slice-wise card cuts; None for 3D cards."""
-    if card.spatial.mode != "slices":
-        return None
-    return volume.axis_index(card.spatial.axis)
 
 
 def orient(card: ModelCard, image: MetaTensor, slice_axis: int | None) -> MetaTensor:

@@ -276,7 +276,7 @@ def stored(card: ModelCard, prepared: Prepared) -> Stored:
         orientation=orientation(card, reference),
         spacing=spacing if known else {},
         field_of_view=view if known else {},
-        pixels={"length over width": pixel[1] / pixel[0]} if card.spatial.mode == "slices" else {},
+        pixels={"length over width": pixel[1] / pixel[0]} if card.spatial.by_slices else {},
         colour={} if card.input.color == "grey" else {"colour": colour(reference.array)},
         stored=values,
     )
@@ -287,8 +287,9 @@ def orientation(card: ModelCard, volume: Volume) -> str:
     where the card sees to it, or the file does not say."""
     if not (volume.placed and placed(volume)):
         return ""
-    if card.spatial.mode == "slices":
-        return AXES[nearest_axes(volume.affine)[volume.axis_index(card.spatial.axis)]]
+    across = card.spatial.sliced_along(volume)
+    if across is not None:
+        return AXES[nearest_axes(volume.affine)[across]]
     return axis_codes(volume.affine) if card.input.orientation == "native" else ""
 
 
@@ -308,7 +309,7 @@ def placed(volume: Volume) -> bool:
 def lengths(card: ModelCard, volume: Volume) -> tuple[Figures, Figures]:
     """mm of a voxel and of the whole along each anatomical axis; of a slice-wise model only in the slices' plane."""
     names = [AXES[axis] for axis in nearest_axes(volume.affine)]
-    across = volume.axis_index(card.spatial.axis) if card.spatial.mode == "slices" else None
+    across = card.spatial.sliced_along(volume)
     kept = [n for n in range(3) if n != across]
     spacing = {names[n]: float(volume.spacing[n]) for n in kept}
     return spacing, {names[n]: float(volume.spacing[n] * volume.shape[n]) for n in kept}
@@ -318,7 +319,7 @@ def pictures(card: ModelCard, prepared: Prepared) -> dict[str, list[Floats]]:
     """For each named input its pictures that hold more than one value, float32 (1 or d0, d1, d2); colours are averaged."""
     names = [channel.name for channel in card.input.channels]
     parts = prepared.tensor.numpy().reshape(len(names), -1, *prepared.shape).mean(1)
-    if card.spatial.mode != "slices":
+    if not card.spatial.by_slices:
         return {name: [thinned(part)] if np.ptp(part) else [] for name, part in zip(names, parts, strict=True)}
     found = {}
     for name, part in zip(names, parts, strict=True):

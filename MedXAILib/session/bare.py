@@ -203,12 +203,12 @@ def draft(
         ) from error
     part, messages = chosen(parts, len(size), output)
     part = scores_in(part, type(network).__name__, size)
-    task = "classification" if len(part.shape) == 2 else "segmentation"
+    voxelwise = len(part.shape) > 2
     which = None if part.path in ("", "0") and len(parts) == 1 else part.path
     card = ModelCard.model_validate(
         {
             "name": type(network).__name__,
-            "task": task,
+            "task": "segmentation" if voxelwise else "classification",
             "network": {"architecture": FROM_FILE if is_program(network) else type(network).__name__},
             "weights": {"file": "none"},
             "spatial": spatial,
@@ -216,7 +216,7 @@ def draft(
             "output": {
                 "labels": [{"name": str(n)} for n in range(part.shape[1])],
                 "which": which,
-                **meant(network, part, known, task, tensor[(slice(1), slice(None), *map(slice, size))]),
+                **meant(network, part, known, voxelwise, tensor[(slice(1), slice(None), *map(slice, size))]),
             },
         }
     )
@@ -263,7 +263,7 @@ def chosen(parts: Sequence[Part], dimensions: int, output: int | str | None) -> 
     return part, (f"The network gives {len(parts)} tensors: {part} is explained, not {others} ({why}).",)
 
 
-def meant(network: torch.nn.Module, part: Part, known: str | None, task: str, x: torch.Tensor) -> dict[str, str]:
+def meant(network: torch.nn.Module, part: Part, known: str | None, voxelwise: bool, x: torch.Tensor) -> dict[str, str]:
     """Kind and activation of the output, as a card has them."""
 
     def ask(number: int) -> torch.Tensor:
@@ -273,7 +273,7 @@ def meant(network: torch.nn.Module, part: Part, known: str | None, task: str, x:
     if found and (known or convinces(part, found) or part.end in DOUBTFUL):
         return dict(zip(("kind", "activation"), MEANINGS[found], strict=True))
     several = part.shape[1] > 1
-    kind = "logits" if several or task == "segmentation" else "value"
+    kind = "logits" if several or voxelwise else "value"
     return {"kind": kind, "activation": "softmax" if several else "sigmoid"}
 
 

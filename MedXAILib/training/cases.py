@@ -49,7 +49,7 @@ def find(recipe: Recipe, card: ModelCard, place: Path) -> list[TrainingCase]:
             "give the folder that holds it with --data, or mend the recipe's 'data'",
         )
     else:
-        cases = _paired(place) if card.task == "segmentation" else _by_class(recipe, card, place)
+        cases = _paired(place) if card.voxelwise else _by_class(recipe, card, place)
     return _once(cases)
 
 

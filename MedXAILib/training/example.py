@@ -38,7 +38,7 @@ def load_all(card: ModelCard, cases: Sequence[TrainingCase], progress: Progress)
     for number, case in enumerate(cases):
         progress(number, len(cases), "Reading the cases")
         example = load(card, case)
-        cut = card.spatial.mode == "slices" and card.task == "segmentation"
+        cut = card.spatial.by_slices and card.voxelwise
         found.append(slices(example) if cut else [example])
     return found
 
@@ -54,7 +54,7 @@ def load(card: ModelCard, case: TrainingCase) -> TrainingExample:
     volume = read_volume(case.image)
     prepared = prepare(card, volume)
     image = prepared.tensor
-    if card.spatial.mode == "slices" and card.task == "classification":
+    if card.spatial.by_slices and not card.voxelwise:
         if len(image[0]) != 1:
             raise FileError(
                 case.image,

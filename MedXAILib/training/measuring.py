@@ -125,7 +125,7 @@ def measure(model: Model, cases: Sequence[TrainingCase], progress: Progress, tex
             assert prediction.labels is not None
             results.append(dice_of_parts(model.card, prediction.labels.volume.array, truth_of(case).array))
     rows = np.array(results, float)
-    if model.card.task == "segmentation":
+    if model.card.voxelwise:
         return segmentation_figures(model.card, rows)
     return classification_figures(model.card, rows, np.array([case.truth for case in cases]))
 

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from ..errors import FileError
 from ..examples.planted_lesion import NAME as PLANTED_LESION
 from ..models.card import Expected, ModelCard, Strict, explain_field
+from ..models.schema import by_windows, voxelwise
 
 RECIPES = Path(__file__).parent / "recipes"
 NO_WEIGHTS = {"file": "none"}
@@ -80,7 +81,7 @@ class Recipe(Strict):
         for field in ("name", "weights", "figures"):
             if field in self.card:
                 raise ValueError(f"card.{field} is filled in by the training; remove it")
-        segmentation = self.card.get("task") == "segmentation"
+        segmentation = voxelwise(self.card.get("task"))
         if segmentation != (self.training.loss == "dice_cross_entropy"):
             raise ValueError("training.loss dice_cross_entropy and the task segmentation belong together")
         sigmoid = self.card.get("output", {}).get("activation", "softmax") == "sigmoid"
@@ -90,7 +91,7 @@ class Recipe(Strict):
             )
         if self.card.get("output", {}).get("kind") == "value":
             raise ValueError("card.output.kind value cannot be trained: there are losses of classes only")
-        if not segmentation and self.card.get("spatial", {}).get("mode") == "windows":
+        if not segmentation and by_windows(self.card.get("spatial", {}).get("mode")):
             raise ValueError(
                 "a classifier of windows cannot be trained, as no window has a class of its own; take slices or whole"
             )

@@ -66,7 +66,7 @@ def check(recipe: Recipe, card: ModelCard) -> None:
     :raises InputError: for a network or an augmentation that cannot be made.
     """
     build(card)
-    Augment(recipe.augmentation, card.task == "segmentation")
+    Augment(recipe.augmentation, card.voxelwise)
 
 
 def fit(
@@ -117,7 +117,7 @@ def begin(plan: Plan, state: State) -> Learner:
     return Learner(
         network=network,
         optimizer=optimizer,
-        augment=Augment(plan.recipe.augmentation, card.task == "segmentation"),
+        augment=Augment(plan.recipe.augmentation, card.voxelwise),
         loss=losses.make(wanted, card.output.exclusive),
     )
 
@@ -130,7 +130,7 @@ def left(state: State, epochs: int) -> str:
 
 def score_name(card: ModelCard) -> str:
     """What the best epoch is chosen by."""
-    if card.task == "segmentation":
+    if card.voxelwise:
         return "mean Dice"
     return "accuracy" if card.output.exclusive else "mean AUROC"
 
@@ -254,7 +254,7 @@ def run(card: ModelCard, network: torch.nn.Module, x: torch.Tensor) -> Sequence[
             about=card.name,
         ) from error
     outputs = list(output) if isinstance(output, tuple | list) else [output]
-    spatial = tuple(x.shape[2:]) if card.task == "segmentation" else ()
+    spatial = tuple(x.shape[2:]) if card.voxelwise else ()
     wanted = (len(x), len(card.output.labels), *spatial)
     for one in outputs:
         if tuple(one.shape) != wanted:
@@ -280,11 +280,11 @@ def _validate(plan: Plan, network: torch.nn.Module, progress: Callable[[str], No
             progress(f"Validation, {number} of {len(plan.validation)}")
             output = run(card, network, example.image[None].to(plan.device))[0]
             one = output[0].float().cpu().numpy()
-            if card.task == "segmentation":
+            if card.voxelwise:
                 overlaps.append(dice_of_parts(card, label_map(card, one), example.truth[0].numpy()))
             else:
                 logits.append(one)
-    if card.task == "segmentation":
+    if card.voxelwise:
         return mean(overlaps)
     scores, truth = np.array(logits), np.array([example.truth.numpy() for example in plan.validation])
     return accuracy(scores, truth) if card.output.exclusive else mean(list(aurocs(card, scores, truth).values()))

@@ -5,12 +5,15 @@ made, and imports at the top of a file but for what is heavy. Which room may imp
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import pytest
+
+from MedXAILib.models.schema import MODES, TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 CLEAN = ("MedXAILib", "MedXAI")
@@ -45,6 +48,7 @@ HEAVY = {
 }
 """What may be imported inside a function: what takes long, so that whoever does not need it does not wait for it, and what may
 not be there."""
+NAMED = {*TASKS, *MODES}
 RECORDS = ("dataclass", "dataclasses.dataclass", "NamedTuple", "typing.NamedTuple")
 
 
@@ -191,10 +195,28 @@ def hidden_imports(room: str) -> Iterator[str]:
                         yield source.at(node, f"{function.name} imports {module}")
 
 
+def compared_names(room: str) -> Iterator[str]:
+    """A task's or a spatial mode's name compared outside models/schema.py, which answers what it means."""
+    for source in of_room(room):
+        if source.module == "MedXAILib.models.schema":
+            continue
+        for node in ast.walk(source.tree):
+            if not isinstance(node, ast.Compare):
+                continue
+            sides = [node.left, *node.comparators]
+            named = {n.value for side in sides for n in ast.walk(side) if isinstance(n, ast.Constant)} & NAMED
+            asked = any(re.search(r"task|mode|spatial", ast.unparse(side)) for side in sides)
+            if named and asked:
+                yield source.at(node, f"compares {ast.unparse(node)}")
+
+
 # The rules ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rule", [long_functions, positional_records, hidden_imports])
+RULES = (long_functions, positional_records, hidden_imports, compared_names)
+
+
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("room", CLEAN)
 def test_a_room_keeps_the_rules(room, rule):
     assert of_room(room), "there is no such room"
@@ -208,15 +230,16 @@ def test_what_breaks_a_rule_is_found(monkeypatch):
         "from typing import TYPE_CHECKING, NamedTuple\n"
         "if TYPE_CHECKING:\n    import torch\n"
         "class Large(NamedTuple):\n" + "".join(f"    f{n}: int\n" for n in range(7)) + "def short():\n"
-        "    import torch\n    import json\n    Large(**{})\n    return Large(1, 2, 3, 4, 5, 6, f6=7)\n"
+        "    import torch\n    import json\n    card.task == 'segmentation'\n    Large(**{})\n    return Large(1, 2, 3, 4, 5, 6, f6=7)\n"
         "def long():\n" + "    pass\n" * 60
     )
     source = Source(ROOT / "MedXAILib" / "made_up.py", "MedXAILib.made_up", ast.parse(text))
     monkeypatch.setattr(f"{__name__}.sources", lambda: {source.module: source})
     monkeypatch.setattr(f"{__name__}.large_records", large_records.__wrapped__)
-    found = [line for rule in (long_functions, positional_records, hidden_imports) for line in rule("MedXAILib")]
+    found = [line for rule in RULES for line in rule("MedXAILib")]
     assert [line.split(" ", 1)[1] for line in found] == [
         "long: 61 lines",
         "Large is made by position",
         "short imports json",
+        "compares card.task == 'segmentation'",
     ]

@@ -122,7 +122,7 @@ def check_which(card: ModelCard, parts: Sequence[Part], dimensions: int) -> Part
 
     :raises CardError: where another one may be meant as well.
     """
-    rank = 2 if card.task == "classification" else dimensions + 2
+    rank = dimensions + 2 if card.voxelwise else 2
     labels = len(card.output.labels)
     fit = [p for p in parts if p.floating and len(p.shape) == rank and p.shape[1] == labels]
     if fit and fit != parts[:1]:

@@ -34,7 +34,7 @@ def read_as(network: torch.nn.Module, card: ModelCard, messages: Sequence[str] =
 
     :param messages: sentences on how it came to be read so; ``messages`` of the result.
     """
-    single = card.task == "classification" and len(card.output.labels) == 1
+    single = not card.voxelwise and len(card.output.labels) == 1
     plain = card.output.which is None and card.output.kind in ("logits", "value") and not single
     return network if plain or read_through(network) is not None else _reader()(network, card, messages)
 
@@ -91,7 +91,7 @@ def _reader() -> type[torch.nn.Module]:
             if wanted.kind in ("logits", "value"):
                 return _column(pick(self.whole(*args, **kwargs), wanted.which))
             x = next(tensors([args, kwargs]))
-            voxels = math.prod(x.shape[2:]) if self.read_by.task == "segmentation" else 1
+            voxels = math.prod(x.shape[2:]) if self.read_by.voxelwise else 1
             with watching(x.shape[0] * len(wanted.labels) * voxels):
                 value = _column(pick(self.whole(*args, **kwargs), wanted.which))
                 if not value.is_meta:

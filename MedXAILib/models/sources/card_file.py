@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import CardError, InputError
-from ..schema import MODES, TASKS, refuse_newer
+from ..schema import MODES, TASKS, refuse_newer, voxelwise
 from ..summary import ModelSummary
 from ..weights.finding import find_weights, weights_beside
 
@@ -104,4 +104,4 @@ def _summary(card: dict[str, Any], folder: Path) -> ModelSummary:
 def _background(card: dict[str, Any]) -> str | None:
     exclusive = card["output"].get("activation", "softmax") == "softmax"
     name: str | None = card["output"]["labels"][0]["name"]
-    return name if card["task"] == "segmentation" and exclusive else None
+    return name if voxelwise(card["task"]) and exclusive else None
