@@ -129,7 +129,11 @@ class MedXAILogic(ScriptedLoadableModuleLogic):
 
     def getParameterNode(self) -> MedXAIParameterNode:
         """The choices of the scene."""
-        return MedXAIParameterNode(super().getParameterNode())
+        node = super().getParameterNode()
+        older = node.GetParameter("share")  # what scenes of schema version 1 call it
+        if older and not node.GetParameter("massFraction"):
+            node.SetParameter("massFraction", older)
+        return MedXAIParameterNode(node)
 
     def predict(
         self,

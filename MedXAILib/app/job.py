@@ -132,11 +132,14 @@ class Job:
     def from_json(cls, values: Mapping[str, Any]) -> Job:
         """The job of :func:`dataclasses.asdict` after a way through JSON, which turns tuples into lists.
 
-        :raises InputError: for a field that there is not.
+        :raises InputError: for a field that there is not, or one that is missing.
         """
         known = {f.name for f in fields(cls)}
         if strangers := sorted(set(values) - known):
             raise InputError(f"A job has no field '{strangers[0]}': it has {', '.join(sorted(known))}.")
+        wanted = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
+        if missing := [name for name in wanted if name not in values]:
+            raise InputError(f"A job needs the field '{missing[0]}'.")
         plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         if "options" in plain:
             plain["options"] = {n: tuple(v) if isinstance(v, list) else v for n, v in plain["options"].items()}
@@ -146,7 +149,8 @@ class Job:
         """The command line that does the same, for a POSIX shell."""
         words = ["medxai", self.task]
         for name, path in self.inputs.items():
-            words += ["--input", f"{name}={path}"] if name else [path]
+            plain = f"./{path}" if path.startswith("-") else path
+            words += ["--input", f"{name}={path}"] if name else [plain]
         words += ["--model", self.model, "-o", output]
         for flag, value in self._given():
             words += [flag] if value is True else [f"{flag}={value}"]
@@ -160,8 +164,9 @@ class Job:
                 if f.metadata["kind"] == POINT:
                     value = ",".join(str(mm).removesuffix(".0") for mm in value)
                 yield from ((flag_of(f), part) for part in (value if isinstance(value, tuple) else (value,)))
-        for option in options().values():
-            value = self.options.get(option.name)
+        known = options()
+        for name, value in self.options.items():  # one that only the worker knows is told as it is
+            option = known.get(name) or Option(name=name, kind=type(value), many=isinstance(value, tuple), help="")
             if value is not None and value != option.default:
                 yield from ((option.flag, part) for part in (value if option.many else (value,)))
 

@@ -16,6 +16,7 @@ from ..attribution.registry import methods
 from ..errors import InputError
 from ..evaluation.evaluate import Measured
 from ..evaluation.registry import measures, options
+from ..io.paths import existing
 from .options import MODEL, Parameter, fields_of, job_of, of_option, with_parameters
 from .terminal import bar, dim
 
@@ -46,6 +47,7 @@ def evaluate(given: Mapping[str, Any]) -> None:
             rows = evaluate_run(path, inputs, names, of_measures, model=given["model"], progress=progress)
             where = path / TABLE
         else:
+            existing(path)
             if given["model"] is None or given["output"] is None:
                 raise InputError(f"{path}: this is no folder of a run; for a case give --model and -o.")
             job = job_of(EXPLAIN, given)

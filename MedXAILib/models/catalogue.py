@@ -61,7 +61,7 @@ def whole(card: ModelCard) -> Iterator[str]:
         yield f"{title}:"
         for text in filter(None, texts):
             yield from wrapped(text)
-    yield f"Licence: {card.licence}"
+    yield f"Licence: {card.licence or 'not said'}"
     yield "Figures:"
     yield from nested(card.figures, "    ")
     yield f"{NOTICE}."
@@ -73,7 +73,7 @@ def summary(model: ModelSummary) -> Iterator[str]:
     yield from wrapped(model.description)
     yield f"Task: {model.task}; classes: {', '.join(model.labels)}"
     yield f"Input: {'; '.join(f'{name} ({modality})' if modality else name for name, modality in model.channels)}"
-    yield f"Licence: {model.licence}"
+    yield f"Licence: {model.licence or 'not said'}"
     yield f"{NOTICE}."
 
 

@@ -8,6 +8,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
+from ..io.reader import others
+
 SCHEMA_VERSION = 2
 """Of run.json and of what stands beside each map; a record without a version is of version 1: see :mod:`.record`."""
 RECORD, LOCK = "run.json", "run.lock"
@@ -56,9 +58,11 @@ def stems(names: Sequence[str]) -> dict[str, str]:
     """Case name -> where its files go: mirrored subfolder and stem. Where two stems would clash, the extension stays, and
     where that does not tell them apart, each gets a mark of its own."""
 
+    known = (*EXTENSIONS, *(suffix.lower() for reader in others() for suffix in reader.suffixes))
+
     def stem(name: str, whole: bool = False, marked: bool = False) -> str:
         folder, _, file = name.rpartition("/")
-        end = next((e for e in EXTENSIONS if file.lower().endswith(e)), "")
+        end = next((e for e in known if file.lower().endswith(e)), "")
         base = safe(file if whole or not end else file[: -len(end)])
         folders = (safe(part) for part in folder.split("/") if part)
         above = [f"{part}-{mark(part)}" if part.casefold() in RESERVED else part for part in folders]

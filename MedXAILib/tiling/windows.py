@@ -39,15 +39,17 @@ class WindowTiling(Tiling):
 
     def pieces(self, x: torch.Tensor) -> Iterator[tuple[Tile, torch.Tensor]]:
         """See :class:`Tiling`."""
-        import torch
-
+        around = None
         for t in self.tiles:
             box: Index = (..., *(slice(o, o + n) for o, n in zip(t.at, self.size, strict=True)))
             piece = x[box]
-            missing = [n - have for n, have in zip(self.size, piece.shape[2:], strict=True)]
-            if any(missing):
-                pad = [p for m in reversed(missing) for p in (0, m)]
-                piece = torch.nn.functional.pad(piece, pad, value=float(x.min()))
+            if piece.shape[2:] != self.size:
+                if around is None:  # each input's own, so that no score depends on what else is scored beside it
+                    around = x.detach().flatten(1).amin(1).view(-1, 1, 1, 1, 1)
+                padded = around.expand(*piece.shape[:2], *self.size).clone()
+                there: Index = (..., *(slice(n) for n in piece.shape[2:]))
+                padded[there] = piece
+                piece = padded
             yield t, piece
 
     def region_weights(self, region: Region, t: Tile, voxels: Stitcher, shared: bool) -> Weights:

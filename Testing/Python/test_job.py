@@ -154,6 +154,22 @@ def test_a_field_that_there_is_not_is_refused_in_a_sentence(job, name):
     assert str(caught.value).startswith(f"A job has no field 'no {name}': ") and str(caught.value).endswith(".")
 
 
+@pytest.mark.parametrize("name", ["task", "inputs", "model"])
+def test_a_field_that_is_missing_is_named(name):
+    values = asdict(Job(task=EXPLAIN, inputs={"": "a"}, model="m"))
+    del values[name]
+    with pytest.raises(InputError, match=f"A job needs the field '{name}'"):
+        Job.from_json(values)
+
+
+def test_a_command_has_the_options_of_methods_that_only_the_worker_has():
+    """As the panel's process copies it, which need not see the packages of the worker's Python."""
+    job = Job(task=EXPLAIN, inputs={"": "-a.nii"}, model="m", options={"slab_size": 3, "marks_of_it": (1, 2)})
+    words = shlex.split(job.command())
+    assert words[2] == "./-a.nii", "no option"
+    assert words[-3:] == ["--slab-size=3", "--marks-of-it=1", "--marks-of-it=2"]
+
+
 def test_an_option_that_no_method_has_is_refused_in_a_sentence():
     job = Job(task=EXPLAIN, inputs={"": "a"}, model="m", options={"sampels": 3})
     with pytest.raises(InputError, match=r"There is no option 'sampels': choose from .*samples.*\."):

@@ -82,6 +82,17 @@ def test_what_it_tells_is_read_in_the_words_of_today(older):
         assert found["job"]["options"] == {"samples": 60, "superpixels": 4} and found["job"]["mass_fraction"] == 0.5
 
 
+def test_the_panels_choice_of_the_hot_regions_is_kept(module):
+    logic = module.code.MedXAILogic()
+    node = logic.getParameterNode().parameterNode
+    before = node.GetParameter("massFraction")
+    node.UnsetParameter("massFraction")
+    node.SetParameter("share", "0.25")
+    assert logic.getParameterNode().massFraction == 0.25
+    node.UnsetParameter("share")
+    node.SetParameter("massFraction", before)
+
+
 def test_it_is_listed_and_shown(older, slicer):
     ui, facts = older.ui, OLDER["maps"][1]["MedXAI.Facts"]
     assert [row[1:3] for row in texts(ui.maps)] == [["lesion", "Grad-CAM"], ["lesion", "LIME"]]
