@@ -61,6 +61,12 @@ $(LIGHT)/.ready: pyproject.toml Makefile Testing/constraints.txt
 bench: $(VENV)/.demo $(BENCH)/.peers
 	$(BIN)/python Testing/Benchmarks/engine.py $(BENCH)/bin/python
 
+# The same against an earlier state of the sources (BASE=<commit>): CPU time in rounds that alternate, and memory.
+.PHONY: bench-same
+bench-same: $(VENV)/.demo
+	@test -n "$(BASE)" || { echo "Give the earlier state: make bench-same BASE=<commit>"; exit 2; }
+	$(BIN)/python Testing/Benchmarks/engine.py $(BIN)/python --against $(BASE)
+
 $(BENCH)/.peers: $(BENCH)/.torch
 	$(BENCH)/bin/python -m pip install -q $(PEER_NEEDS)
 	$(BENCH)/bin/python -m pip install -q --no-deps $(PEERS)

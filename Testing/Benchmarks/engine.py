@@ -1,6 +1,7 @@
 """The attribution engine beside its peers: CPU seconds and memory of the same Grad-CAMs, in one run. See README.md.
 
     make bench
+    make bench-same BASE=<commit>
 
 Every library has its own process of one thread (``engine_cases.py``). In each round the processes run one after the
 other, so that a slow phase of the machine hits all of them; ratios are taken within a round. Memory is measured in
@@ -22,6 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
 OURS, FLOOR = ("tape", "explain"), "floor"
 TITLES = {
     "floor": "the least, by hand",
@@ -61,8 +63,11 @@ TARGETS = {
 }
 """Ours / which, what, at most."""
 SIZES = (128, 192)
-BEFORE = "a0b322e4d4641dc2ea14fbba1a350ce37463ac66"
-"""The commit that the following explanations are measured against: it asked no network where its cells lie."""
+COMPARED = (
+    *(("map", "tape"), ("map", "explain"), ("layers", "tape"), ("layers", "explain"), ("unet", "tape")),
+    *(("unet", "explain"), ("slices", "explain")),
+)
+"""What is measured against an earlier commit."""
 FOLLOWED = {
     "map": "DenseNet121 3D, 96^3, one layer, one class",
     "unet": "3D U-Net, 64^3, 5 layers, 14 classes",
@@ -84,6 +89,10 @@ class Runner:
 
     name: str
     python: str
+    root: Path = ROOT
+    """Of the sources, whose own copy of the cases runs."""
+    site: Path = ROOT
+    """Where they are installed."""
     process: subprocess.Popen | None = None
     version: str = ""
     error: str = ""
@@ -96,9 +105,9 @@ class Runner:
     def start(self, *words: str, **env: str) -> None:
         if self.error:
             return
-        script = Path(__file__).with_name("engine_cases.py")
+        script = self.root / "Testing" / "Benchmarks" / "engine_cases.py"
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"} | env
+        env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONPATH": str(self.site)} | env
         self.process = subprocess.Popen([self.python, str(script), *words], text=True, env=env, **pipes)
 
     def heard(self) -> dict:
@@ -283,49 +292,98 @@ def first() -> None:
         target(f"{title}: peak, asked / unasked", one["peak 0"] / other["peak 0"], 1.05)
 
 
-def again(rounds: int) -> None:
-    """The following explanations against those of an earlier commit, in a worktree of its own."""
-    print(f"\n### The following explanations, against commit {BEFORE[:7]}\n")
-    root = Path(__file__).resolve().parents[2]
+def against(base: str, rounds: int) -> None:
+    """These sources against those of an earlier commit, in a worktree: each runs its own copy of the cases."""
+    print(f"\n### Against commit {base[:7]}\n")
     with tempfile.TemporaryDirectory() as folder:
-        git = ["git", "-C", str(root), "worktree"]
-        made = subprocess.run([*git, "add", "--detach", folder, BEFORE], capture_output=True, text=True)
-        if made.returncode:
-            print(f"- MISSED: {made.stderr.strip().splitlines()[-1]}")
-            return
+        sources, site = Path(folder) / "sources", Path(folder) / "site"
+        git = ["git", "-C", str(ROOT), "worktree"]
+        install = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--no-deps",
+            "--no-build-isolation",
+            "--target",
+            str(site),
+        ]
         try:
-            for case, title in FOLLOWED.items():
-                now, before = Runner("explain", sys.executable), Runner("explain", sys.executable)
-                for pair in range(PAIRS):
-                    for runner, place in ((now, root), (before, Path(folder))):
-                        runner.start("again", case, str(place))
-                    for runner in (now, before):
-                        runner.heard()
-                    for number in range(pair * rounds // PAIRS, (pair + 1) * rounds // PAIRS):
-                        one, other = (now, before) if number % 2 else (before, now)
-                        for runner in (one, other, other, one):  # what drifts within a round hits both alike
-                            runner.run(number)
-                    for runner in (now, before):
-                        runner.end()
-                    print(f"{title}: {pair + 1} of {PAIRS} pairs of processes", file=sys.stderr)
-                if now.error or before.error:
-                    print(f"- {title}: MISSED, {said(now.error or before.error)}")
-                    continue
-                mean, low, high = ratio(now, before)
-                text = f"{title}, {len(now.cpu)} rounds, CPU now / before (95 %: {low:.3f} to {high:.3f})"
-                target(text, mean, 1.02)
+            subprocess.run([*git, "add", "-q", "--detach", str(sources), base], check=True)
+            subprocess.run([*install, str(sources)], check=True)
+            pairs = [
+                (Runner(how, sys.executable), Runner(how, sys.executable, root=sources, site=site))
+                for _, how in COMPARED
+            ]
+            for (case, how), pair in zip(COMPARED, pairs, strict=True):
+                take_turns(case, *pair, rounds)
+                weigh_all(case, list(pair))
+                print(f"{case}, {how}: measured", file=sys.stderr)
         finally:
-            subprocess.run([*git, "remove", "--force", folder], capture_output=True)
+            subprocess.run([*git, "remove", "--force", str(sources)], capture_output=True)
+    compared(pairs)
+
+
+def take_turns(case: str, now: Runner, before: Runner, rounds: int) -> None:
+    """CPU time in PAIRS pairs of processes; two runs of each in a round, so that what drifts within it hits both alike."""
+    processes = min(PAIRS, rounds)
+    for pair in range(processes):
+        for runner in (now, before):
+            runner.start("time", case, runner.name)
+            runner.heard()
+        for number in range(pair * rounds // processes, (pair + 1) * rounds // processes):
+            one, other = (now, before) if number % 2 else (before, now)
+            for runner in (one, other, other, one):
+                runner.run(number)
+        for runner in (now, before):
+            runner.end()
+
+
+def compared(pairs: Sequence[Sequence[Runner]]) -> None:
+    """The table, and what was asked for."""
+    print("| | | CPU, now / before (95 %) | peak MiB, now | before | same maps |\n|---|---|---|---|---|---|")
+    logs, bounds, peaks = [], [], []
+    for (case, how), (now, before) in zip(COMPARED, pairs, strict=True):
+        if error := now.error or before.error:
+            print(f"| {case} | {how} | {said(error)} | | | |\n- MISSED: {case}, {how} did not run")
+            continue
+        mean, low, high = ratio(now, before)
+        logs.append(math.log(mean))
+        bounds.append(high)
+        peaks.append(now.peak / before.peak)
+        least = min(now.correlations + before.correlations)
+        print(
+            f"| {case} | {how} | {mean:.3f} ({low:.3f} to {high:.3f}) | {now.peak / MIB:.1f} | {before.peak / MIB:.1f} | {least:.6f} |"
+        )
+    print()
+    if len(logs) < len(COMPARED):
+        return
+    target("CPU now / before, geometric mean of all", math.exp(statistics.fmean(logs)), 1.02)
+    target("CPU now / before, the highest upper bound", max(bounds), 1.05)
+    target("Peak, now / before, the highest", max(peaks), 1.02)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("peers", help="the Python that has the peers installed")
     parser.add_argument("--quick", action="store_true", help="2 rounds, the slow ones in 1: whether everything runs")
-    parser.add_argument("--only", choices=[*CASES, "inplace", "windows", "first", "again"], help="one part")
+    parser.add_argument("--only", choices=[*CASES, "inplace", "windows", "first"], help="one part")
+    parser.add_argument(
+        "--against", metavar="COMMIT", help="measure these sources against those of a commit, and nothing else"
+    )
     options = parser.parse_args()
     began = time.perf_counter()
     rounds, few = (2, 1) if options.quick else (15, 3)
+    if options.against:
+        against(options.against, rounds)
+    else:
+        beside(options, rounds, few)
+    print(f"\n{(time.perf_counter() - began) / 60:.1f} minutes in all.")
+
+
+def beside(options: argparse.Namespace, rounds: int, few: int) -> None:
+    """Every part, or one."""
     for case, (title, often, seldom) in CASES.items():
         if options.only in (None, case):
             quick, slow = runners(often, options.peers), runners(seldom, options.peers)
@@ -341,9 +399,6 @@ def main() -> None:
         windows()
     if options.only in (None, "first"):
         first()
-    if options.only in (None, "again"):
-        again(rounds)
-    print(f"\n{(time.perf_counter() - began) / 60:.1f} minutes in all.")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@
     python engine_cases.py memory CASE LIBRARY FOLDER    # one run
     python engine_cases.py windows SIZE                  # one run
     python engine_cases.py first CASE asked|unasked      # the first explanation of a network, and the second
-    python engine_cases.py again CASE ROOT               # by the library in ROOT: as time, from the second on
 
 Started by ``engine.py``; answers are lines of JSON. FOLDER holds the maps of the case's reference, which the other
 processes compare theirs with. Memory is measured where the allocator gives blocks back as soon as they are free
@@ -390,16 +389,6 @@ def first(case: Case, probe: bool) -> None:
     answer(**found)
 
 
-def again(case: Case, root: str) -> None:
-    """CPU seconds of an explanation for each line that comes in, by the library of another commit."""
-    sys.path.insert(0, root)
-    import MedXAILib
-
-    if Path(MedXAILib.__file__).parents[1] != Path(root):
-        raise ImportError(f"MedXAILib came from {MedXAILib.__file__}, not from {root}")
-    timed(case, "explain")
-
-
 WINDOW = 64
 OVERLAP = 0.5
 
@@ -437,8 +426,6 @@ if __name__ == "__main__":
             weighed(CASES[words[0]], words[1], Path(words[2]))
         elif what == "first":
             first(CASES[words[0]], words[1] == "asked")
-        elif what == "again":
-            again(CASES[words[0]], words[1])
         else:
             windows(int(words[0]))
     except Exception as error:
