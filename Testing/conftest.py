@@ -12,7 +12,7 @@ PATIENCE = 600.0
 """Seconds after which a test, or a process that it started, is taken to hang on a quiet machine. No test measures by it."""
 
 SLOW = {
-    *("test_demo_lesion", "test_fuzz", "test_layers", "test_left_alone", "test_networks", "test_options", "test_packaging"),
+    *("test_demo_lesion", "test_evaluation", "test_fuzz", "test_layers", "test_left_alone", "test_networks", "test_options", "test_packaging"),
     *("test_peers", "test_place", "test_places", "test_plugins", "test_recording", "test_runs", "test_suitability"),
     *("test_training", "test_windows", "test_worker", "test_zoo"),
     *("test_export", "test_logic", "test_packages", "test_panel", "test_report", "test_stored", "test_views", "test_asking"),

@@ -47,7 +47,7 @@ class Labels:
     def count(self, name: str) -> int:
         """Number of voxels of the row of this name."""
         row = next(row for row in self.rows if row.name == name)
-        return int(np.count_nonzero(np.isin(self.volume.array, row.values)))
+        return sum(int(np.count_nonzero(self.volume.array == value)) for value in row.values)
 
     def ml(self) -> dict[str, float | None]:
         """Volume of each row in mL; None where the file does not give the size of a voxel."""

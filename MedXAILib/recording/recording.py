@@ -131,7 +131,7 @@ class Recording:
             output = self.output.detach().to(wide(self.output)).requires_grad_()
             total = score(output).sum()
             (seed,) = torch.autograd.grad(total, output, allow_unused=True) if total.requires_grad else (None,)
-            if seed is None or not seed.any():
+            if seed is None or _is_zero(seed):
                 return {name: torch.zeros_like(a, dtype=wide(a)) for name, a in self.activations.items()}
             if all(self.pooled(name) is not None for name in self.activations):
                 return {name: self._closed(self.output, name, seed) for name in self.activations}
@@ -221,8 +221,8 @@ def wide(a: torch.Tensor) -> torch.dtype:
 
 
 def _is_zero(gradient: torch.Tensor) -> bool:
-    """Nearly always its first numbers tell that it is not."""
-    return not bool(gradient.reshape(-1)[:1024].any()) and not bool(gradient.any())
+    """Nearly always its first numbers tell that it is not. (Torch's ``any`` takes ten times as long as the extremes.)"""
+    return not bool(gradient.reshape(-1)[:1024].any()) and not any(bool(extreme) for extreme in gradient.aminmax())
 
 
 def _is(node: Node | None, tensor: torch.Tensor) -> bool:

@@ -14,7 +14,7 @@ from ..geometry.affine import spacing
 from ..models.layers import Layer, default_layer, find, side_by_side
 from ..models.running.guest import written_name
 from .request import Request
-from .slices import range_of
+from .slices import how_many
 
 if TYPE_CHECKING:
     import torch
@@ -163,9 +163,7 @@ def cost_of(m: Method, prepared: Prepared, tiling: Tiling, request: Request) -> 
 
 def _fraction(m: Method, tiling: Tiling, slices: str | None) -> float:
     """Of all slices, those that are explained; 1 where the network sees none."""
-    count = tiling.samples
-    some = len(range_of(slices, count)) or (1 if m.default_slices != "all" and slices is None else count)
-    return some / count
+    return how_many(slices or m.default_slices, tiling.samples) / tiling.samples
 
 
 def name_of(layer: str | torch.nn.Module, network: torch.nn.Module) -> str:

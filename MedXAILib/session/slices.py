@@ -49,6 +49,11 @@ def range_of(spec: str | None, count: int) -> range:
     return range(start, min(int(found[2]) if found[2] else start + 1, count))
 
 
+def how_many(spec: str, count: int) -> int:
+    """Number of slices, of so many, that a text means which :func:`check_slices` took."""
+    return min(int(spec[4:]), count) if spec.startswith("top:") else len(range_of(spec, count)) or count
+
+
 def said_there(target: Any, spec: str | None, prediction: Prediction, say: Callable[[str], None]) -> Any:
     """The target, or, where none was named and slices were, the class that is highest in these."""
     among = range_of(spec, prediction.prepared.shape[0])
