@@ -40,7 +40,7 @@ RENAMED: dict[str, str] = {
     "limits": "caveats",
 }
 """Names of columns and of keys: as they were -> as they are."""
-OPTIONS = {"samples": None, "superpixels": None, "baseline": "air", "references": []}
+OPTIONS = {"samples": None, "superpixels": None, "baseline": "minimum", "references": []}
 """Of methods: once fields of the job, with these defaults."""
 NEW_FIELDS = ("options", "writers")
 SENTENCES = {
