@@ -43,7 +43,7 @@ def part_of(job: Job) -> str | None:
     asked = [name for name in ONE_OF if getattr(job, name) is not None]
     if len(asked) > 1:
         raise InputError(
-            f"{' and '.join(f'--{name}' for name in asked)} exclude each other: explain one voxel, one piece, one mask, or "
+            f"{' and '.join(f'--{name}' for name in asked)} exclude each other: explain one voxel, one component, one mask, or "
             "the region above a probability."
         )
     if job.score == "probabilities" and job.threshold is None:

@@ -125,7 +125,7 @@ class Recording:
         import torch
 
         if self.output is None:
-            raise GradientError("This tape is closed: ask it inside its with block.")
+            raise GradientError("This recording is closed: ask it inside its with block.")
         autocast = torch.autocast(self.output.device.type, enabled=False)
         with torch.inference_mode(False), torch.enable_grad(), autocast:
             output = self.output.detach().to(wide(self.output)).requires_grad_()
