@@ -3,6 +3,7 @@
 The panel's sections stand in MedXAIPanel/, one file each; whatever computes runs in a child process (MedXAILib.app.worker).
 """
 
+import contextlib
 import os
 import sys
 import traceback
@@ -130,10 +131,13 @@ class MedXAILogic(ScriptedLoadableModuleLogic):
     def getParameterNode(self) -> MedXAIParameterNode:
         """The choices of the scene."""
         node = super().getParameterNode()
+        parameters = MedXAIParameterNode(node)
         older = node.GetParameter("share")  # what scenes of schema version 1 call it
-        if older and not node.GetParameter("massFraction"):
-            node.SetParameter("massFraction", older)
-        return MedXAIParameterNode(node)
+        if older:
+            with contextlib.suppress(ValueError):  # no number between its bounds
+                parameters.massFraction = float(older)
+            node.UnsetParameter("share")
+        return parameters
 
     def predict(
         self,

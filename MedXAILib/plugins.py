@@ -28,9 +28,18 @@ class Named(Protocol):
 Kind = TypeVar("Kind", bound=Named)
 
 
-def added(kind: str) -> tuple[Any, ...]:
-    """The objects that other packages add to a kind, in the order of their names."""
-    return tuple(one for _, one in _loaded(kind))
+def added(kind: str, fault: Callable[[Any], str]) -> tuple[Any, ...]:
+    """The objects that other packages add to a kind, in the order of their names.
+
+    :param fault: why one cannot be taken, or nothing. It is left out then, with a warning that names its package.
+    """
+    found = []
+    for package, one in _loaded(kind):
+        if why := fault(one):
+            _warn(package, str(getattr(one, "name", one)), kind, why)
+        else:
+            found.append(one)
+    return tuple(found)
 
 
 @cache
@@ -51,7 +60,9 @@ def _loaded(kind: str) -> tuple[tuple[str, Any], ...]:
     return tuple(found)
 
 
+@cache
 def _warn(package: str, name: str, kind: str, why: str) -> None:
+    """Once for each fault."""
     logging.getLogger("MedXAILib").warning(
         "The package %s adds '%s' to MedXAI's %s, and %s: update or remove it.", package, name, kind, why
     )

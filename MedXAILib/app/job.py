@@ -140,6 +140,9 @@ class Job:
         wanted = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
         if missing := [name for name in wanted if name not in values]:
             raise InputError(f"A job needs the field '{missing[0]}'.")
+        for name in ("inputs", "options"):
+            if not isinstance(values.get(name, {}), Mapping):
+                raise InputError(f"A job's field '{name}' is names and values, and not {values[name]!r}.")
         plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         if "options" in plain:
             plain["options"] = {n: tuple(v) if isinstance(v, list) else v for n, v in plain["options"].items()}
@@ -167,7 +170,7 @@ class Job:
         known = options()
         for name, value in self.options.items():  # one that only the worker knows is told as it is
             option = known.get(name) or Option(name=name, kind=type(value), many=isinstance(value, tuple), help="")
-            if value is not None and value != option.default:
+            if value is not None and value is not False and value != option.default:
                 yield from ((option.flag, part) for part in (value if option.many else (value,)))
 
     def paths(self) -> list[str]:

@@ -44,12 +44,13 @@ def deletion(e: Evaluation) -> Figure:
     hottest = voxels[np.lexsort((rng.random(len(voxels)), -values))]
     orders = [hottest, *(rng.permutation(voxels) for _ in range(e.options["draws"]))]
     steps = e.options["steps"]
-    curves = e.scorer.ask(removed(e, orders, steps), len(orders) * (steps + 1), "Deletion")[:, 0]
-    rows = curves.reshape(len(orders), steps + 1)
+    scores = e.scorer.ask(removed(e, orders, steps), len(orders) * (steps + 1), "Deletion")[:, 0]
+    rows = scores.reshape(len(orders), steps + 1)
     whole, nothing = rows[0, 0], rows[0, -1]
     if abs(whole - nothing) <= LITTLE * max(abs(whole), abs(nothing)):
         return Figure(value=None, why="removing the whole body does not change the score")
-    areas = np.trapezoid((rows - nothing) / (whole - nothing), dx=1 / steps, axis=1)
+    curves = (rows - nothing) / (whole - nothing)
+    areas = (curves[:, 1:] + curves[:, :-1]).mean(axis=1) / 2  # trapezoids of one width
     return Figure(value=float(areas[0]), chance=float(areas[1:].mean()))
 
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn, Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 from .. import plugins
 from ..errors import FileError, InputError, first_line, legible
@@ -189,7 +189,17 @@ UNKNOWN = Format("unknown", (), refuse_unknown)
 
 def others() -> list[Added]:
     """What other packages add."""
-    return [Added(reader) for reader in plugins.added("readers") if isinstance(reader, Reader)]
+    return [Added(reader) for reader in plugins.added("readers", _fault)]
+
+
+def _fault(one: Any) -> str:
+    if not isinstance(one, Reader):
+        return "it is no Reader"
+    known = one.suffixes if isinstance(one.suffixes, tuple | list) else (one.suffixes,)
+    wrong = next((s for s in known if not (isinstance(s, str) and s.startswith(".") and len(s) > 1)), None)
+    if wrong is not None or not isinstance(one.suffixes, tuple | list):
+        return f"its suffixes are no tuple of texts like .xyz ({one.suffixes!r})"
+    return ""
 
 
 def readers() -> tuple[Reader, ...]:

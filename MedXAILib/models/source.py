@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ..errors import CardError, InputError, WeightsError
 from ..plugins import added
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .loading import Model
 
 
+@runtime_checkable
 class ModelSource(Protocol):
     """A kind of model.
 
@@ -62,7 +63,7 @@ OWN: tuple[CardFile, ...] = (Zoo(), CardFile())
 
 def sources() -> tuple[ModelSource, ...]:
     """Our own kinds, then those that other packages add."""
-    return (*OWN, *added("models"))
+    return (*OWN, *added("models", lambda one: "" if isinstance(one, ModelSource) else "it is no ModelSource"))
 
 
 def source_of(given: str | Path) -> ModelSource:

@@ -58,7 +58,8 @@ def stems(names: Sequence[str]) -> dict[str, str]:
     """Case name -> where its files go: mirrored subfolder and stem. Where two stems would clash, the extension stays, and
     where that does not tell them apart, each gets a mark of its own."""
 
-    known = (*EXTENSIONS, *(suffix.lower() for reader in others() for suffix in reader.suffixes))
+    added = {suffix.lower() for reader in others() for suffix in reader.suffixes}
+    known = sorted({*EXTENSIONS, *added}, key=len, reverse=True)
 
     def stem(name: str, whole: bool = False, marked: bool = False) -> str:
         folder, _, file = name.rpartition("/")

@@ -40,7 +40,7 @@ class Writer(Protocol):
 def writers() -> dict[str, Writer]:
     """Every writer by its name."""
     own: tuple[Writer, ...] = (VolumesWriter(), TablesWriter())
-    return plugins.registry("writers", own)
+    return plugins.registry("writers", own, lambda one, known: "" if isinstance(one, Writer) else "it is no Writer")
 
 
 def chosen(names: Iterable[str]) -> list[Writer]:

@@ -50,7 +50,11 @@ def range_of(spec: str | None, count: int) -> range:
 
 
 def how_many(spec: str, count: int) -> int:
-    """Number of slices, of so many, that a text means which :func:`check_slices` took."""
+    """Number of slices, of so many, that a text means.
+
+    :raises InputError: for what names no slices, whatever the input.
+    """
+    check_slices(spec)
     return min(int(spec[4:]), count) if spec.startswith("top:") else len(range_of(spec, count)) or count
 
 

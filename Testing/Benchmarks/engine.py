@@ -91,8 +91,8 @@ class Runner:
     python: str
     root: Path = ROOT
     """Of the sources, whose own copy of the cases runs."""
-    site: Path = ROOT
-    """Where they are installed."""
+    site: Path | None = None
+    """Where they are installed; None is where the interpreter finds them."""
     process: subprocess.Popen | None = None
     version: str = ""
     error: str = ""
@@ -107,7 +107,8 @@ class Runner:
             return
         script = self.root / "Testing" / "Benchmarks" / "engine_cases.py"
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONPATH": str(self.site)} | env
+        env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"} | env
+        env |= {"PYTHONPATH": str(self.site)} if self.site else {}
         self.process = subprocess.Popen([self.python, str(script), *words], text=True, env=env, **pipes)
 
     def heard(self) -> dict:
@@ -298,22 +299,15 @@ def against(base: str, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         sources, site = Path(folder) / "sources", Path(folder) / "site"
         git = ["git", "-C", str(ROOT), "worktree"]
-        install = [
-            sys.executable,
-            "-m",
-            "pip",
-            "install",
-            "-q",
-            "--no-deps",
-            "--no-build-isolation",
-            "--target",
-            str(site),
-        ]
+        pip = ["-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target"]
+        install = [sys.executable, *pip, str(site)]
         try:
-            subprocess.run([*git, "add", "-q", "--detach", str(sources), base], check=True)
-            subprocess.run([*install, str(sources)], check=True)
+            for words in [*git, "add", "-q", "--detach", str(sources), base], [*install, str(sources)]:
+                done = subprocess.run(words, capture_output=True, text=True)
+                if done.returncode:
+                    raise SystemExit(f"{base} cannot be measured: {done.stderr.strip().splitlines()[-1]}")
             pairs = [
-                (Runner(how, sys.executable), Runner(how, sys.executable, root=sources, site=site))
+                (Runner(how, sys.executable, site=ROOT), Runner(how, sys.executable, root=sources, site=site))
                 for _, how in COMPARED
             ]
             for (case, how), pair in zip(COMPARED, pairs, strict=True):
@@ -362,6 +356,7 @@ def compared(pairs: Sequence[Sequence[Runner]]) -> None:
     target("CPU now / before, geometric mean of all", math.exp(statistics.fmean(logs)), 1.02)
     target("CPU now / before, the highest upper bound", max(bounds), 1.05)
     target("Peak, now / before, the highest", max(peaks), 1.02)
+    print(f"- The same maps: {'met' if all(now.agrees and before.agrees for now, before in pairs) else 'MISSED'}")
 
 
 def main() -> None:

@@ -205,7 +205,7 @@ def compared_names(room: str) -> Iterator[str]:
                 continue
             sides = [node.left, *node.comparators]
             named = {n.value for side in sides for n in ast.walk(side) if isinstance(n, ast.Constant)} & NAMED
-            asked = any(re.search(r"task|mode|spatial", ast.unparse(side)) for side in sides)
+            asked = any(re.search(r"\b(task|mode|spatial)\b", ast.unparse(side)) for side in sides)
             if named and asked:
                 yield source.at(node, f"compares {ast.unparse(node)}")
 

@@ -162,9 +162,18 @@ def test_a_field_that_is_missing_is_named(name):
         Job.from_json(values)
 
 
+@pytest.mark.parametrize(("name", "value"), [("inputs", "a.nii"), ("inputs", None), ("options", []), ("options", None)])
+def test_a_field_of_names_and_values_is_no_other(name, value):
+    values = asdict(Job(task=EXPLAIN, inputs={"": "a"}, model="m")) | {name: value}
+    with pytest.raises(InputError, match=f"A job's field '{name}' is names and values"):
+        Job.from_json(values)
+
+
 def test_a_command_has_the_options_of_methods_that_only_the_worker_has():
     """As the panel's process copies it, which need not see the packages of the worker's Python."""
-    job = Job(task=EXPLAIN, inputs={"": "-a.nii"}, model="m", options={"slab_size": 3, "marks_of_it": (1, 2)})
+    job = Job(
+        task=EXPLAIN, inputs={"": "-a.nii"}, model="m", options={"slab_size": 3, "off": False, "marks_of_it": (1, 2)}
+    )
     words = shlex.split(job.command())
     assert words[2] == "./-a.nii", "no option"
     assert words[-3:] == ["--slab-size=3", "--marks-of-it=1", "--marks-of-it=2"]

@@ -11,6 +11,7 @@ import sys
 from collections import defaultdict
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,6 +29,8 @@ from MedXAILib.attribution.method import QueryResult  # noqa: E402
 from MedXAILib.attribution.option import RESERVED, SAMPLES, Option  # noqa: E402
 from MedXAILib.attribution.registry import methods  # noqa: E402
 from MedXAILib.evaluation.registry import measures  # noqa: E402
+from MedXAILib.io.reader import others  # noqa: E402
+from MedXAILib.outputs.layout import stems  # noqa: E402
 from MedXAILib.session.bare import bare  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +59,7 @@ def files() -> dict[str, str]:
 USED = """
 import contextlib, io, json, os, sys
 from pathlib import Path
+from types import SimpleNamespace
 
 from MedXAILib.cli import run
 from MedXAILib.app.worker import Worker
@@ -222,6 +226,23 @@ def test_what_does_not_fit_is_named_and_left_out(monkeypatch, caplog, options, s
         assert f"The package their-package adds 'mine' to MedXAI's {kind}, and {said}" in caplog.text
     monkeypatch.setattr(plugins, "_loaded", lambda kind: (("their-package", replace(method, options=(SAMPLES,))),))
     assert "mine" in methods.__wrapped__()
+
+
+@pytest.mark.parametrize("suffixes", [None, ".ball", ("ball",), ("",), (3,), (".",)])
+def test_a_reader_whose_suffixes_are_none_is_named_and_left_out(monkeypatch, caplog, suffixes):
+    reader = SimpleNamespace(
+        name="Ball", suffixes=suffixes, recognises=lambda path: True, read=lambda path, **given: None
+    )
+    monkeypatch.setattr(plugins, "_loaded", lambda kind: (("their-package", reader),) if kind == "readers" else ())
+    assert others() == [] and stems(["a.ball", "football", "b.nii.gz"]) == {
+        "a.ball": "a.ball",
+        "football": "football",
+        "b.nii.gz": "b",
+    }
+    assert "The package their-package adds 'Ball' to MedXAI's readers, and its suffixes are no tuple" in caplog.text
+    reader.suffixes = (".ball", ".zipped.ball", ".BIG")
+    found = stems(["a.ball", "football", "b.nii.gz", "c.zipped.ball", "d.big"])
+    assert list(found.values()) == ["a", "football", "b", "c", "d"]
 
 
 def test_no_option_takes_a_name_that_a_door_has():

@@ -40,7 +40,8 @@ class Xyz:
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A folder of such files, whose reader is known."""
-    monkeypatch.setattr(plugins, "added", lambda kind: (Xyz(), object()) if kind == "readers" else ())
+    added = (("theirs", Xyz()), ("another", object()))
+    monkeypatch.setattr(plugins, "_loaded", lambda kind: added if kind == "readers" else ())
     for name in ("a.xyz", "b/C.XYZ", "d.xyz.packed"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(bytes(ARRAY.shape) + ARRAY.tobytes())

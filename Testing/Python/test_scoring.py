@@ -11,7 +11,6 @@ from torch import nn
 from MedXAILib import DifferenceTarget, FunctionTarget, Session, VoxelTarget, explain, predict
 from MedXAILib.errors import InputError
 from MedXAILib.geometry.volume import Volume
-from MedXAILib.preprocessing.prepare import prepare
 
 AFFINE = np.diag([-1.0, -1.0, 2.0, 1.0])
 WINDOWS = {"mode": "windows", "size": [8, 8, 8], "overlap": 0.5}
@@ -149,11 +148,10 @@ def test_a_callable_that_gives_no_number_for_each_sample_is_refused_in_a_sentenc
     assert "\n" not in str(caught.value)
 
 
-def test_a_session_prepares_and_predicts_once(whole):
+def test_a_session_predicts_once(whole):
     whole.predict()
     RAN.clear()
     assert whole.predict() is whole.predict()
     whole.scorer("yes")
     whole.bound(["no"])
     assert not RAN, "what was computed is not computed again"
-    assert torch.equal(prepare(whole.model.card, noise(6, 7, 8)).tensor, whole.prepared.tensor)

@@ -81,5 +81,7 @@ def test_what_exceeds_the_budget_is_left_out_and_nothing_left_is_refused():
         s.plan(requested(methods=["occlusion"], budget=5))
     with pytest.raises(InputError, match="is for segmentation, and fixture does classification"):
         s.plan(requested(methods=["segxrescam"]))
+    with pytest.raises(InputError, match="--slices top:x: give all, top:N"):
+        session("slices").plan(Request(slices="top:x"))
     with pytest.raises(InputError, match="feature"):
         s.plan(requested(methods="gradcam", layers="featurs"))

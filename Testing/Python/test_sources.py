@@ -11,11 +11,11 @@ import pytest
 import torch
 from fixture_nets import Blob
 
+from MedXAILib import plugins
 from MedXAILib.cli import run
 from MedXAILib.errors import CardError, ConsentError, InputError, WeightsError
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.write import write_volume
-from MedXAILib.models import source
 from MedXAILib.models.card import ModelCard
 from MedXAILib.models.catalogue import lines
 from MedXAILib.models.loading import Model, choose_device, find_card, load_model
@@ -65,7 +65,7 @@ class Mine:
 @pytest.fixture
 def mine(tmp_path, monkeypatch) -> Path:
     """A model of the added kind."""
-    monkeypatch.setattr(source, "added", lambda kind: (Mine(),) if kind == "models" else ())
+    monkeypatch.setattr(plugins, "_loaded", lambda kind: (("theirs", Mine()),) if kind == "models" else ())
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "slope.txt").write_text("3")
     return tmp_path / "model"
