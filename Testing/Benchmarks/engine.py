@@ -73,8 +73,6 @@ FOLLOWED = {
     "unet": "3D U-Net, 64^3, 5 layers, 14 classes",
     "slices": "ResNet18 2D, 8 slices of 192^2, one layer, one class",
 }
-PAIRS = 5
-"""Processes of each commit one after the other: how memory lies in one of them may make it slower throughout."""
 T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145)
 """97.5 % points of Student's t for 1 to 14 degrees of freedom."""
 AGREE = 0.999
@@ -320,17 +318,17 @@ def against(base: str, rounds: int) -> None:
 
 
 def take_turns(case: str, now: Runner, before: Runner, rounds: int) -> None:
-    """CPU time in PAIRS pairs of processes; two runs of each in a round, so that what drifts within it hits both alike."""
-    processes = min(PAIRS, rounds)
-    for pair in range(processes):
-        for runner in (now, before):
+    """CPU time: in each round a new process of each, as how memory lies in one may make it slower throughout, and two runs in
+    each, so that what drifts within the round hits both alike."""
+    for number in range(rounds):
+        one, other = (now, before) if number % 2 else (before, now)
+        for runner in (one, other):
             runner.start("time", case, runner.name)
+        for runner in (one, other):
             runner.heard()
-        for number in range(pair * rounds // processes, (pair + 1) * rounds // processes):
-            one, other = (now, before) if number % 2 else (before, now)
-            for runner in (one, other, other, one):
-                runner.run(number)
-        for runner in (now, before):
+        for runner in (one, other, other, one):
+            runner.run(number)
+        for runner in (one, other):
             runner.end()
 
 
