@@ -169,8 +169,11 @@ class Job:
                 yield from ((flag_of(f), part) for part in (value if isinstance(value, tuple) else (value,)))
         known = options()
         for name, value in self.options.items():  # one that only the worker knows is told as it is
-            option = known.get(name) or Option(name=name, kind=type(value), many=isinstance(value, tuple), help="")
-            if value is not None and value is not False and value != option.default:
+            off = False if isinstance(value, bool) else None
+            option = known.get(name) or Option(
+                name=name, kind=type(value), default=off, many=isinstance(value, tuple), help=""
+            )
+            if value is not None and value != option.default:
                 yield from ((option.flag, part) for part in (value if option.many else (value,)))
 
     def paths(self) -> list[str]:

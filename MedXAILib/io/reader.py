@@ -195,11 +195,9 @@ def others() -> list[Added]:
 def _fault(one: Any) -> str:
     if not isinstance(one, Reader):
         return "it is no Reader"
-    known = one.suffixes if isinstance(one.suffixes, tuple | list) else (one.suffixes,)
-    wrong = next((s for s in known if not (isinstance(s, str) and s.startswith(".") and len(s) > 1)), None)
-    if wrong is not None or not isinstance(one.suffixes, tuple | list):
-        return f"its suffixes are no tuple of texts like .xyz ({one.suffixes!r})"
-    return ""
+    given = one.suffixes
+    fits = isinstance(given, tuple | list) and all(isinstance(s, str) and s.startswith(".") and s != "." for s in given)
+    return "" if fits else f"its suffixes are no tuple of texts like .xyz ({given!r})"
 
 
 def readers() -> tuple[Reader, ...]:

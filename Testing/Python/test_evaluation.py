@@ -30,6 +30,7 @@ from MedXAILib.preprocessing.foreground import foreground
 from MedXAILib.preprocessing.prepare import prepare
 
 SHAPE = (4, 5, 6)
+MAPS = ["--model", "planted-lesion", "--method", "gradcam", "--method", "saliency"]
 
 
 def measured(map_: np.ndarray, contributions: np.ndarray, *, steps: int = 20, draws: int = 200, seed: int = 0):
@@ -169,17 +170,7 @@ def runs(head, tmp_path_factory):
     """A volume, and the run of its maps."""
     folder = tmp_path_factory.mktemp("evaluated")
     write_volume(head, folder / "head.nrrd")
-    command = [
-        "explain",
-        str(folder / "head.nrrd"),
-        "--model",
-        "planted-lesion",
-        "--method",
-        "gradcam",
-        "--method",
-        "saliency",
-    ]
-    assert run([*command, "-o", str(folder / "out")]) == 0
+    assert run(["explain", str(folder / "head.nrrd"), *MAPS, "-o", str(folder / "out")]) == 0
     return folder
 
 
@@ -191,17 +182,7 @@ def test_a_run_and_its_case_have_the_same_figures_and_others_stay(runs, capsys):
         and "lower is better" in told
         and "Research use only" in told
     )
-    case = [
-        "evaluate",
-        str(runs / "head.nrrd"),
-        "--model",
-        "planted-lesion",
-        "--method",
-        "gradcam",
-        "--method",
-        "saliency",
-    ]
-    assert run([*case, *measured_, "-o", str(runs / "figures")]) == 0
+    assert run(["evaluate", str(runs / "head.nrrd"), *MAPS, *measured_, "-o", str(runs / "figures")]) == 0
     of_run, of_case = table(runs / "out" / "evaluation.csv"), table(runs / "figures" / "evaluation.csv")
     assert of_run.keys() == of_case.keys() and len(of_run) == 2
     for key, (value, chance, baseline) in of_run.items():
