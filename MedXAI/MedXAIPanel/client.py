@@ -212,12 +212,17 @@ class Client:
         return self.number
 
     def _read(self, process: Any) -> None:
-        """Whole lines are events; a piece of one waits for the rest."""
+        """Whole lines are events; a piece of one waits for the rest. Of a worker that is being ended none is taken."""
+        if process is not self.process:
+            return
         *lines, self.pieces = (self.pieces + bytes(process.readAllStandardOutput().data())).split(b"\n")
         for line in lines:
-            self._event(json.loads(line))
+            if process is self.process:
+                self._event(json.loads(line))
 
     def _read_log(self, process: Any) -> None:
+        if process is not self.process:
+            return
         *lines, self.errors = (self.errors + bytes(process.readAllStandardError().data())).split(b"\n")
         self.log.extend(line.decode(errors="replace") for line in lines)
 

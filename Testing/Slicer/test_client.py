@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 
@@ -40,6 +42,21 @@ def test_a_worker_of_another_version_is_refused(fresh, slicer, monkeypatch, tmp_
 
     monkeypatch.undo()
     assert fresh.logic.predict(volume, "planted-lesion"), "a worker of this version is taken"
+
+
+def test_what_a_refused_worker_still_answers_is_not_taken(fresh, monkeypatch):
+    from MedXAILib.app import protocol
+
+    client, end = fresh.logic.client, fresh.logic.client._kill
+
+    def endLater(told=None):
+        time.sleep(2)  # meanwhile it answers
+        end(told)
+
+    monkeypatch.setattr(protocol, "VERSION", 99)
+    monkeypatch.setattr(client, "_kill", endLater)
+    event = client.answer("methods")
+    assert event["event"] == "error" and "this panel version 99" in event["message"]
 
 
 def test_a_worker_from_before_versions_is_refused(fresh):
