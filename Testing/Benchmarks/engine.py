@@ -79,6 +79,9 @@ AGREE = 0.999
 MIB = 1 << 20
 PEAKS = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 """Setting of the allocator (glibc's) where memory is measured."""
+STEADY = {"THP_MEM_ALLOC_ENABLE": "1"}
+"""Setting of torch's where two commits are compared: tensors in pages of 2 MiB. Which small pages a process happens to get
+makes it slower or faster throughout, by up to 10 %."""
 
 
 @dataclass(eq=False)
@@ -318,15 +321,15 @@ def against(base: str, rounds: int) -> None:
 
 
 def take_turns(case: str, now: Runner, before: Runner, rounds: int) -> None:
-    """CPU time: in each round a new process of each, as how memory lies in one may make it slower throughout, and two runs in
-    each, so that what drifts within the round hits both alike."""
+    """CPU time: in each round a new process of each, as how memory lies in one may make it slower throughout, and four runs in
+    each, in turns, so that what drifts within the round hits both alike."""
     for number in range(rounds):
         one, other = (now, before) if number % 2 else (before, now)
         for runner in (one, other):
-            runner.start("time", case, runner.name)
+            runner.start("time", case, runner.name, **STEADY)
         for runner in (one, other):
             runner.heard()
-        for runner in (one, other, other, one):
+        for runner in 2 * (one, other, other, one):
             runner.run(number)
         for runner in (one, other):
             runner.end()
