@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import qt
 import slicer
 
-from MedXAILib.app.job import Job
+from MedXAILib.app.job import EXPLAIN, Job, specs
 from MedXAILib.models.schema import by_slices
 from MedXAILib.mrml.host import Node
 from MedXAILib.mrml.nodes import volume_of
@@ -183,22 +183,19 @@ class ExplainSection:
         p, card = self.panel.parameters, self.panel.input.card
         of = p.what if card.voxelwise else REGION
         target = self.target() if of == THRESHOLD else p.target
-        return Job(
-            task="explain",
-            inputs={},
-            model=p.model,
-            trust=bool(self.ui.trust.checked),
-            device=p.device,
-            classes=(target,) if target else (),
-            threshold=p.threshold if of == THRESHOLD else None,
-            voxel=self.voxel() if of == VOXEL else None,
-            methods=self.chosen(),
-            layers=tuple(p.layers.split()),
-            slices=self.slices() if card.by_slices else None,
-            options=self.options.values(),
-            seed=p.seed,
-            mass_fraction=p.massFraction,
-        )
+        meant = {
+            "trust": bool(self.ui.trust.checked),
+            "classes": (target,) if target else (),
+            "threshold": p.threshold if of == THRESHOLD else None,
+            "voxel": self.voxel() if of == VOXEL else None,
+            "methods": self.chosen(),
+            "layers": tuple(p.layers.split()),
+            "slices": self.slices() if card.by_slices else None,
+            "anatomy": None,  # a node, whose structures are told in a table and in an export
+        }
+        # a parameter that is called as a field of the job is that field, as massFraction is mass_fraction
+        same = {f.name: getattr(p, name) for f in specs(EXPLAIN) if hasattr(p, name := inCamelCase(f.name))}
+        return Job(task=EXPLAIN, inputs={}, model=p.model, options=self.options.values(), **same | meant)
 
     def slices(self) -> str:
         """The chosen slices as a job names them."""
@@ -281,3 +278,9 @@ def shownSlice(volumeNode: Node, axis: str) -> int:
             point = results.fromWorld(volumeNode, [matrix.GetElement(row, 3) for row in range(3)])
             best, number = along, round(float(volume.ijk(point)[index]))
     return min(max(number, 0), volume.shape[index] - 1)
+
+
+def inCamelCase(name: str) -> str:
+    """A field of a job as the parameters call it."""
+    first, *others = name.split("_")
+    return first + "".join(part.capitalize() for part in others)

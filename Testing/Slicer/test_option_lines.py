@@ -114,3 +114,17 @@ def test_a_scene_brings_its_options_and_may_name_a_method_that_there_is_not(pane
     slicer.util.loadScene(str(path))
     assert field.currentText == "blurred" and panel.explain.chosen() == ("ig",)
     assert panel.explain.job().options == {"baseline": "blurred"}
+
+
+def test_a_parameter_that_is_called_as_a_field_of_the_job_is_that_field(panel, monkeypatch):
+    """A field of the panel costs its parameter and its widget."""
+    from MedXAIPanel import scenarios
+
+    scenarios.chosen(panel, scenarios.ball())
+    p = panel.parameters
+    p.seed, p.massFraction = 7, 0.25
+    monkeypatch.setattr(type(p), "budget", 20, raising=False)
+    monkeypatch.setattr(type(p), "weightsKey", "ema", raising=False)
+    job = panel.explain.job()
+    assert (job.seed, job.mass_fraction, job.budget, job.weights_key, job.device) == (7, 0.25, 20, "ema", p.device)
+    assert job.anatomy is None and job.methods == panel.explain.chosen()
