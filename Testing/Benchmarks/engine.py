@@ -80,8 +80,8 @@ MIB = 1 << 20
 PEAKS = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 """Setting of the allocator (glibc's) where memory is measured."""
 STEADY = {"THP_MEM_ALLOC_ENABLE": "1"}
-"""Setting of torch's where two commits are compared: tensors in pages of 2 MiB. Which small pages a process happens to get
-makes it slower or faster throughout, by up to 10 %."""
+"""Setting of torch's where two commits are compared: tensors in pages of 2 MiB, so that it does not matter which small pages a
+process happens to get."""
 
 
 @dataclass(eq=False)
