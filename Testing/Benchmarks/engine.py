@@ -98,7 +98,7 @@ class Runner:
     version: str = ""
     error: str = ""
     cpu: dict[int, float] = field(default_factory=dict)
-    """By round."""
+    """By round; of several runs in one, the least: what else the machine does can only add to it."""
     peak: int = 0
     passes: int = 0
     correlations: list[float] = field(default_factory=list)
@@ -124,7 +124,7 @@ class Runner:
         if not self.error:
             print(number, file=self.process.stdin, flush=True)
             if answer := self.heard():
-                self.cpu[number] = self.cpu.get(number, 0.0) + answer["cpu"]
+                self.cpu[number] = min(self.cpu.get(number, math.inf), answer["cpu"])
 
     def end(self) -> None:
         self.process.stdin.close()
@@ -321,8 +321,8 @@ def against(base: str, rounds: int) -> None:
 
 
 def take_turns(case: str, now: Runner, before: Runner, rounds: int) -> None:
-    """CPU time: in each round a new process of each, as how memory lies in one may make it slower throughout, and four runs in
-    each, in turns, so that what drifts within the round hits both alike."""
+    """CPU time: in each round a new process of each, as how memory lies in one may make it slower throughout, and the least of
+    four runs in each, in turns, so that what drifts within the round hits both alike."""
     for number in range(rounds):
         one, other = (now, before) if number % 2 else (before, now)
         for runner in (one, other):
