@@ -98,7 +98,7 @@ class Runner:
     version: str = ""
     error: str = ""
     cpu: dict[int, float] = field(default_factory=dict)
-    """By round; of several runs in one, the least: what else the machine does can only add to it."""
+    """By round; of several runs in one, together."""
     peak: int = 0
     passes: int = 0
     correlations: list[float] = field(default_factory=list)
@@ -121,10 +121,16 @@ class Runner:
         return {} if self.error else answer
 
     def run(self, number: int) -> None:
+        self.ask(number)
+        self.take(number)
+
+    def ask(self, number: int) -> None:
         if not self.error:
             print(number, file=self.process.stdin, flush=True)
-            if answer := self.heard():
-                self.cpu[number] = min(self.cpu.get(number, math.inf), answer["cpu"])
+
+    def take(self, number: int) -> None:
+        if answer := self.heard():
+            self.cpu[number] = self.cpu.get(number, 0.0) + answer["cpu"]
 
     def end(self) -> None:
         self.process.stdin.close()
@@ -321,17 +327,20 @@ def against(base: str, rounds: int) -> None:
 
 
 def take_turns(case: str, now: Runner, before: Runner, rounds: int) -> None:
-    """CPU time: in each round a new process of each, as how memory lies in one may make it slower throughout, and the least of
-    four runs in each, in turns, so that what drifts within the round hits both alike."""
+    """CPU time: in each round a new process of each, as how memory lies in one may make it slower throughout, and eight runs of
+    both at the same time, each on a core, so that whatever else the machine does meets both alike."""
     for number in range(rounds):
-        one, other = (now, before) if number % 2 else (before, now)
-        for runner in (one, other):
+        both = (now, before) if number % 2 else (before, now)
+        for runner in both:
             runner.start("time", case, runner.name, **STEADY)
-        for runner in (one, other):
+        for runner in both:
             runner.heard()
-        for runner in 2 * (one, other, other, one):
-            runner.run(number)
-        for runner in (one, other):
+        for _ in range(8):
+            for runner in both:
+                runner.ask(number)
+            for runner in both:
+                runner.take(number)
+        for runner in both:
             runner.end()
 
 
