@@ -71,6 +71,7 @@ class Method:
     :ivar task: the only task that it is for, or "".
     :ivar options: its own.
     :ivar requires: names of the methods of layers whose maps it takes.
+    :ivar number: raised by one when its maps get other values, so that those made before are not taken for its own.
     """
 
     kind: ClassVar[str]
@@ -88,6 +89,7 @@ class Method:
     task: str = ""
     options: tuple[Option, ...] = ()
     requires: tuple[str, ...] = ()
+    number: int = 1
 
     @property
     def takes_layers(self) -> bool:
