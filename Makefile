@@ -109,6 +109,21 @@ check-fuzz: $(VENV)/.test
 check-runs: $(VENV)/.test
 	$(BIN)/python Testing/Checks/runs.py
 
+# A cohort of 400 cases, killed at random moments and on full disks: about 5 minutes.
+.PHONY: check-cohort
+check-cohort: $(VENV)/.test
+	$(BIN)/python Testing/Checks/cohort.py
+
+# How well the engine for Dask keeps many workers busy: pieces that sleep. See Testing/Checks/README.md.
+.PHONY: check-scale
+check-scale: $(VENV)/.test
+	$(BIN)/python Testing/Checks/scale.py
+
+# After values were changed on purpose and their numbers raised (MedXAILib/stages.py, a method's number).
+.PHONY: freeze
+freeze: $(VENV)/.test
+	MEDXAI_FREEZE=1 $(BIN)/python -m pytest -q Testing/Python/test_stages.py
+
 # The figures on the cards of the zoo, measured again. Goes on where it stopped.
 .PHONY: check-zoo
 check-zoo: $(VENV)/.test

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the table below, for editors and type checkers
+    from .app.cohort import run_cohort as run_cohort
     from .attribution.attribution import Attribution as Attribution
     from .caveats import Caveat as Caveat
     from .errors import InputError as InputError
@@ -87,6 +88,7 @@ _PUBLIC = {
     "find": "findings.finding",
     "hot_regions": "findings.regions",
     "anatomy_fractions": "findings.anatomy",
+    "run_cohort": "app.cohort",
 }
 __all__ = list(_PUBLIC)  # noqa: PLE0604
 

@@ -33,6 +33,10 @@ def _again(kind: type[InputError], text: str, parts: dict[str, object]) -> Input
     return error
 
 
+class NothingDone(InputError):
+    """No case of several could be carried out. The command line exits with code 1."""
+
+
 class FileError(InputError):
     """A file or folder that cannot be read, used or written: ``FileError(path, fault, remedy)``.
 

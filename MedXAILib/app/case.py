@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..attribution.attribution import Attribution
+from ..cases.case import Case
+from ..errors import InputError
 from ..findings.anatomy import refuse_apart, seen_by
 from ..findings.finding import find
 from ..findings.said import CaseResult, said
 from ..geometry.labels import Labels
 from ..geometry.volume import Volume
 from ..models.loading import Model
+from ..outputs.earlier import read_volume
 from ..prediction import Prediction
 from ..preprocessing.suitability import refuse_constant
 from ..progress import Progress, shares, silent
 from ..provenance import available_memory
 from ..session import Request, Session
 from .job import Job, Messages
+from .keys import seed_of
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -35,6 +39,17 @@ class Maps:
 def opened(model: Model, volumes: Mapping[str, Volume]) -> Session:
     """A session of volumes by channel name; a single one may have the name ""."""
     return Session(model, volumes.get("", volumes))
+
+
+def volumes_of(job: Job, case: Case) -> dict[str, Volume]:
+    """A case's volumes by channel name, read.
+
+    :raises InputError: for what cannot be read, and for a case that is known to have a fault.
+    """
+    if case.fault:
+        raise InputError(case.fault)
+    series = case.series or job.series
+    return {name: read_volume(path, frame=job.frame, series=series) for name, path in case.inputs.items()}
 
 
 def run_case(
@@ -55,6 +70,7 @@ def run_case(
     new = session.prediction is None
     if request is not None:
         refuse_constant(session.prepared)
+        request = replace(request, seed=seed_of(request.seed, session.prepared.reference))
     layers = _recorded(session, request, keep, say)
     if new:
         _say_new(session, layers, say)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,8 @@ from ..geometry.volume import Volume
 from ..models.loading import Model, load_model
 from ..mrml.host import import_slicer
 from ..outputs.earlier import read_volume
-from ..outputs.staging import listed, writable
+from ..outputs.listing import all_listed
+from ..outputs.staging import writable
 from ..outputs.writer import chosen as chosen_writers
 from ..scoring import ClassTarget, ComponentTarget, MaskTarget, RegionTarget, Target, VoxelTarget
 from ..session.request import Request, requested
@@ -111,13 +112,14 @@ def model_of(job: Job) -> Model:
     )  # fmt: skip
 
 
-def refuse_single(job: Job, model: Model) -> None:
+def refuse_single(inputs: Mapping[str, Path], model: Model) -> None:
     """:raises InputError: where one file is given to a model that takes several."""
     names = [channel.name for channel in model.card.input.channels]
-    if len(names) > 1 and len(job.inputs) == 1 and "" in job.inputs:
+    if len(names) > 1 and list(inputs) == [""]:
         raise InputError(
-            f"{model.card.name} takes {len(names)} inputs, and one was given: name each, {' '.join(f'--input {n}=PATH' for n in names)}; a "
-            "4D file that holds them all must be split into its volumes first (fslsplit FILE, or Slicer)."
+            f"{model.card.name} takes {len(names)} inputs, and one was given: name each, {' '.join(f'--input {n}=PATH' for n in names)}, or "
+            f"for many cases how their files end, {' '.join(f'--suffix {n}=END' for n in names)}; a 4D file that holds them all must be split "
+            "into its volumes first (fslsplit FILE, or Slicer)."
         )
 
 
@@ -154,7 +156,7 @@ def refuse_overwriting(
     for path in pictures:
         if path and Path(os.path.realpath(path)) in there:
             raise InputError(f"{path}: this is what the run reads, and would be overwritten; give another path.")
-    old = {Path(os.path.realpath(Path(output, name))) for name in listed(Path(output))} if output else set()
+    old = {Path(os.path.realpath(Path(output, name))) for name in all_listed(Path(output))} if output else set()
     if both := there & old:
         raise InputError(
             f"{min(both)}: this was written by the run in {output}, which would be replaced; give another folder with -o."

@@ -17,17 +17,18 @@ from ..evaluation.measure import Measure
 from ..evaluation.registry import chosen, options
 from ..io import atomic
 from ..outputs.earlier import read_volume
-from ..outputs.folder import RunFolder, as_csv
 from ..outputs.layout import RECORD, RESERVED, TABLES
 from ..outputs.record import read_record
+from ..outputs.run_folder import write_run
 from ..outputs.staging import staged
 from ..progress import Progress, portion, silent
 from ..provenance import versions
 from ..session import Request
-from .case import opened, run_case
+from .case import opened, run_case, volumes_of
 from .checking import check, model_of, request_of, targets_of
 from .job import EXPLAIN, Job, Messages
-from .run import about, find, volumes_of
+from .run import about, find
+from .tables import as_csv, records, summary_of
 
 TABLE = "evaluation.csv"
 KEY = 4
@@ -57,9 +58,10 @@ def evaluate_case(
     check(job)
     settled(options(names).values(), given)
     measures, messages = chosen(names), Messages(then=say)
-    cases = find(job, messages)
+    model = model_of(job)
+    cases = find(job, model, messages).cases
     with staged(output, overwrite, f"evaluate {cases[0].name}", RESERVED) as folder:
-        model, request = model_of(job), request_of(job)
+        request = request_of(job)
         rows: list[Measured] = []
         for number, case in enumerate(cases):
             report = portion(progress, number, len(cases))
@@ -71,14 +73,14 @@ def evaluate_case(
                     session, maps.attributions, targets, measures, case=case.name, options=given, seed=job.seed,
                     progress=portion(report, 1, 2),
                 )  # fmt: skip
-        run = RunFolder(folder, job.format, {})
-        run.add(TABLE, [row.row for row in rows])
-        run.finish(
-            {
-                "job": job.described(), "versions": versions(), "measures": _told(measures, given), "cases": [],
-                "left_out": [], "messages": messages.lines,
-            }
-        )  # fmt: skip
+        atomic.write_text(folder / TABLE, as_csv(TABLES[TABLE], [row.row for row in rows]))
+        told = {
+            "job": job.described(),
+            "versions": versions(),
+            "measures": _told(measures, given),
+            "messages": messages.lines,
+        }
+        write_run(folder, told, [TABLE])
     return rows
 
 
@@ -114,7 +116,7 @@ def evaluate_run(
     job = _job_of(record, folder, model)
     network = model_of(job)
     rows: list[Measured] = []
-    cases = [case for case in record["cases"] if case["maps"]]
+    cases = [case for case in _cases(folder, record) if case["maps"]]
     if not cases:
         raise FileError(legible(str(folder)), "this run wrote no maps", "give that of 'medxai explain'")
     for number, case in enumerate(cases):
@@ -134,6 +136,13 @@ def evaluate_run(
             )  # fmt: skip
     _put(folder, rows)
     return rows
+
+
+def _cases(folder: Path, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a run says of each of its cases."""
+    if "questions" not in record:  # of an earlier MedXAI, or of figures
+        return list(record.get("cases", ()))
+    return [summary_of(record, case) for _, case in records(folder, record) if not case.get("failures")]
 
 
 def _job_of(record: Mapping[str, Any], folder: Path, model: str | None) -> Job:

@@ -16,15 +16,21 @@ from ..findings.said import CaseResult, Said
 from ..geometry.labels import Labels
 from ..geometry.volume import Volume
 from ..io.read import read_volume
-from ..outputs.folder import RunFolder, summary_of
+from ..outputs.case_file import in_private, publish
 from ..outputs.layout import RESERVED, stems
+from ..outputs.listing import all_listed
+from ..outputs.part import PartFolder
 from ..outputs.pictures.snapshot import snapshot
+from ..outputs.run_folder import read_run, write_run
 from ..outputs.staging import staged
 from ..outputs.writer import STANDARD, chosen
 from ..progress import Progress
-from .job import Job
+from .job import Job, Messages
+from .keys import hash_of, key_of, made_key, map_key, prediction_key
+from .parts import maps_part, prediction_part
 from .pictures import overlay
 from .records import attribution_of, grid_of, labels_of, said_of, structure_records
+from .tables import derive
 
 Record = Mapping[str, Any]
 
@@ -50,35 +56,66 @@ def export(request: Record, folder: Path, volumes: Mapping[str, Volume], progres
     if not cases:
         raise InputError("There is nothing to export yet: press Predict or Explain first.")
     anatomy = labels_of(request["anatomy"], folder) if request.get("anatomy") else None
+    jobs = [Job.from_json(record["job"]).described() for case in cases.values() for record in _records(case)]
+    told = request["versions"]
+    for case in cases.values():
+        told = told | (case.get("prediction") or {}).get("versions", {})
     with staged(Path(request["output"]), request["overwrite"], "export", {*RESERVED, "snapshot.png"}) as place:
-        run = RunFolder(place, "nrrd", stems(list(cases)))
         results: list[CaseResult] = []
-        jobs: list[dict[str, Any]] = []
-        versions: dict[str, str] = {}
+        identity = {"exported": hash_of(reference)}
+        asked: dict[str, dict[str, Any]] = {}
+        places = stems(list(cases))
         for number, (name, case) in enumerate(cases.items()):
             progress(number, len(cases), "Writing the results")
             results.append(_result(name, case, folder, reference, anatomy))
-            for writer in chosen(STANDARD):
-                writer.write(results[-1], run)
-            jobs += [Job.from_json(record["job"]).described() for record in _records(case)]
-            versions |= (case.get("prediction") or {}).get("versions", {})
+            asked |= _publish(results[-1], place / places[name], identity, request["anatomy"] if anatomy else None)
         progress(len(cases) - 1, len(cases), "Drawing")
         _draw(results, place / "snapshot.png", request["heading"], reference)
-        summaries = []
-        for result in results:
-            maps = [finding.attribution for finding in result.findings]
-            files = [run.name_of(run.target(result.name, a.target, a.method, a.layer)) for a in maps]
-            summaries.append(summary_of(result, files))
-        return run.finish(
+        write_run(
+            place,
             {
                 "jobs": [job for n, job in enumerate(jobs) if job not in jobs[:n]],
-                "versions": request["versions"] | versions,
+                "versions": told,
                 "exported": datetime.now(UTC).isoformat(timespec="seconds"),
-                "cases": summaries,
-                "left_out": [],
+                "identity": identity,
+                "channels": [""],
+                "questions": list(asked.values()),
+                "cases": places,
                 "messages": [],
-            }
+            },
+            ["snapshot.png"],
         )
+        derive(place)
+    place = Path(request["output"])
+    return read_run(place) | {"files": sorted(all_listed(place))}
+
+
+def _publish(
+    result: CaseResult, place: Path, identity: dict[str, Any], anatomy: Record | None
+) -> dict[str, dict[str, Any]]:
+    """Write a case; gives the questions that its maps answer, by key."""
+    inputs = {"": {"path": "", "sha256": key_of(name=result.name, reference=identity)}}
+    prediction = prediction_key(identity, [""], {"": inputs[""]["sha256"]})
+    questions: dict[tuple[str, str], list[Finding]] = {}
+    for finding in result.findings:
+        questions.setdefault((finding.attribution.target, finding.attribution.method), []).append(finding)
+    asked: dict[str, dict[str, Any]] = {}
+    writers, parts = chosen(STANDARD), []
+    with in_private(place) as private:
+
+        def folder_of(key: str) -> PartFolder:
+            (private / key).mkdir()
+            return PartFolder(private / key, place, key, made_key(key, {"anatomy": bool(anatomy)}), "nrrd")
+
+        parts.append(prediction_part(result, folder_of(prediction), writers))
+        for (target, method), findings in questions.items():
+            question = {"target": target, "method": method}
+            key = map_key(prediction, question)
+            asked[key] = question
+            one = replace(result, findings=tuple(findings))
+            parts.append(maps_part(one, folder_of(key), writers, question, Messages()) | {"prediction": prediction})
+        publish(private, place, {"case": result.name, "inputs": inputs, "parts": parts, "failures": [], "messages": []})
+    return {key_of(**question): question for question in asked.values()}
 
 
 def _records(case: Record) -> list[Record]:

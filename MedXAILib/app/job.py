@@ -80,8 +80,11 @@ class Job:
         None, "Segmentation: explain the connected component that holds R,A,S in mm.", POINT, tasks=(EXPLAIN,)
     )
     mask: str | None = asked(
-        None, "Segmentation: explain the class over this mask (where it is not 0).", PATH, tasks=(EXPLAIN,)
-    )
+        None,
+        "Segmentation: explain the class over this mask (where it is not 0). For many cases also a folder with one for each, or how "
+        "its name ends beside each, as _mask.nii.gz.",
+        PATH, tasks=(EXPLAIN,),
+    )  # fmt: skip
     score: str = asked(
         "logits", "With --threshold: sum the region's logits, or its probabilities.", tasks=(EXPLAIN,),
         choices=("logits", "probabilities"),
@@ -101,8 +104,15 @@ class Job:
     )
     anatomy: str | None = asked(
         None,
-        "A segmentation (.seg.nrrd, label map): adds which structure the network looked at.",
+        "A segmentation (.seg.nrrd, label map): adds which structure the network looked at. For many cases also a folder with one for "
+        "each, or how its name ends beside each, as _seg.nii.gz.",
         PATH, tasks=(EXPLAIN,),
+    )  # fmt: skip
+    suffixes: tuple[str, ...] = asked(
+        (),
+        "In a folder: how the names of the inputs end, once for each input of the network, as T1=_t1.nii.gz; in BIDS as T1=T1w. "
+        "With a single input the end alone.",
+        flag="suffix", many=True,
     )  # fmt: skip
     weights: str | None = asked(None, "The weights file, or a folder to look in (also: MEDXAI_MODEL_PATH).", PATH)
     weights_key: str | None = asked(
@@ -114,6 +124,9 @@ class Job:
         "Run a model file that is a program (TorchScript, torch.export); remembered for this very file. Weights need no trust: "
         "nothing in them is run.",
         FLAG,
+    )
+    threads: int | None = asked(
+        None, "Threads of each worker. Default: the cores shared out; with one worker PyTorch's own.", WHOLE, least=1
     )
     device: str = asked("auto", "auto, cpu or cuda.")
     frame: int | None = asked(None, "Time point (0-based) of a 4D file.", WHOLE)
@@ -186,6 +199,20 @@ class Job:
         """Paths among the methods' options."""
         known = options()
         return [p for name, v in self.options.items() if name in known and known[name].inputs for p in v]
+
+    def ends(self) -> dict[str, str]:
+        """Channel -> how the names of its files end; a single one may have the name "".
+
+        :raises OptionError: for a channel that is given twice.
+        """
+        found: dict[str, str] = {}
+        for text in self.suffixes:
+            name, sign, end = text.partition("=")
+            name, end = (name, end) if sign else ("", name)
+            if not end or name in found or "" in (*found, name) and len(self.suffixes) > 1:
+                raise OptionError("--suffix", text, "give NAME=END, once for each input, as T1=_t1.nii.gz")
+            found[name] = end
+        return found
 
     def described(self) -> dict[str, Any]:
         """The job as it is written down: file names without the folders they lie in."""

@@ -19,7 +19,7 @@ from ..mrml.host import import_slicer
 from ..mrml.overlay import Overlay
 from ..mrml.palette import distinct
 from ..mrml.scene import build_scene
-from ..outputs.folder import RunFolder
+from ..outputs.part import PartFolder
 from ..outputs.pictures.sheet import write_montage
 from ..outputs.pictures.snapshot import snapshot
 from ..outputs.scene import save_scene
@@ -83,7 +83,7 @@ def outlined(finding: Finding, taken: Sequence[tuple[float, float, float]]) -> L
     return Labels(few, tuple(replace(row, color=color) for row, color in zip(rows, colors, strict=True)))
 
 
-def montages(result: CaseResult, folder: RunFolder, say: Messages) -> None:
+def montages(result: CaseResult, folder: PartFolder, say: Messages) -> None:
     """For each target explained at several stages: their maps in order, and the score that each carries."""
     staged = [finding for finding in result.findings if finding.attribution.carried is not None]
     for target in dict.fromkeys(finding.attribution.target for finding in staged):
@@ -103,7 +103,7 @@ def montages(result: CaseResult, folder: RunFolder, say: Messages) -> None:
             [overlay(finding, name=layer) for finding, layer in zip(some, layers, strict=True)],
             layers,
             [finding.attribution.carried or 0.0 for finding in some],
-            folder.target(result.name, target, "layerwise", extension="png"),
+            folder.target(target, "layerwise", extension="png"),
             heading,
             result.said.labels,
             texts(result.said.caveats),

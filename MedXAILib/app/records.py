@@ -47,25 +47,32 @@ def prediction_record(prediction: Prediction, folder: Path) -> dict[str, Any]:
     return found
 
 
-def map_record(finding: Finding, folder: Path, name: str) -> dict[str, Any]:
-    """A map on its own grid, its hot regions and superpixels, and what limits belief in it."""
-    a = finding.attribution
-    write_volume(extended(a.volume), folder / f"{name}.nrrd", compress=False)
-    found = {
-        "file": f"{name}.nrrd",
+def fields_of(a: Attribution) -> dict[str, Any]:
+    """What is to be known of a map beside its values: see :func:`attribution_of`."""
+    return {
         "target": a.target,
         "class": a.label,
         "method": a.method,
         "layer": a.layer,
         "signed": a.signed,
         "says": a.says,
-        "title": finding.title,
         "cells": None if a.cells is None else asdict(a.cells),
         "carried": a.carried,
         "evaluations": a.evaluations,
         "seconds": a.seconds,
         "caveats": as_values(a.caveats),
         "provenance": dict(a.provenance),
+    }
+
+
+def map_record(finding: Finding, folder: Path, name: str) -> dict[str, Any]:
+    """A map on its own grid, its hot regions and superpixels, and what limits belief in it."""
+    a = finding.attribution
+    write_volume(extended(a.volume), folder / f"{name}.nrrd", compress=False)
+    found = {
+        "file": f"{name}.nrrd",
+        "title": finding.title,
+        **fields_of(a),
         "regions": labels_record(finding.regions, folder, f"{name}-regions")
         | {"table": [asdict(row) for row in finding.region_rows]},
     }

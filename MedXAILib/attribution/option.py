@@ -167,6 +167,18 @@ RESERVED = frozenset(
         "path",
         "measure",
         "overwrite",
+        "suffixes",
+        "suffix",
+        "threads",
+        "workers",
+        "scheduler",
+        "verify",
+        "retry",
+        "shard",
+        "prune",
+        "dry",
+        "dry_run",
+        "key",
         "help",
     ]
 )

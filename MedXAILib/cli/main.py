@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from .. import NOTICE, __version__, interrupt
-from ..errors import NO_MEMORY, InputError, missing_package, of_path, out_of_memory
+from ..errors import NO_MEMORY, InputError, NothingDone, missing_package, of_path, out_of_memory
 from ..progress import Cancelled
-from . import card, evaluating, listing, making, running
+from . import card, drawing, evaluating, listing, making, running
 from .terminal import fail
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.add_typer(card_app, name="card")
 app.command()(listing.info)
 running.add_to(app)
 evaluating.add_to(app)
+app.command()(drawing.draw)
 app.command()(listing.methods)
 app.command()(listing.layers)
 app.command()(listing.models)
@@ -74,6 +75,8 @@ def run(arguments: list[str]) -> int:
         app(arguments, prog_name="medxai")
     except SystemExit as end:
         return int(end.code or 0)
+    except NothingDone as error:
+        return fail(" ".join(str(error).split()), 1)
     except InputError as error:
         return fail(" ".join(str(error).split()), 2)
     except ModuleNotFoundError as error:

@@ -32,7 +32,11 @@ def beginning(known: Iterable[str]) -> Callable[[str], list[str]]:
     return lambda incomplete: [name for name in known if name.startswith(incomplete)]
 
 
-INPUT = typer.Argument(help="A volume, a picture, a DICOM file or folder, or a folder of cases.", show_default=False)
+INPUT = typer.Argument(
+    help="A volume, a picture, a DICOM file or folder; or many cases: a folder, a pattern in quotation marks, a table (.csv, .tsv with a "
+    "column 'input'), a BIDS dataset, a DICOM folder of many patients.",
+    show_default=False,
+)
 MODEL = typer.Option(
     "--model",
     "-m",

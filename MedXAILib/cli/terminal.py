@@ -97,7 +97,15 @@ def report(summary: dict[str, Any], output: Path) -> None:
                     print(f"    {text}")
     for path in summary["shown"]:
         print(f"Wrote {path}")
-    print(f"Wrote {len(summary['files'])} files to {output} in {summary['seconds']:.1f} s. {NOTICE}.")
+    for failure in summary["failures"]:
+        print(f"{failure['input']}: failed ({failure['stage']}): {failure['sentence']}")
+    print(f"{progress_of(summary)}: {output}, {summary['seconds']:.1f} s. {NOTICE}.")
+
+
+def progress_of(summary: dict[str, Any]) -> str:
+    """How much of a job is there, and what of it this run did."""
+    kept = f", {summary['kept']} results kept" if summary["kept"] else ""
+    return f"{summary['done']} of {summary['of']} cases{kept}"
 
 
 def said(case: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from ..geometry.volume import Volume
 from ..io import cohort, read
 from ..io import describe as description
-from .staging import listed
+from .listing import listed
 
 
 def read_volume(path: str | Path, *, frame: int | None = None, series: str | None = None) -> Volume:

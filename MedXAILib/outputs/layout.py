@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from ..io.reader import others
 
 SCHEMA_VERSION = 2
-"""Of run.json and of what stands beside each map; a record without a version is of version 1: see :mod:`.record`."""
-RECORD, LOCK = "run.json", "run.lock"
+"""Of what stands beside each map, and of a scene; a record without a version is of version 1: see :mod:`.record`."""
+RUN_VERSION = 3
+"""Of run.json and case.json; up to 2 a run was one record, and its maps lay side by side."""
+RECORD, CASE, LOCK = "run.json", "case.json", "run.lock"
 EXTENSIONS = (
     *(".nii.gz", ".seg.nrrd", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff"),
 )  # fmt: skip
@@ -30,12 +32,17 @@ TABLES = {
     "layers.csv": (*MAP, "order", "cell_mm", "linear_score"),
     "anatomy.csv": (*MAP, "structure", "positive_fraction", "negative_fraction", "volume_fraction"),
     "evaluation.csv": ("case", "method", "target", "measure", "figure", "chance", "baseline"),
+    "structures.csv": (
+        *("class", "method", "layer", "structure", "cases", "positive_fraction_mean", "positive_fraction_sd"),
+        "volume_fraction_mean",
+    ),
+    "failures.csv": ("input", "stage", "sentence"),
 }
 """Name -> columns."""
 RESERVED = {*TABLES, RECORD, LOCK}
 """Names of a run's own files."""
-LONGEST_NAME = 70
-"""In bytes: a file's name has three such parts, perhaps a mark, and must stay below 255."""
+LONGEST_NAME = 60
+"""In bytes: a file's name has three such parts, perhaps a mark, and a key, and must stay below 255."""
 
 
 def safe(name: str) -> str:

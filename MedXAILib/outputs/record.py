@@ -10,7 +10,7 @@ from typing import Any
 from .. import NOTICE
 from ..caveats import Caveat
 from ..errors import FileError, legible
-from .layout import RECORD, SCHEMA_VERSION
+from .layout import RECORD, RUN_VERSION, SCHEMA_VERSION
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -31,13 +31,13 @@ def read_record(folder: Path) -> dict[str, Any]:
     if found.get("notice") != NOTICE:
         raise FileError(legible(str(folder)), f"this is no folder of a run: it holds no {RECORD}", "give another one")
     version = found.get("schema_version", 1)
-    if version > SCHEMA_VERSION:
+    if version > RUN_VERSION:
         raise FileError(
             legible(str(folder)),
-            f"this run was written by a newer MedXAI (schema_version {version}; this one reads up to {SCHEMA_VERSION})",
+            f"this run was written by a newer MedXAI (schema_version {version}; this one reads up to {RUN_VERSION})",
             "update MedXAI",
         )
-    return found if version == SCHEMA_VERSION else _of_version_1(found)
+    return found if version > 1 else _of_version_1(found)
 
 
 def _of_version_1(found: dict[str, Any]) -> dict[str, Any]:

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from .. import NOTICE
 from ..errors import InputError, legible, of_path
 from ..interrupt import last_acts, undisturbed
 from .layout import LOCK, RECORD
+from .listing import all_listed, within
 from .record import read_json
 
 JOURNAL, OLD = ".moving.json", ".old"
@@ -37,7 +37,9 @@ BEAT, FORGOTTEN, SAME = 60.0, 3600.0, 60.0
 times may differ at which one process seems to have begun, as clocks are set."""
 
 unfinished: set[Path] = set()
-"""Folders of runs under way: whoever ends the process at once removes them first."""
+"""Folders of runs under way, and locks: whoever ends the process at once removes them first."""
+made: set[Path] = set()
+"""Folders that a run under way made for its results: they go, too, where nothing is in them."""
 
 
 @contextmanager
@@ -60,7 +62,7 @@ def staged(output: Path, overwrite: bool = False, job: str = "", names: Iterable
             f"{legible(output.name)}: this folder already holds a run; give another one with -o, or add --overwrite."
         )
     if output.is_dir():
-        refuse_foreign(output, listed(output), list(names))
+        refuse_foreign(output, all_listed(output), list(names))
     for above in (p for p in (output, *output.parents) if p.is_dir()):
         clear(partial(output, above), output)
     try:
@@ -130,7 +132,7 @@ def clear(folder: Path, output: Path) -> None:
             raise InputError(f"{legible(folder.name)}: a run would be made here, and this is of no run; rename it.")
         return
     lock = read_json(folder / LOCK)
-    if alive(folder, lock):
+    if alive(folder / LOCK if lock else folder, lock):
         since = time.strftime("%H:%M", time.localtime(moment(lock) or folder.stat().st_mtime))
         who = f"'{lock.get('job') or 'a run'}', process {lock.get('process', '?')} on {lock.get('host', '?')}, since {since}"
         raise InputError(
@@ -148,15 +150,17 @@ def clear(folder: Path, output: Path) -> None:
             aside.rename(folder)
 
 
-def alive(folder: Path, lock: dict[str, Any]) -> bool:
-    """Whether the run that writes into a folder goes on: its process, where it can be seen from here; else whether it has
-    given a sign of life within the hour. One that has not said yet who it is has just begun."""
+def alive(sign: Path, lock: dict[str, Any]) -> bool:
+    """Whether the run of a lock goes on: its process, where it can be seen from here; else whether it has given a sign of life
+    within the hour. One that has not said yet who it is has just begun.
+
+    :param sign: whose time of change is the sign. :param lock: what the lock's file holds.
+    """
     mine = me()
     if lock and mine["began"] and all(lock.get(key) == mine[key] for key in ("host", "space")):
         began = started(lock.get("process"))
         return began is not None and abs(began - moment(lock)) < SAME
     with suppress(OSError):
-        sign = folder / LOCK if lock else folder
         return time.time() - sign.stat().st_mtime < (FORGOTTEN if lock else BEAT)
     return False
 
@@ -211,7 +215,7 @@ def publish(folder: Path, output: Path) -> None:
             os.replace(folder, output)
             (output / LOCK).unlink(missing_ok=True)
             return
-        old = [name for name in listed(output) if os.path.lexists(output / name)]
+        old = [name for name in all_listed(output) if os.path.lexists(output / name)]
         new = sorted(name_in(folder, p) for p in folder.rglob("*") if p.is_file() and p != folder / LOCK)
         refuse_foreign(output, old, new)
         (folder / JOURNAL).write_text(json.dumps({"old": old, "new": new}), encoding="utf-8")
@@ -250,8 +254,10 @@ def prune(output: Path, names: Iterable[str]) -> None:
 
 def discard(folder: Path) -> None:
     """Remove the folder of a run, but for one that still holds the files of an older run."""
-    if not (folder / JOURNAL).exists():
+    if folder.is_dir() and not (folder / JOURNAL).exists():
         shutil.rmtree(folder, ignore_errors=True)
+    elif folder.is_file():  # the lock of a run into a folder that stays
+        folder.unlink(missing_ok=True)
 
 
 def move(path: Path, target: Path) -> None:
@@ -295,32 +301,13 @@ def _umask() -> int:
     return mask
 
 
-def listed(output: Path) -> list[str]:
-    """The files that the run in a folder wrote; none where its record is another program's."""
-    record = read_json(output / RECORD)
-    return within(output, record.get("files")) if record.get("notice") == NOTICE else []
-
-
-def within(folder: Path, names: object) -> list[str]:
-    """Of what a file says are names, those of files in a folder, by plain relative paths."""
-    here = folder.resolve()
-
-    def inside(name: object) -> bool:
-        if not isinstance(name, str) or not name or "\0" in name or ".." in Path(name).parts:
-            return False
-        try:
-            short = all(len(os.fsencode(part)) < 256 for part in Path(name).parts)
-            return short and (here / name).parent.resolve().is_relative_to(here)
-        except (OSError, ValueError):  # no name of a file
-            return False
-
-    return [name for name in names if inside(name)] if isinstance(names, list) else []
-
-
 def discard_all() -> None:
     """Remove every folder of a run under way."""
     for folder in list(unfinished):
         discard(folder)
+    for folder in sorted(made, reverse=True):
+        with suppress(OSError):
+            folder.rmdir()
 
 
 last_acts.append(discard_all)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .folder import RunFolder
 from .layout import MAP, TABLES
+from .part import PartFolder
 
 if TYPE_CHECKING:
     from ..findings.finding import Finding
-    from ..findings.said import CaseResult, Said
+    from ..findings.said import CaseResult
 
 Row = tuple[Any, ...]
 
@@ -21,26 +21,9 @@ class TablesWriter:
     name = "tables"
     about = "predictions, hot regions, superpixels and structures as CSV"
 
-    def write(self, result: CaseResult, folder: RunFolder) -> None:
+    def prediction(self, result: CaseResult, folder: PartFolder) -> None:
         """See :class:`.writer.Writer`."""
-        self._said(result.name, result.said, folder)
-        orders: dict[tuple[str, str], int] = {}
-        for finding in result.findings:
-            a = finding.attribution
-            key = (result.name, a.target, a.method, a.layer)
-            folder.add("regions.csv", [(*key, *row) for row in region_rows(finding)])
-            folder.add("superpixels.csv", [(*key, *row) for row in superpixel_rows(finding)])
-            if a.carried is not None:
-                order = orders[a.target, a.method] = orders.get((a.target, a.method), -1) + 1
-                cell = a.cells.text if a.cells and a.cells.unit == "mm" else ""
-                folder.add("layers.csv", [(*key, order, cell, a.carried)])
-            rows = [
-                (r.structure, r.positive_fraction, r.negative_fraction, r.volume_fraction)
-                for r in finding.structures or ()
-            ]
-            folder.add("anatomy.csv", [(*key, *row) for row in rows])
-
-    def _said(self, name: str, said: Said, folder: RunFolder) -> None:
+        name, said = result.name, result.said
         folder.add("caveats.csv", [(name, c.code, c.severity, c.text) for c in said.caveats])
         if said.labels is not None:
             volumes, counts = said.labels.ml(), said.labels.counts()
@@ -53,6 +36,24 @@ class TablesWriter:
         for n, row in enumerate(said.by_slice):
             folder.add(table, [(name, n, c, p, *last) for c, p in zip(said.classes, row, strict=True)])
         folder.add(table, [(name, "", c, p, *last) for c, p in said.classes.items()])
+
+    def maps(self, result: CaseResult, folder: PartFolder) -> None:
+        """See :class:`.writer.Writer`."""
+        order = 0
+        for finding in result.findings:
+            a = finding.attribution
+            key = (result.name, a.target, a.method, a.layer)
+            folder.add("regions.csv", [(*key, *row) for row in region_rows(finding)])
+            folder.add("superpixels.csv", [(*key, *row) for row in superpixel_rows(finding)])
+            if a.carried is not None:
+                cell = a.cells.text if a.cells and a.cells.unit == "mm" else ""
+                folder.add("layers.csv", [(*key, order, cell, a.carried)])
+                order += 1
+            rows = [
+                (r.structure, r.positive_fraction, r.negative_fraction, r.volume_fraction)
+                for r in finding.structures or ()
+            ]
+            folder.add("anatomy.csv", [(*key, *row) for row in rows])
 
 
 def region_rows(finding: Finding) -> list[Row]:

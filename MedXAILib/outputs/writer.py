@@ -1,4 +1,4 @@
-"""Writers: whoever writes the result of a case into a run's folder. A writer of one's own comes by an entry point (group
+"""Writers: whoever writes the results of a case, part by part. A writer of one's own comes by an entry point (group
 ``medxai.writers``), and is asked for by its name."""
 
 from __future__ import annotations
@@ -8,20 +8,21 @@ from functools import cache
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from .. import plugins
-from .folder import RunFolder
+from .part import PartFolder
+from .pictures.writer import PicturesWriter
 from .tables import TablesWriter
 from .volumes import VolumesWriter
 
 if TYPE_CHECKING:
     from ..findings.said import CaseResult
 
-STANDARD = ("volumes", "tables")
+STANDARD = ("volumes", "tables", "pictures")
 """What a run writes unless asked otherwise."""
 
 
 @runtime_checkable
 class Writer(Protocol):
-    """Writes what was found; it computes nothing.
+    """Writes what was found; it computes nothing. Files go to ``folder.target(...)``, rows by ``folder.add(...)``.
 
     :ivar name: by which it is asked for. :ivar about: what it writes, for ``--help``.
     """
@@ -29,8 +30,14 @@ class Writer(Protocol):
     name: str
     about: str
 
-    def write(self, result: CaseResult, folder: RunFolder) -> None:
-        """One case: files by ``folder.target(...)``, rows by ``folder.add(...)``.
+    def prediction(self, result: CaseResult, folder: PartFolder) -> None:
+        """What the model says of a case.
+
+        :raises OSError: where a file cannot be written.
+        """
+
+    def maps(self, result: CaseResult, folder: PartFolder) -> None:
+        """The findings of one target and method, of one layer or of several.
 
         :raises OSError: where a file cannot be written.
         """
@@ -39,7 +46,7 @@ class Writer(Protocol):
 @cache
 def writers() -> dict[str, Writer]:
     """Every writer by its name."""
-    own: tuple[Writer, ...] = (VolumesWriter(), TablesWriter())
+    own: tuple[Writer, ...] = (VolumesWriter(), TablesWriter(), PicturesWriter())
     return plugins.registry("writers", own, lambda one, known: "" if isinstance(one, Writer) else "it is no Writer")
 
 

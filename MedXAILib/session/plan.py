@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..attribution.method import Cost, LayerMethod, Method
 from ..attribution.option import SAMPLES, settled
-from ..attribution.registry import ALL, chosen, method, options
+from ..attribution.registry import chosen, options
 from ..errors import InputError, LayerError
 from ..geometry.affine import spacing
 from ..models.layers import Layer, default_layer, find, side_by_side
@@ -108,7 +108,7 @@ def planned(model: Model, prepared: Prepared, tiling: Tiling, layers: Sequence[L
         try:
             steps.append(_step(model, prepared, tiling, layers, m, asked, request))
         except InputError as error:
-            if request.budget is None and ALL not in request.methods:
+            if request.budget is None and not request.lenient:
                 raise
             left_out.setdefault(str(error), []).append(m.title)
     sentences = tuple(
@@ -193,8 +193,7 @@ def _named(
     model: Model, layers: Sequence[Layer], asked: Sequence[str], request: Request
 ) -> tuple[Sequence[Layer], str]:
     """The layers that are told: of methods that have no choice of their own."""
-    listed = [method(name) for name in request.methods if name != ALL]
-    if ALL in request.methods or any(isinstance(m, LayerMethod) and not m.default_layers(layers) for m in listed):
+    if any(isinstance(m, LayerMethod) and not m.default_layers(layers) for m in chosen(request.methods)):
         return choose_layers(model, layers, asked)
     return (), ""
 

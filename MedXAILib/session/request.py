@@ -8,7 +8,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from ..attribution.option import refuse_unknown, settled
-from ..attribution.registry import chosen, options
+from ..attribution.registry import ALL, chosen, options
 from ..errors import InputError, OptionError
 from ..scoring.targets import ClassTarget, Given, Target
 from .slices import check_slices
@@ -34,6 +34,7 @@ class Request:
     :ivar budget: methods that need more evaluations are left out.
     :ivar seed: of all random draws.
     :ivar probe: whether the network is asked, by two more passes, where a layer's cells lie.
+    :ivar lenient: methods that do not suit are left out with a sentence, as where ``all`` are asked for; else they are errors.
     """
 
     targets: Sequence[Given] = PREDICTED
@@ -44,6 +45,7 @@ class Request:
     budget: int | None = None
     seed: int = 0
     probe: bool = True
+    lenient: bool = False
 
     def with_options(self, **options: Any) -> Request:
         """The same with other values of some options."""
@@ -80,6 +82,7 @@ def requested(
         budget=None if budget is None else _whole("budget", budget, 1, None),
         seed=_whole("seed", seed, 0, LARGEST_SEED),
         probe=probe,
+        lenient=ALL in names,
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..attribution.attribution import Attribution
 from ..attribution.method import Cost, InputMethod, LayerMethod, Method, QueryMethod
-from ..attribution.registry import ALL, method
+from ..attribution.registry import method
 from ..errors import InputError, LayerError, OptionError
 from ..geometry.volume import Volume
 from ..models.layers import memory_estimate
@@ -188,7 +188,7 @@ class Session:
         if moved_by_hooks(self.model.network) != moved:
             raise HooksMoved
         placing.settle(first)
-        steps = self._placed(plan.steps, placing, ALL in request.methods, say)
+        steps = self._placed(plan.steps, placing, request.lenient, say)
         if any(layer.data or layer.grid_arrangement.batch is None for step in steps for layer in step.layers):
             prediction = replace(prediction, tiling=prediction.tiling.one_by_one())
         targets = [said_there(target, request.slices, prediction, say) for target in request.targets]
@@ -197,7 +197,7 @@ class Session:
             targets=tuple(resolve(target, prediction) for target in targets),
         )  # fmt: skip
         named = {step.method.name: report for step, report in zip(plan.steps, reports, strict=True)}
-        maps = _Maps(work, steps, named, ALL in request.methods, say)
+        maps = _Maps(work, steps, named, request.lenient, say)
         return [a.with_caveats(prediction.caveats) for a in maps.in_order()]
 
     def _placed(self, steps: Sequence[Step], placing: Placing, lenient: bool, say: Say) -> list[Step]:

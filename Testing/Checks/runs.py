@@ -3,9 +3,9 @@
     make check-runs            # about 6 minutes on two cores; it goes on where it stopped
     .venv/bin/python Testing/Checks/runs.py --only "tables SIGTERM" --show
 
-What must hold: a run that was killed (SIGKILL) leaves earlier ones as they were and one ``.partial`` folder, which the next
-run removes. Every other disturbance ends in one sentence and an exit code other than 0, and nothing half-written is left; what
-fails beside the maps (scene, picture) does not cost them. Of two runs into one folder the first succeeds.
+What must hold: a case is there whole or not at all, and the same command goes on from there. What a killed run (SIGKILL) leaves
+behind, the next one removes. Every other disturbance ends in one sentence and an exit code other than 0, and nothing half-written is
+left; what fails beside the maps (tables, scene, picture) does not cost them. Of two jobs into one folder the first succeeds.
 
 Disks are file systems in memory, mounted in a namespace of their own (``unshare``), which needs no rights on most systems.
 """
@@ -13,6 +13,7 @@ Disks are file systems in memory, mounted in a namespace of their own (``unshare
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import signal
@@ -26,19 +27,21 @@ from pathlib import Path
 from results import ROOT, Results
 
 STAGES = {
-    "read": "MedXAILib.app.run:read_volume",
+    "read": "MedXAILib.app.work:read_volume",
     "predict": "MedXAILib.session.session:Session.predict",
     "explain": "MedXAILib.session.session:Session.explain",
     "pictures": "MedXAILib.app.pictures:snapshot",
     "scene": "MedXAILib.app.pictures:save_scene",
-    "tables": "MedXAILib.outputs.folder:RunFolder.finish",
-    "publish": "MedXAILib.outputs.staging:publish",
+    "tables": "MedXAILib.app.run:derive",
+    "publish": "MedXAILib.app.work:publish",
 }
 """Where a run is disturbed: as this function is called."""
 DISTURBANCES = ("SIGKILL", "SIGTERM", "SIGHUP", "disk full", "read-only", "two at once")
 PATIENCE = 120.0
-BESIDE = ("pictures", "scene")
+BESIDE = ("tables", "pictures", "scene")
 """Stages whose failure does not cost the maps: they are in their place by then."""
+UNLOCKED = ("pictures", "scene")
+"""Stages in which another job may begin to write into the folder."""
 
 
 def cases() -> Iterator[tuple[str, str]]:
@@ -134,8 +137,20 @@ def files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def partials(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob(".*") if path.is_dir()]
+def hidden(folder: Path) -> list[Path]:
+    return list(folder.rglob(".*"))
+
+
+def torn(out: Path) -> list[str]:
+    """Files that a case.json lists and that are not there, and the other way round."""
+    found = []
+    for case in (path for path in out.glob("*") if path.is_dir()):
+        record = json.loads((case / "case.json").read_text()) if (case / "case.json").exists() else {"parts": []}
+        listed = {name for part in record["parts"] for name in part["files"]} | (
+            {"case.json"} if record["parts"] else set()
+        )
+        found += sorted(listed ^ {path.name for path in case.iterdir() if not path.name.startswith(".")})
+    return found
 
 
 def wait_for(folder: Path, process: subprocess.Popen) -> None:
@@ -155,26 +170,25 @@ def signalled(stage: str, sign: signal.Signals, folder: Path) -> dict:
     wait_for(folder, process)
     process.send_signal(sign)
     said = process.communicate(timeout=PATIENCE)[1]
-    left = [path.name for path in partials(work)]
+    left = [path.name for path in hidden(work)]
+    published = (out / "x" / "case.json").exists()
     faults = []
     if (work / "mine.txt").read_text() != "kept":
         faults.append("a file of the user's changed")
+    if published != (stage in BESIDE) or torn(out):
+        faults.append(f"torn: {torn(out)}, left: {files(work)}")
     if sign == signal.SIGKILL:
-        published = (out / "run.json").exists()
-        if published != (stage in BESIDE) or len(left) != (not published):
-            faults.append(f"left: {left or files(work)}")
         again = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", "MedXAILib", "predict", *words(folder, out)[1:6], "--overwrite"],
+            [sys.executable, "-W", "ignore", "-m", "MedXAILib", *words(folder, out)[:6]],
             capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
         )  # fmt: skip
-        if again.returncode or partials(work) or not (out / "run.json").exists():
-            faults.append(f"the next run: {again.returncode}, left {partials(work)}: {again.stderr[-300:]}")
+        if again.returncode or hidden(work) or torn(out) or not (out / "run.json").exists():
+            faults.append(f"the next run: {again.returncode}, left {hidden(work)}, {torn(out)}: {again.stderr[-300:]}")
     else:
         if process.returncode != 128 + sign:
             faults.append(f"exit code {process.returncode}")
-        there = files(work)
-        if left or (stage in BESIDE) != ("out/run.json" in there) or (stage not in BESIDE and there != ["mine.txt"]):
-            faults.append(f"left: {left or there}")
+        if left or (stage not in BESIDE and files(work) != ["mine.txt"]):
+            faults.append(f"left: {left or files(work)}")
     return {"code": process.returncode, "said": last_line(said), "left": left, "faults": faults}
 
 
@@ -192,16 +206,16 @@ def on_a_disk(stage: str, what: str, folder: Path) -> dict:
         faults.append("exit code 0")
     if "Traceback" in said or not last_line(said).endswith("."):
         faults.append(f"no sentence: {said[-300:]}")
-    published = "out/run.json" in left
-    hidden = [name for name in left if any(part.startswith(".") for part in name.split("/"))]
-    if published != (stage in BESIDE or (stage, what) == ("publish", "disk full")):  # a renaming needs no room
+    published = "out/x/case.json" in left
+    unseen = [name for name in left if any(part.startswith(".") for part in name.split("/"))]
+    if published != (stage in BESIDE):
         faults.append(f"the maps are {'' if published else 'not '}there")
     if what == "disk full":  # from a read-only disk nothing can be removed
-        if hidden:
-            faults.append(f"left: {hidden}")
+        if unseen:
+            faults.append(f"left: {unseen}")
         if left and not published:
             faults.append(f"half of a run: {left}")
-    return {"code": process.returncode, "said": last_line(said), "left": hidden, "faults": faults}
+    return {"code": process.returncode, "said": last_line(said), "left": unseen, "faults": faults}
 
 
 def two(stage: str, folder: Path) -> dict:
@@ -221,10 +235,10 @@ def two(stage: str, folder: Path) -> dict:
     if first.returncode:
         faults.append(f"the first: {first.returncode}, {said[-300:]}")
     names_it = "x.png" in second.stderr and "another run writes" in second.stderr
-    if second.returncode != 2 or not (names_it or (stage in BESIDE and "already holds a run" in second.stderr)):
+    if (second.returncode, names_it) != (2, True) and (second.returncode or stage not in UNLOCKED):
         faults.append(f"the second: {second.returncode}, {second.stderr[-300:]}")
-    if partials(work) or not (out / "run.json").exists():
-        faults.append(f"left: {partials(work)}")
+    if hidden(work) or torn(out) or not (out / "run.json").exists():
+        faults.append(f"left: {hidden(work)}, {torn(out)}")
     return {"code": second.returncode, "said": last_line(second.stderr), "left": [], "faults": faults}
 
 

@@ -35,6 +35,8 @@ HEAVY = {
         "PIL",
         "lime",
         "slicer",
+        "pebble",
+        "distributed",
         "vtk",
     ),
     *("sklearn", "safetensors"),

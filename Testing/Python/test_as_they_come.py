@@ -25,8 +25,8 @@ from MedXAILib.io.read import read_volume
 from MedXAILib.io.segmentation import read_labels
 from MedXAILib.io.write import write_volume
 from MedXAILib.outputs import earlier
-from MedXAILib.outputs.folder import RunFolder
 from MedXAILib.outputs.layout import stems
+from MedXAILib.outputs.part import PartFolder
 
 nibabel = pytest.importorskip("nibabel")
 AXES = "space directions: (1,0,0) (0,1,0) (0,0,1)\nspace origin: (1,2,3)"
@@ -266,10 +266,11 @@ def test_names_that_reduce_alike_stay_apart(tmp_path):
     assert len({stem.casefold() for stem in found.values()}) == len(names)
     assert (found["张三.nrrd"], found["b.nrrd"]) == ("张三", "b")
     (long,) = stems(["张" * 80 + ".nrrd"]).values()
-    folder = RunFolder(tmp_path, "nrrd", {"case": "case", "long": long})
-    paths = {folder.target("case", name, "gradcam") for name in ("grade I", "grade-I", "Grade I", "一", "二", "")}
+    folder = PartFolder(tmp_path, tmp_path / "case", "0" * 16, "1" * 16, "nrrd")
+    paths = {folder.target(name, "gradcam") for name in ("grade I", "grade-I", "Grade I", "一", "二", "")}
     assert len({path.name.casefold() for path in paths}) == 6
-    assert len(folder.target("long", "层" * 80, "gradcam", "l" * 200, "superpixels").name.encode()) < 255
+    folder = PartFolder(tmp_path, tmp_path / long, "0" * 16, "1" * 16, "nrrd")
+    assert len(folder.target("层" * 80, "gradcam", "l" * 200, "superpixels").name.encode()) < 255
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of bytes are Linux's")
@@ -414,13 +415,15 @@ def test_one_file_for_a_model_of_several_inputs_is_told_what_works(tmp_path):
     from types import SimpleNamespace
 
     from MedXAILib.app.checking import refuse_single
-    from MedXAILib.app.job import Job
 
     channels = [SimpleNamespace(name=name) for name in ("t1", "flair")]
     model = SimpleNamespace(card=SimpleNamespace(name="net", input=SimpleNamespace(channels=channels)))
-    with pytest.raises(InputError, match=r"--input t1=PATH --input flair=PATH; a 4D file .* must be split"):
-        refuse_single(Job(task="predict", inputs={"": "x.nii"}, model="m"), model)
-    refuse_single(Job(task="predict", inputs={"t1": "x.nii", "flair": "y.nii"}, model="m"), model)
+    with pytest.raises(
+        InputError,
+        match=r"--input t1=PATH --input flair=PATH, or .* --suffix t1=END --suffix flair=END; a 4D file .* must be split",
+    ):
+        refuse_single({"": Path("x.nii")}, model)
+    refuse_single({"t1": Path("x.nii"), "flair": Path("y.nii")}, model)
 
 
 # What was read in silence and is not what the file means

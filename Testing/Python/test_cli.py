@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixture_runs import only
 
 from MedXAILib.cli import run
 from MedXAILib.geometry.volume import Volume
@@ -71,13 +72,14 @@ def test_explaining_an_oblique_volume_slice_by_slice(data, models, tmp_path, cap
     assert len([r for r in rows(tmp_path / "out" / "predictions.csv") if r["slice"]]) == 4 * 140
     source = read_volume(volume)
     for name in ("gradcam_conv-layers.4", "lime"):
-        heat = read_volume(tmp_path / "out" / f"niivue-FLAIR_glioma_{name}.nrrd")
+        heat = read_volume(only(tmp_path / "out", f"niivue-FLAIR_glioma_{name}.nrrd"))
         assert heat.grid.same_as(source.grid) and heat.array.dtype == np.float32
         used = np.flatnonzero(np.abs(heat.array).sum((1, 2)))
         assert set(used) <= set(range(60, 64)) and len(used)
-        facts = json.loads((tmp_path / "out" / f"niivue-FLAIR_glioma_{name}.json").read_text())
+        facts = json.loads(only(tmp_path / "out", f"niivue-FLAIR_glioma_{name}.json").read_text())
         assert facts["slices"] == "60-63" and facts["caveats"] and "Research use only" in facts["notice"]
-    assert str(data) not in "".join(p.read_text() for p in (tmp_path / "out").glob("*.json"))
+    told = [path.read_text() for path in (tmp_path / "out").rglob("*.json") if path.name != "case.json"]
+    assert str(data) not in "".join(told), "only a case knows where its input lies"
 
 
 def test_anatomy_regions_and_scene_of_an_abdominal_ct(data, tmp_path):
@@ -216,14 +218,14 @@ def test_the_weights_of_another_network_are_refused_by_name(data, models, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_holds_a_run_is_kept(data, models, tmp_path, capsys):
+def test_a_run_into_its_own_folder_keeps_what_is_there(data, models, tmp_path, capsys):
     command = ["predict", str(data / "volumes/niivue_mha.mha"), "-m", TUMOUR, "-o", str(tmp_path / "out")]
     assert run(command) == 0
-    before = (tmp_path / "out" / "run.json").read_text()
-    assert run(command) == 2 and "--overwrite" in capsys.readouterr().err
-    assert (tmp_path / "out" / "run.json").read_text() == before
+    before = (tmp_path / "out" / "niivue-mha" / "case.json").read_text()
+    assert run(command) == 0 and "1 of 1 cases, 1 results kept" in capsys.readouterr().out
+    assert (tmp_path / "out" / "niivue-mha" / "case.json").read_text() == before
     assert run([*command[:1], "--input", f"mr={command[1]}", *command[2:], "--overwrite", "--keep-input"]) == 0
-    seen = read_volume(tmp_path / "out" / "niivue-mha_input.nrrd")
+    seen = read_volume(only(tmp_path / "out", "niivue-mha_input.nrrd"))
     assert seen.shape == (64, 64, 37) and -1 <= seen.array.min() < seen.array.max() <= 1
 
 
@@ -232,9 +234,9 @@ def test_one_bad_case_of_a_cohort_is_left_out_and_said(data, models, tmp_path, c
     folder.mkdir()
     (folder / "bad.png").write_bytes(b"no picture")
     (folder / "good.jpg").symlink_to(next((data / "images2d/brain_tumor_mri/glioma").iterdir()))
-    assert run(["predict", str(folder), "-m", TUMOUR, "-o", str(tmp_path / "out")]) == 1
+    assert run(["predict", str(folder), "-m", TUMOUR, "-o", str(tmp_path / "out")]) == 3
     assert {r["input"] for r in rows(tmp_path / "out" / "predictions.csv")} == {"good.jpg"}
-    assert json.loads((tmp_path / "out" / "run.json").read_text())["left_out"][0]["input"] == "bad.png"
+    assert [r["input"] for r in rows(tmp_path / "out" / "failures.csv")] == ["bad.png"]
 
 
 SLOW = """
@@ -338,9 +340,9 @@ def test_every_method_that_suits_and_that_the_budget_allows(tmp_path, capsys):
     table = rows(out / "layers.csv")
     stages = [row["layer"] for row in table]
     assert len(stages) > 2 and [int(row["order"]) for row in table] == list(range(len(stages)))
-    for path in (picture, next(out.glob("*_layerwise.png"))):
+    for path in (picture, next(out.rglob("*_layerwise_*.png"))):
         assert path.read_bytes()[:4] == b"\x89PNG" and path.stat().st_size > 20_000
-    whole, cells = (read_volume(next(out.glob(f"ball_*_gradcam_features{end}.nrrd"))) for end in ("", "_cells"))
+    whole, cells = (read_volume(only(out, f"ball_*_gradcam_features{end}.nrrd")) for end in ("", "_cells"))
     assert cells.shape == tuple(-(-n // 2) for n in whole.shape)
     # a cell of stride 2 after a 5x5x5 kernel with padding 2 lies on every second voxel of the network's grid
     assert np.allclose(

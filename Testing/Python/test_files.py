@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
@@ -11,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from fixture_runs import only, rows, written
 
 from MedXAILib import NOTICE, Attribution
 from MedXAILib.caveats import Caveat
@@ -22,11 +22,10 @@ from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.read import read_volume
 from MedXAILib.io.segmentation import read_labels
 from MedXAILib.outputs import staging
-from MedXAILib.outputs.folder import RunFolder
 from MedXAILib.outputs.layout import safe, stems
+from MedXAILib.outputs.listing import listed
+from MedXAILib.outputs.run_folder import write_run
 from MedXAILib.outputs.staging import staged
-from MedXAILib.outputs.tables import TablesWriter
-from MedXAILib.outputs.volumes import VolumesWriter
 
 
 def test_names_are_reduced_mirrored_and_kept_apart():
@@ -58,6 +57,11 @@ def test_no_name_leads_out_of_the_output_folder_or_hides_there():
     assert not [part for part in parts if part.startswith(".") or part in ("run.json", "predictions.csv")]
 
 
+def finish(folder) -> None:
+    """run.json, as it lists what is there."""
+    write_run(folder, {}, [name for name in everything(folder) if (folder / name).is_file() and name != staging.LOCK])
+
+
 def everything(folder):
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*"))
 
@@ -70,7 +74,7 @@ def test_an_error_leaves_nothing_and_an_older_run_stays(tmp_path):
     with staged(tmp_path / "a" / "out") as folder:
         (folder / "sub").mkdir()
         (folder / "sub" / "one").write_text("1")
-        RunFolder(folder, "nrrd", {}).finish({})
+        finish(folder)
     before = everything(tmp_path)
     with pytest.raises(InputError, match="--overwrite"), staged(tmp_path / "a" / "out"):
         pass
@@ -85,7 +89,7 @@ def test_overwriting_removes_the_older_runs_files_and_no_others(tmp_path):
     for name in ("one", "two"):
         with staged(out, overwrite=True) as folder:
             (folder / name).write_text(name)
-            RunFolder(folder, "nrrd", {}).finish({})
+            finish(folder)
         (out / "mine.txt").write_text("kept")
     assert everything(out) == ["mine.txt", "run.json", "two"]
     with pytest.raises(InputError, match=r"mine\.txt"), staged(out, overwrite=True) as folder:
@@ -105,19 +109,6 @@ def test_a_file_on_the_way_is_named(tmp_path):
 SAID = Said(model="m", summary={"probabilities": {"c": 0.5}})
 
 
-def write(path, result: CaseResult, extension: str = "nrrd") -> None:
-    """As a run writes a case."""
-    folder = RunFolder(path, extension, stems([result.name]))
-    for writer in (VolumesWriter(), TablesWriter()):
-        writer.write(result, folder)
-    folder.finish({})
-
-
-def rows(path):
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 @pytest.mark.parametrize("extension", ["nrrd", "nii.gz", "mha"])
 def test_tables_agree_with_the_maps_by_brute_force(tmp_path, extension):
     rng = np.random.default_rng(3)
@@ -134,14 +125,15 @@ def test_tables_agree_with_the_maps_by_brute_force(tmp_path, extension):
     anatomy = Labels(volume.with_array(rng.integers(0, 3, heat.shape)), (Label(1, "left"), Label(2, "right")))
     seen = rng.random(heat.shape) > 0.3
     found = find(a, volume, anatomy=anatomy, seen=seen)
-    write(tmp_path, CaseResult(name="d/e.nii.gz", reference=volume, said=SAID, findings=(found,)), extension)
+    place = written(tmp_path, CaseResult(name="d/e.nii.gz", reference=volume, said=SAID, findings=(found,)), extension)
+    assert place == tmp_path / "d" / "e"
 
-    written = read_volume(tmp_path / "d" / f"e_b-c_lime.{extension}")
-    assert written.grid.same_as(volume.grid) and np.array_equal(written.array, heat)
-    assert json.loads((tmp_path / "d" / "e_b-c_lime.json").read_text())["caveats"] == [
+    back = read_volume(only(place, f"e_b-c_lime.{extension}"))
+    assert back.grid.same_as(volume.grid) and np.array_equal(back.array, heat)
+    assert json.loads(only(place, "e_b-c_lime.json").read_text())["caveats"] == [
         {"code": "c", "severity": "caution", "text": "x", "figures": {"n": 1}}
     ]
-    regions = read_labels(tmp_path / "d" / f"e_b-c_lime_regions.{extension}")
+    regions = read_labels(only(place, f"e_b-c_lime_regions.{extension}"))
     assert np.array_equal(regions.volume.array, found.regions.volume.array)
 
     mass = heat / np.vectorize({n: (superpixels.volume.array == n).sum() for n in (1, 2, 3)}.get)(
@@ -207,7 +199,7 @@ def test_a_run_that_goes_on_is_named_and_one_that_is_gone_removed(tmp_path, exis
         lock(partial, **gone)
         with staged(out, overwrite=True) as folder:
             assert not (folder / "half").exists()
-            RunFolder(folder, "nrrd", {}).finish({})
+            finish(folder)
         assert everything(tmp_path) == ["out", "out/run.json"]
         lock(partial)
 
@@ -238,12 +230,12 @@ def test_an_image_that_has_no_room_ends_the_run_and_not_only_its_case(tmp_path):
     kept = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (5000, kept[1]))
-        said = r"^out: the results cannot be written \(x_input\.nrrd: the disk has \d+ MiB left.*make room"
+        said = r"^out: the results cannot be written \(x_input_\w+\.nrrd: the disk has \d+ MiB left.*make room"
         with pytest.raises(InputError, match=said), staged(tmp_path / "out") as folder:
             try:
                 volume = Volume(noise, np.eye(4))
                 result = CaseResult(name="x", reference=volume, said=SAID, prepared=volume)
-                VolumesWriter().write(result, RunFolder(folder, "nrrd", {"x": "x"}))
+                written(folder, result)
             except InputError:
                 pytest.fail("a case's own error, after which the others would go on")
     finally:
@@ -264,7 +256,7 @@ def earlier(out) -> dict:
         for name in ("a/one", "a/two", "three"):
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(f"old {name}")
-        RunFolder(folder, "nrrd", {}).finish({})
+        finish(folder)
     (out / "mine").write_text("mine")
     return contents(out)
 
@@ -274,7 +266,7 @@ def later(out) -> None:
         for name in ("a/one", "b/c/four", "three"):
             (folder / name).parent.mkdir(exist_ok=True, parents=True)
             (folder / name).write_text(f"new {name}")
-        RunFolder(folder, "nrrd", {}).finish({})
+        finish(folder)
 
 
 NEW = {"a/one": "new a/one", "b/c/four": "new b/c/four", "three": "new three", "mine": "mine"}
@@ -342,7 +334,7 @@ def test_a_record_names_files_of_its_own_folder_only(tmp_path):
     (out / "run.json").write_text(
         json.dumps({"notice": NOTICE, "files": ["up/victim", "../victim", str(victim), "three", "run.json"]})
     )
-    assert staging.listed(out) == ["three", "run.json"]
+    assert listed(out) == ["three", "run.json"]
 
 
 @pytest.mark.parametrize(
@@ -361,7 +353,7 @@ def test_a_record_that_is_none_names_nothing(tmp_path, record):
     out.mkdir()
     (out / "data.csv").write_text("precious")
     (out / "run.json").write_text(record if isinstance(record, str) else json.dumps(record))
-    assert staging.listed(out) == []
+    assert listed(out) == []
     with pytest.raises(InputError, match="'run.json', which no run wrote"), staged(out, overwrite=True):
         pass
     assert everything(tmp_path) == ["out", "out/data.csv", "out/run.json"]
@@ -454,7 +446,7 @@ def test_a_case_may_lie_in_a_folder_of_any_name(tmp_path):
         for name in ("old/three", "old/a/one", "moving.json"):
             (folder / name).parent.mkdir(exist_ok=True, parents=True)
             (folder / name).write_text(f"new {name}")
-        RunFolder(folder, "nrrd", {}).finish({})
+        finish(folder)
     found = contents(out)
     assert {name: text for name, text in found.items() if name not in ("run.json", "mine")} == {
         name: f"new {name}" for name in ("old/three", "old/a/one", "moving.json")

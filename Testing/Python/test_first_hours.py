@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fixture_runs import told_of
 from PIL import Image
 
 from MedXAILib import NOTICE, MaskTarget, VoxelTarget, cli, explain, load_model, models, read_volume
@@ -86,7 +87,7 @@ def test_a_run_with_relative_paths_names_classes_and_slices_as_people_do(stack, 
     command = ["explain", "stack.nrrd", "-m", "Brain_Tumor slices", "--class", "Glioma", "--method", "Grad-CAM"]
     assert cli.run([*command, "--slices", "2", "-o", "out", "--scene", "scene.mrb", "--snapshot", "s/shown.png"]) == 0
     printed = capsys.readouterr().out
-    said = json.loads((stack / "out" / "run.json").read_text())["cases"][0]
+    said = told_of(stack / "out")[0]
     assert (stack / "scene.mrb").stat().st_size > 10_000 and (stack / "s" / "shown.png").stat().st_size > 10_000
     assert f"highest in any of {SLICES} slices, no diagnosis: " in printed
     best = max(said["probabilities"], key=said["probabilities"].get)
@@ -185,9 +186,7 @@ def test_every_map_names_its_case_and_every_case_its_maps(stack, capsys):
         (stack / "in" / folder).mkdir(parents=True)
         Image.fromarray(np.tile(np.arange(64, dtype=np.uint8), (64, 1))).save(stack / "in" / folder / "x.png")
     assert cli.run(["explain", "in", "-m", TUMOUR, "-o", "out", "--method", "gradcam++"]) == 0
-    told = {
-        case["input"]: case["maps"][0]["file"] for case in json.loads((stack / "out/run.json").read_text())["cases"]
-    }
+    told = {case["input"]: case["maps"][0]["file"] for case in told_of(stack / "out")}
     assert set(told) == {"p_1/x.png", "p 1/x.png", "p-1/x.png"} and len(set(told.values())) == 3
     for name, file in told.items():
         assert "gradcam++" in file and (stack / "out" / file).is_file()

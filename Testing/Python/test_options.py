@@ -19,10 +19,12 @@ import pytest
 torch = pytest.importorskip("torch")
 nibabel, pydicom = pytest.importorskip("nibabel"), pytest.importorskip("pydicom")
 
+from fixture_runs import cases, names, only, plain, told_of  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 from MedXAILib import cli  # noqa: E402
 from MedXAILib.app import run as runner  # noqa: E402
+from MedXAILib.app import setup as setting  # noqa: E402
 from MedXAILib.app.job import Job  # noqa: E402
 from MedXAILib.attribution.registry import methods  # noqa: E402
 from MedXAILib.cli import running  # noqa: E402
@@ -120,6 +122,9 @@ def make(folder: Path) -> None:
     write_volume(Volume(marked, AFFINE), folder / "mask.nrrd")
     rows = (Label(1, "organ", (1.0, 0.0, 0.0)),)
     write_labels(Labels(Volume(marked, AFFINE), rows), folder / "anatomy.nrrd")
+    for name in ("in", "other"):
+        (folder / "pair").mkdir(exist_ok=True)
+        write_volume(Volume(picture(0), AFFINE), folder / "pair" / f"{name}.nrrd")
     (folder / "dicom").mkdir()
     write_series(folder / "dicom", 3, picture(0))
     write_series(folder / "dicom", 4, picture(1))
@@ -135,11 +140,13 @@ class Outcome:
     @property
     def summary(self) -> dict:
         assert not self.error, self.error
-        return json.loads((self.folder / "run.json").read_text())
+        run = json.loads((self.folder / "run.json").read_text())
+        return run | {"cases": told_of(self.folder)}
 
     @property
     def files(self) -> set[str]:
-        return set(self.summary["files"])
+        assert not self.error, self.error
+        return set(names(self.folder))
 
     @property
     def maps(self) -> list[dict]:
@@ -150,13 +157,16 @@ class Outcome:
         """The first one, (k, j, i)."""
         return self.read(self.maps[0]["file"])
 
-    def read(self, name: str) -> np.ndarray:
+    def read(self, name: str | Path) -> np.ndarray:
         return read_volume(self.folder / name).array
 
     def beside(self, end: str = "") -> dict:
         """The metadata of the first map, or of what belongs to it."""
-        stem = self.maps[0]["file"].removesuffix(".nrrd")
-        return json.loads((self.folder / f"{stem}{end}.json").read_text())
+        return json.loads(self.named(f"{end}.json").read_text())
+
+    def named(self, end: str) -> Path:
+        """What belongs to the first map."""
+        return only(self.folder, Path(plain(self.maps[0]["file"])).name.replace(".nrrd", end))
 
 
 @dataclass(frozen=True)
@@ -199,7 +209,7 @@ def differ(before: Outcome, after: Outcome) -> None:
     assert before.map.any() and after.map.any() and not np.array_equal(before.map, after.map)
 
 
-@check("task", whole="predict in.nrrd --model card.json", stage="given")
+@check("task", whole="predict in.nrrd --model card.json", stage="Order")
 def only_an_explanation_has_maps(before, after):
     assert before.maps and not after.maps
 
@@ -222,7 +232,7 @@ def another_class_has_another_map(before, after):
     assert before.map[BRIGHT] > 0 == after.map[BRIGHT] and after.map[DARK] > 0
 
 
-@check("methods", "--method saliency")
+@check("methods", "--method saliency", stage="Order")
 def another_method_has_another_map(before, after):
     assert [m["method"] for m in after.maps] == ["saliency"]
     differ(before, after)
@@ -230,7 +240,7 @@ def another_method_has_another_map(before, after):
 
 @check("layers", "--layer model.2", given="--cells")
 def another_layer_has_other_cells(before, after):
-    shapes = [o.read(o.maps[0]["file"].replace(".nrrd", "_cells.nrrd")).shape for o in (before, after)]
+    shapes = [o.read(o.named("_cells.nrrd")).shape for o in (before, after)]
     assert after.maps[0]["layer"] == "model.2" and shapes == [(6, 12, 10), (6, 24, 20)]
 
 
@@ -276,19 +286,19 @@ def a_method_beyond_the_budget_is_left_out(before, after):
     ]
 
 
-@check("seed", "--seed 1", given="--method rise --samples 30")
+@check("seed", "--seed 1", given="--method rise --samples 30", stage="Order")
 def another_seed_draws_another_map(before, after):
     differ(before, after)
 
 
-@check("mass_fraction", "--mass-fraction 0.2", stage="result_of")
+@check("mass_fraction", "--mass-fraction 0.2", stage="Order")
 def a_smaller_fraction_has_smaller_regions(before, after):
     assert np.array_equal(before.map, after.map) and after.beside("_regions")["mass_fraction"] == 0.2
-    sizes = [(o.read(o.maps[0]["file"].replace(".nrrd", "_regions.nrrd")) > 0).sum() for o in (before, after)]
+    sizes = [(o.read(o.named("_regions.nrrd")) > 0).sum() for o in (before, after)]
     assert 0 < sizes[1] < sizes[0]
 
 
-@check("anatomy", "--anatomy anatomy.nrrd", stage="given")
+@check("anatomy", "--anatomy anatomy.nrrd", stage="Order")
 def structures_are_told(before, after):
     assert after.files - before.files == {"anatomy.csv"}
     assert ",organ," in (after.folder / "anatomy.csv").read_text()
@@ -319,34 +329,46 @@ def another_device_computes(before, after):
         assert after.error.startswith("--device cuda: ") and not before.error
 
 
-@check("frame", whole="explain two.nii.gz --model card.json --frame 1", stage="volumes_of")
+@check("frame", whole="explain two.nii.gz --model card.json --frame 1", stage="Order")
 def one_time_point_is_explained(before, after):
     differ(before, after)
 
 
-@check("series", whole="explain dicom --model card.json --series 4", stage="volumes_of")
+@check("series", whole="explain dicom --model card.json --series 4", stage="Order")
 def one_series_is_explained(before, after):
     differ(before, after)
 
 
-@check("format", "--format mha", stage="Cohort")
+@check("format", "--format mha", stage="Order")
 def images_are_of_this_format(before, after):
     assert {name.replace(".nrrd", ".mha") for name in before.files} == after.files != before.files
 
 
-@check("writers", "--writer tables", stage="given")
+@check("writers", "--writer tables", stage="Order")
 def only_these_writers_write(before, after):
-    assert {name for name in before.files if name.endswith(".csv")} | {"run.json"} == after.files != before.files
+    tables = {name for name in before.files if name.endswith(".csv")}
+    assert tables | {"run.json", "in/case.json"} == after.files != before.files
 
 
-@check("keep_input", "--keep-input", stage="result_of")
+@check("keep_input", "--keep-input", stage="Order")
 def the_preprocessed_input_is_written(before, after):
     assert {Path(name).stem for name in after.files - before.files} == {"in_input"}
 
 
-@check("cells", "--cells", stage="Cohort")
+@check("cells", "--cells", stage="Order")
 def cells_are_written(before, after):
     assert {Path(name).stem[-6:] for name in after.files - before.files} == {"_cells"}
+
+
+@check("suffixes", given="", whole="explain pair --model card.json --suffix=n.nrrd", stage="find")
+def only_files_with_this_end_are_cases(before, after):
+    assert [case["input"] for case in before.summary["cases"]] == ["in.nrrd"]
+    assert [case["input"] for case in after.summary["cases"]] == ["i"]
+
+
+@check("threads", "--threads 2", first="--threads 1", stage="Order")
+def it_computes_with_so_many(before, after):
+    assert [cases(o.folder)[0]["parts"][0]["computed"]["threads"] for o in (before, after)] == [1, 2]
 
 
 @check("no_probe", "--no-probe")
@@ -419,7 +441,8 @@ class Lab:
         if stage or repr(job) not in self.known:
             with pytest.MonkeyPatch.context() as patch:
                 if stage:
-                    patch.setattr(runner, stage, losing(getattr(runner, stage), lose))
+                    where = setting if stage == "request_of" else runner
+                    patch.setattr(where, stage, losing(getattr(where, stage), lose))
                 found = self._carried_out(job, given, patch)
             if stage:
                 return found
@@ -438,7 +461,11 @@ class Lab:
 
 def losing(whole: Callable, lose: Callable[[Job], Job]) -> Callable:
     """The same function, which gets a job that has lost something."""
-    return lambda *args: whole(*(lose(a) if isinstance(a, Job) else a for a in args))
+
+    def lost(value: object) -> object:
+        return lose(value) if isinstance(value, Job) else value
+
+    return lambda *args, **more: whole(*map(lost, args), **{name: lost(value) for name, value in more.items()})
 
 
 @pytest.fixture(scope="module")

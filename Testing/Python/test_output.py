@@ -605,7 +605,7 @@ def test_a_regression_shows_its_value_everywhere(shape, tmp_path, monkeypatch):
         (row,) = csv.DictReader(file)
     assert (row["name"], row["unit"], float(row["value"])) == ("age", "years", pytest.approx(58.3, abs=0.05))
     (facts,) = [
-        json.loads(p.read_text()) for p in (tmp_path / "out").glob("x_age_gradcam_*.json") if "regions" not in p.name
+        json.loads(p.read_text()) for p in (tmp_path / "out").rglob("x_age_gradcam_*.json") if "regions" not in p.name
     ]
     assert (facts["model_output"], facts["score"]) == ("58.3 years", "value")
     assert "age: 58.3 years" in check_card(job, tmp_path / "seen.png")

@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from fixture_runs import told_of
 from torch import nn
 
 from MedXAILib import explain, load_model, predict, read_volume
@@ -237,12 +238,12 @@ def foreign(tmp_path_factory):
 
 def test_the_caveats_stand_in_tables_and_files(foreign):
     summary = json.loads((foreign / "out" / "run.json").read_text())
-    caveats = summary["cases"][0]["caveats"]
+    caveats = told_of(foreign / "out")[0]["caveats"]
     assert caveats and all(c["code"].startswith("unlike-training-") for c in caveats)
     texts = [caveat["text"] for caveat in caveats]
     with (foreign / "out" / "caveats.csv").open(newline="") as file:
         assert list(csv.DictReader(file)) == [{"input": "head.nrrd"} | caveat for caveat in caveats]
-    (path,) = (foreign / "out").glob("*_gradcam_*features.json")
+    (path,) = (foreign / "out").rglob("*_gradcam_features_????????????????.json")
     facts = json.loads(path.read_text())
     assert [c["text"] for c in facts["caveats"]][: len(texts)] == texts, "before what limits the map for other reasons"
     assert [c for c in facts["caveats"] if c in caveats] == caveats
@@ -253,7 +254,7 @@ def test_the_terminal_says_each_caveat_once_and_before_the_maps(foreign, capsys)
     command = ["explain", str(foreign / "head.nrrd"), "--model", "planted-lesion", "-o", str(foreign / "again")]
     assert run(command) == 0
     printed = capsys.readouterr().out
-    (first, *_) = json.loads((foreign / "again" / "run.json").read_text())["cases"][0]["caveats"]
+    (first, *_) = told_of(foreign / "again")[0]["caveats"]
     assert printed.count(first["text"]) == 1 and printed.index(first["text"]) < printed.index("gradcam")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fixture_runs import written as written_run
 from torch import nn
 
 from MedXAILib import Attribution, explain
@@ -24,9 +25,6 @@ from MedXAILib.io.write import write_volume
 from MedXAILib.models.card import ModelCard
 from MedXAILib.models.loading import Model
 from MedXAILib.mrml.overlay import Overlay
-from MedXAILib.outputs.folder import RunFolder
-from MedXAILib.outputs.tables import TablesWriter
-from MedXAILib.outputs.volumes import VolumesWriter
 from MedXAILib.prediction import predict
 from MedXAILib.preprocessing.prepare import prepare
 
@@ -61,10 +59,9 @@ def slices(count: int = 1, size: int = 32) -> torch.Tensor:
 def test_a_published_check_is_told_as_published_and_not_run_here(tmp_path):
     found = explain(pooled(), slices(), [0], ["gradcam", "guidedbackprop", "occlusion"], ["0.3"])
     for n, a in enumerate(found):
-        result = CaseResult(name="x", reference=a.volume, said=SAID, findings=(find(a, a.volume),))
-        VolumesWriter().write(result, RunFolder(tmp_path, "nrrd", {"x": f"x{n}"}))
+        written_run(tmp_path, CaseResult(name=f"x{n}", reference=a.volume, said=SAID, findings=(find(a, a.volume),)))
     told = {}
-    for path in tmp_path.glob("x?_0_*.json"):
+    for path in tmp_path.glob("x?/x?_0_*.json"):
         facts = json.loads(path.read_text())
         assert "randomisation_check" not in facts
         told[facts.get("method")] = facts.get("published_randomisation_check")
@@ -354,10 +351,8 @@ def test_tables_leave_open_what_the_file_leaves_open(tmp_path):
     heat = np.zeros(volume.array.shape, np.float32)
     heat[0, 2:5, 6:8] = [[1, 2], [3, 4], [5, 6]]
     a = Attribution(volume=volume.with_array(heat), method="gradcam", target="c", label="c")
-    out = RunFolder(tmp_path, "nrrd", {"x.jpg": "x"})
     found = find(a, volume, mass_fraction=1.0)
-    TablesWriter().write(CaseResult(name="x.jpg", reference=volume, said=SAID, findings=(found,)), out)
-    out.finish({})
+    written_run(tmp_path, CaseResult(name="x.jpg", reference=volume, said=SAID, findings=(found,)))
     with (tmp_path / "regions.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert [row[c] for c in ("volume_ml", "r", "a", "s")] == [""] * 4 and row["voxels"] == "6"

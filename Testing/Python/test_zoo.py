@@ -102,7 +102,7 @@ def test_saliency_of_the_tumour_classifier(data, tmp_path):
     picture = sorted((data / "images2d" / "pmram_train" / "meningioma").iterdir())[0]
     command = ["explain", str(picture), "--model", "brain-tumor-slices", "--method", "saliency", "-o"]
     assert run([*command, str(tmp_path / "out")]) == 0
-    (path,) = (tmp_path / "out").glob("*_saliency.nrrd")
+    (path,) = (tmp_path / "out").rglob("*_saliency_????????????????.nrrd")
     array = read_volume(path).array
     assert array.min() >= 0 and array.max() > 0 and array.shape == read_volume(picture).array.shape[:3]
 

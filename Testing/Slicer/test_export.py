@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -70,16 +71,19 @@ def test_an_export_is_what_the_command_line_writes(explained, anatomy, commanded
 
     logic, out = explained.panel.logic, tmp_path / "new" / "out"
     written = logic.export(explained.volume, out, anatomy=anatomy)
-    theirs = {p.name for p in commanded.iterdir()}
-    assert {*theirs, "snapshot.png"} == {p.name for p in out.iterdir()} == set(written)
+    theirs = named(commanded)
+    ours = named(out)
+    assert {*theirs, "snapshot.png"} == set(ours) and {
+        path.relative_to(out).as_posix() for path in ours.values()
+    } == set(written)
     for name in sorted(theirs):
         if name.endswith(".csv"):
-            assert approximately(rows(out / name), rows(commanded / name)), name
+            assert approximately(rows(ours[name]), rows(theirs[name])), name
         elif name.endswith(".nrrd"):
-            one, other = read_volume(out / name), read_volume(commanded / name)
+            one, other = read_volume(ours[name]), read_volume(theirs[name])
             assert one.grid.same_as(other.grid) and np.allclose(one.array, other.array, rtol=1e-4, atol=1e-7), name
-        elif name != "run.json":
-            one, other = (json.loads((folder / name).read_text()) for folder in (out, commanded))
+        elif name not in ("run.json", "ball/case.json") and name.endswith(".json"):
+            one, other = (json.loads(folder[name].read_text()) for folder in (ours, theirs))
             assert one.keys() == other.keys()
             assert all(one[key] == other[key] for key in ("notice", "caveats", "weights_sha256"))
     run, other = (json.loads((folder / "run.json").read_text()) for folder in (out, commanded))
@@ -90,11 +94,12 @@ def test_an_export_is_what_the_command_line_writes(explained, anatomy, commanded
     assert min(Image.open(out / "snapshot.png").size) > 300
     assert not list(logic.client.folder.glob("*.nrrd")), "what was sent is gone"
 
-    before = {path: path.read_bytes() for path in out.iterdir()}
+    before = {path: path.read_bytes() for path in ours.values()}
     with pytest.raises(InputError, match="already holds a run"):
         logic.export(explained.volume, out)
-    assert {path: path.read_bytes() for path in out.iterdir()} == before
-    assert set(logic.export(explained.volume, out, overwrite=True)) == set(written) - {"anatomy.csv"}
+    assert {path: path.read_bytes() for path in named(out).values()} == before
+    logic.export(explained.volume, out, overwrite=True)
+    assert set(named(out)) == set(ours) - {"anatomy.csv"}
 
 
 def test_the_fractions_by_structure_are_the_command_lines(explained, anatomy, commanded):
@@ -125,6 +130,17 @@ def test_a_table_by_structure_is_asked_for_again_after_the_worker_has_died(expla
     ui.tables.currentIndex = 2
     client.wait()
     assert {"right half", "left half"} < {row[0] for row in texts(ui.structures)}
+
+
+def named(folder: Path) -> dict[str, Path]:
+    """The files of a run by their names without the keys."""
+    found = {}
+    for path in folder.rglob("*"):
+        if path.is_file():
+            name = re.sub("_[0-9a-f]{16}[.]", ".", path.relative_to(folder).as_posix())
+            assert name not in found
+            found[name] = path
+    return found
 
 
 def approximately(one: list[dict], other: list[dict]) -> bool:
@@ -171,7 +187,7 @@ def test_the_panel_exports_and_stays_alive(explained, tmp_path, monkeypatch, sli
     assert ui.keepMessage.text == "Exporting..." and not ui.exportButton.enabled
     assert ui.exportButton.toolTip == "An export is under way."
     client.wait()
-    files = json.loads((tmp_path / "ball" / "run.json").read_text())["files"]
+    files = named(tmp_path / "ball")
     assert ui.keepMessage.text == f"{len(files)} files are in {tmp_path / 'ball'}." and ui.exportButton.enabled
     section.exportInto(tmp_path)  # under testing the answer is no
     assert ui.keepMessage.text == "Nothing was exported."
@@ -194,7 +210,7 @@ def test_a_result_made_once_more_keeps_files_and_rows_of_its_own(explained, comp
     results.addMaps(explained.volume, computed.event, computed.folder / computed.event["folder"])
     explained.panel.logic.export(explained.volume, tmp_path / "out")
     maps = [f"{case}_lesion_{rest}.nrrd" for case in ("ball", "ball-2") for rest in ("gradcam_features", "lime")]
-    assert all((tmp_path / "out" / name).exists() for name in maps)
+    assert all(f"{name.partition('_')[0]}/{name}" in named(tmp_path / "out") for name in maps)
     cases = [row["input"] for row in csv.DictReader((tmp_path / "out" / "superpixels.csv").open())]
     assert cases.count("ball") == cases.count("ball 2") == len(cases) / 2
 
@@ -207,11 +223,11 @@ def test_maps_are_exported_also_where_parts_of_them_were_removed(explained, comm
     slicer.mrmlScene.RemoveNode(explained.maps[1].GetNodeReference(results.SUPERPIXELS))
     slicer.mrmlScene.RemoveNode(explained.maps[0].GetNodeReference(results.REGIONS))
     explained.panel.logic.export(explained.volume, tmp_path / "out")
-    files = {path.name for path in (tmp_path / "out").iterdir()}
-    assert {"ball_lesion_lime.nrrd", "ball_lesion_gradcam_features_regions.nrrd", "regions.csv"} <= files
-    assert not {"superpixels.csv", "predictions.csv", "ball_lesion_lime_superpixels.nrrd"} & files
-    about = json.loads((tmp_path / "out" / "ball_lesion_lime.json").read_text())
-    assert about["caveats"] == json.loads((commanded / "ball_lesion_lime.json").read_text())["caveats"]
+    files = {Path(name).name: path for name, path in named(tmp_path / "out").items()}
+    assert {"ball_lesion_lime.nrrd", "ball_lesion_gradcam_features_regions.nrrd", "regions.csv"} <= set(files)
+    assert not {"superpixels.csv", "predictions.csv", "ball_lesion_lime_superpixels.nrrd"} & set(files)
+    about = json.loads(files["ball_lesion_lime.json"].read_text())
+    assert about["caveats"] == json.loads(named(commanded)["ball/ball_lesion_lime.json"].read_text())["caveats"]
 
 
 def test_an_exported_picture_warns_of_what_the_model_does_not_know(explained, worker, tmp_path, monkeypatch):

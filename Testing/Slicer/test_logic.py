@@ -157,7 +157,7 @@ def test_the_batch_writes_a_folder_for_each_volume(logic, slicer, tmp_path, caps
     assert {"snapshot.png", "regions.csv", "predictions.csv"} <= set(run["files"])
     with (tmp_path / "out" / "ball" / "predictions.csv").open(newline="") as file:
         assert sum(float(row["probability"]) for row in csv.DictReader(file)) == pytest.approx(1, abs=1e-4)
-    assert batch(slicer).main([*words, str(tmp_path / "broken.nrrd"), str(tmp_path / "ball.nrrd"), "--overwrite"]) == 1
+    assert batch(slicer).main([*words, str(tmp_path / "broken.nrrd"), str(tmp_path / "ball.nrrd"), "--overwrite"]) == 3
     assert "1 of 2 volumes done" in capsys.readouterr().out
 
 

@@ -3,7 +3,7 @@
 Slicer --no-splash --no-main-window --python-script medxai_batch.py -- \\
     --input head.nrrd --model planted-lesion --output out
 
-The application ends with 0 when every volume was done, else with 1, whatever happens.
+The application ends with 0 when every volume was done, with 3 when some were, else with 1, whatever happens.
 """
 
 import argparse
@@ -33,8 +33,10 @@ from MedXAILib.app.job import (  # noqa: E402
 from MedXAILib.attribution.registry import options  # noqa: E402
 from MedXAILib.errors import FileError  # noqa: E402
 
-NOT_HERE = ("frame", "series", "anatomy", "format", "writers", "keep_input", "cells")
-"""Fields of the job that Slicer's own loading and the export decide."""
+NOT_HERE = ("frame", "series", "suffixes", "threads", "anatomy", "format", "writers", "keep_input", "cells")
+"""Fields of the job that Slicer's own loading, its worker and the export decide."""
+SOME = 3
+"""Exit code where some volumes failed."""
 KINDS = {WHOLE: int, NUMBER: float}
 
 
@@ -109,7 +111,7 @@ def main(words: list[str]) -> int:
             print(text, file=sys.stderr, flush=True)
     logic.client.stop()
     print(f"{len(a.input) - failed} of {len(a.input)} volumes done. {NOTICE}.", flush=True)
-    return 1 if failed else 0
+    return 0 if not failed else SOME if failed < len(a.input) else 1
 
 
 if __name__ == "__main__":

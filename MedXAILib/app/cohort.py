@@ -1,0 +1,144 @@
+"""Many cases from Python: :func:`run_cohort`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from ..attribution.registry import options
+from ..errors import InputError
+from ..geometry.volume import Volume
+from ..models.loading import Model
+from ..outputs.case_file import read_case
+from ..outputs.earlier import read_volume
+from ..progress import Progress, silent
+from .checking import check
+from .dispatch import One, Scheduler, Way, Workers
+from .job import EXPLAIN, Job, Messages
+from .run import Cohort, prepared, unheard
+from .tables import summary_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapFile:
+    """A map as it was written.
+
+    :ivar path: of its image. :ivar caveats: what limits belief in it, a sentence each.
+    """
+
+    target: str
+    method: str
+    layer: str
+    path: Path
+    caveats: tuple[str, ...] = ()
+
+    @property
+    def volume(self) -> Volume:
+        """Its raw values, float32 (k, j, i), on the input's own grid."""
+        return read_volume(self.path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CohortCase:
+    """What became of a case.
+
+    :ivar folder: of its results. :ivar said: what the model says: ``probabilities``, ``values``, ``volume_ml`` or ``voxels`` by class.
+    :ivar kept: whether everything was there already. :ivar failure: why it failed; "" where it did not.
+    """
+
+    name: str
+    folder: Path
+    said: Mapping[str, Any] = field(default_factory=dict)
+    maps: tuple[MapFile, ...] = ()
+    kept: bool = False
+    failure: str = ""
+
+
+def run_cohort(
+    inputs: str | Path | Mapping[str, str | Path],
+    output: str | Path,
+    *,
+    model: str | Path | Model,
+    key: str | None = None,
+    workers: int = 1,
+    scheduler: str | None = None,
+    overwrite: bool = False,
+    verify: bool = False,
+    progress: Progress = silent,
+    say: Callable[[str], None] = unheard,
+    **asked: Any,
+) -> Iterator[CohortCase]:
+    """Predict and explain many cases into a folder, as ``medxai explain`` does; yields each as it is finished.
+
+    What is there and still holds is kept, so that the same call goes on after an interruption.
+
+    >>> for case in run_cohort("scans", "out", model="hippocampus-doubleunet", methods=["gradcam"], workers=2):
+    ...     print(case.name, case.failure or case.said)
+
+    :param inputs: a file, a folder, a pattern, a table, a BIDS dataset, a DICOM folder of many patients; or the files of a network
+        with several inputs by name.
+    :param model: a card, the name of a model, or a Model: a network of yours with its card.
+    :param key: what stands for the weights of a Model that did not come from a file: another one, whenever they change. Without it
+        nothing is taken over.
+    :param workers: processes of this machine. :param scheduler: address of a Dask scheduler instead.
+    :param overwrite, verify: as for :func:`.run.run`.
+    :param asked: fields of :class:`.job.Job`, as ``task="predict"``, ``classes``, ``layers``, ``anatomy``; and options of methods.
+    :raises InputError: for anything given that cannot be used; a case that cannot be used has its ``failure``.
+    """
+    job = _job(inputs, model, asked)
+    way: Way = Scheduler(scheduler) if scheduler else Workers(workers) if workers > 1 else One()
+    known = None
+    if isinstance(model, Model):
+        if not isinstance(way, One):
+            raise InputError(
+                "Other processes cannot be given a network: give the path of a card, or leave out workers and scheduler."
+            )
+        known = replace(model, weights_sha256=model.weights_sha256 or key or uuid4().hex)
+    check(job)
+    cohort = prepared(job, output, Messages(then=say), model=known, anew=overwrite, verify=verify)
+    way = cohort.look(cohort.cases, way)
+    return _cases(cohort, way, progress)
+
+
+def _cases(cohort: Cohort, way: Way, progress: Progress) -> Iterator[CohortCase]:
+    folders = {case.name: cohort.folder(case) for case in cohort.cases}
+    with cohort.claimed() as alone:
+        for outcome in cohort.outcomes(cohort.cases, way, alone, progress):
+            folder = folders[outcome.name]
+            if outcome.failure:
+                yield CohortCase(name=outcome.name, folder=folder, failure=outcome.failure["sentence"])
+                continue
+            told = summary_of(cohort.described, read_case(folder))
+            maps = [
+                MapFile(
+                    target=m["class"], method=m["method"], layer=m["layer"], path=cohort.root / m["file"],
+                    caveats=tuple(caveat["text"] for caveat in m["caveats"]),
+                )
+                for m in told.pop("maps") if m["file"]
+            ]  # fmt: skip
+            kept = not outcome.computed and not outcome.made
+            yield CohortCase(name=outcome.name, folder=folder, said=told, maps=tuple(maps), kept=kept)
+        cohort.finish()
+
+
+def _job(inputs: str | Path | Mapping[str, str | Path], model: str | Path | Model, asked: Mapping[str, Any]) -> Job:
+    """The job of a call.
+
+    :raises InputError: for what is no field of a job and no option of a method.
+    """
+    named = inputs if isinstance(inputs, Mapping) else {"": inputs}
+    known = {f.name for f in fields(Job)} - {"inputs", "model", "options"}
+    chosen = {name: value for name, value in asked.items() if name in known}
+    chosen = {name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()}
+    more = {name: value for name, value in asked.items() if name not in known}
+    if strangers := sorted(set(more) - set(options())):
+        raise InputError(
+            f"run_cohort has no parameter '{strangers[0]}': it has {', '.join(sorted(known))}, and the options of methods."
+        )
+    name = model.card.name if isinstance(model, Model) else str(model)
+    return Job(
+        **{"task": EXPLAIN, **chosen}, inputs={channel: str(path) for channel, path in named.items()}, model=name, options=more
+    )  # fmt: skip

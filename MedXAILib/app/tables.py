@@ -1,0 +1,169 @@
+"""Tables of a run, derived from the case.json files that lie in its folder: at any time, also while the run goes on."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import FileError, legible
+from ..io import atomic
+from ..outputs.case_file import read_case
+from ..outputs.layout import CASE, RECORD, TABLES
+from ..outputs.run_folder import read_run, write_run
+from .bids import derivative
+from .keys import map_key, prediction_key
+from .sheets import STRUCTURES, contact_sheets, matrices, structures
+
+MOST_LOOKS = 10
+"""How often the cases are listed again where some came meanwhile."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Derived:
+    """What a run's folder holds of its newest job.
+
+    :ivar cases: how many it has. :ivar done: cases whose results are all there. :ivar failed: cases that failed.
+    :ivar files: names of the tables and sheets. :ivar mixed: devices and versions, where not all results are of the same.
+    """
+
+    cases: int
+    done: int
+    failed: int
+    files: tuple[str, ...]
+    mixed: tuple[str, ...] = ()
+
+    @property
+    def said(self) -> str:
+        """In words."""
+        return f"{self.done} of {self.cases} cases" + (f", {self.failed} failed" if self.failed else "")
+
+
+def derive(root: Path) -> Derived:
+    """Write the tables of the newest job in a run's folder.
+
+    :raises FileError: for a folder that holds no run.
+    """
+    run = read_run(root)
+    if "cases" not in run or "identity" not in run:
+        raise FileError(
+            legible(str(root)), "this is no folder of a run, or one of an earlier MedXAI", "give another one"
+        )
+    for _ in range(MOST_LOOKS):
+        before = _state(root, run)
+        found = _derived(root, run)
+        if _state(root, run) == before:
+            break
+    return found
+
+
+def _state(root: Path, run: Mapping[str, Any]) -> list[tuple[int, int] | None]:
+    """Changes when a case comes or is replaced."""
+    found: list[tuple[int, int] | None] = []
+    for folder in run["cases"].values():
+        try:
+            status = (root / folder / CASE).stat()
+            found.append((status.st_ino, status.st_mtime_ns))
+        except OSError:
+            found.append(None)
+    return found
+
+
+def _derived(root: Path, run: Mapping[str, Any]) -> Derived:
+    rows: dict[str, list[Sequence[Any]]] = {}
+    told: list[tuple[str, dict[str, Any], list[dict[str, Any]]]] = []
+    computed: Counter[tuple[str, ...]] = Counter()
+    columns: dict[str, Sequence[str]] = dict(TABLES)
+    done = failed = 0
+    for name, record in records(root, run):
+        parts = parts_of(run, record)
+        done += None not in parts and bool(parts) and not record.get("failures")
+        failed += bool(record.get("failures"))
+        rows.setdefault("failures.csv", []).extend(
+            (name, f["stage"], f["sentence"]) for f in record.get("failures", ())
+        )
+        there = [part for part in parts if part is not None]
+        told.append((name, record, there))
+        computed.update({how(part) for part in there})
+        for part in there:
+            for table, content in part["tables"].items():
+                columns[table] = content["columns"]
+                rows.setdefault(table, []).extend(content["rows"])
+    if rows.get("anatomy.csv") and len(run["cases"]) > 1:
+        rows[STRUCTURES] = list(structures(rows["anatomy.csv"]))
+    files = sorted(name for name, found in rows.items() if found)
+    for name in files:
+        atomic.write_text(root / name, as_csv(columns[name], rows[name]))
+    files += contact_sheets(root, run["cases"], told, len(run["cases"]))
+    files += derivative(root, run, [one for one in told if one[2]]) if run.get("bids") else []
+    files += matrices(root, rows.get(STRUCTURES, ()), len(run["cases"]))
+    before = set(run.get("tables", ()))
+    for name in before - set(files):
+        (root / name).unlink(missing_ok=True)
+    others = [name for name in run.get("files", ()) if name not in {*before, *files, RECORD} and (root / name).exists()]
+    kept = {key: value for key, value in run.items() if key not in ("notice", "schema_version", "files")}
+    mixed = [f"{', '.join(one)}: {n} cases" for one, n in sorted(computed.items())] if len(computed) > 1 else []
+    write_run(root, kept | {"done": done, "failed": failed, "tables": files, "mixed": mixed}, [*files, *others])
+    return Derived(cases=len(run["cases"]), done=done, failed=failed, files=tuple(files), mixed=tuple(mixed))
+
+
+def how(part: Mapping[str, Any]) -> tuple[str, ...]:
+    """On what a part was computed: device and versions."""
+    computed = part.get("computed", {})
+    return (
+        computed.get("device", ""),
+        *(f"{name} {number}" for name, number in sorted(computed.get("versions", {}).items())),
+    )
+
+
+def records(root: Path, run: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every case of the newest job by its name, sorted, with what its case.json holds; those without one are left out."""
+    for name, folder in sorted(run["cases"].items()):
+        if record := read_case(root / folder):
+            yield name, record
+
+
+def parts_of(run: Mapping[str, Any], record: Mapping[str, Any]) -> list[dict[str, Any] | None]:
+    """The parts of a case that the newest job asks for, in its order: the prediction, then the maps; None for one that is not
+    there."""
+    if not record.get("inputs"):
+        return []
+    hashes = {name: one["sha256"] for name, one in record["inputs"].items()}
+    key = prediction_key(run["identity"], run["channels"], hashes)
+    mask = record.get("beside", {}).get("mask", {}).get("sha256")
+    there = {part["key"]: part for part in record["parts"]}
+    return [there.get(one) for one in (key, *(map_key(key, question, mask) for question in run["questions"]))]
+
+
+def summary_of(run: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """What is to be told of a case: what the model says, and each map."""
+    prediction, *others = parts_of(run, record)
+    assert prediction is not None
+    said = prediction["said"]
+    maps = [
+        {
+            "file": m["file"] and f"{run['cases'][record['case']]}/{m['file']}", "class": m["target"], "method": m["method"],
+            "layer": m["layer"], "seconds": m["seconds"], "evaluations": m["evaluations"], "caveats": m["caveats"],
+        }
+        for part in others if part for m in part["maps"]
+    ]  # fmt: skip
+    plain = {key: value for key, value in said.items() if key not in ("grid", "labels", "by_slice")}
+    return {"input": record["case"], **plain, "maps": maps}
+
+
+def as_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table as text."""
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(columns)
+    writer.writerows([cell(value) for value in row] for row in rows)
+    return file.getvalue()
+
+
+def cell(value: Any) -> Any:
+    """A value of a table: numbers in six digits."""
+    return f"{value:.6g}" if isinstance(value, float) else value
