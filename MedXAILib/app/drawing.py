@@ -29,7 +29,7 @@ from .tables import parts_of, records
 FIGURES = "figures"
 """The folder of figures in that of the run."""
 SCALES = ("own", "common")
-DENSITY = "% of the map's mass per mL"
+DENSITY = "% of mass per mL"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +159,7 @@ def _figure(
         if heat.shape != volume.shape or not np.allclose(heat.affine, volume.affine, atol=1e-3):
             heat = resample(heat, volume.grid)
         title = " · ".join(part for part in (m["target"], m["says"], method_title(m["method"]), m["layer"]) if part)
-        row = Row.of(title, heat, m["signed"])
+        row = Row.of(title, heat, m["signed"], [caveat["text"] for caveat in m["caveats"]])
         if how.scale == "common":
             row = replace(row, heat=density(heat), limit=limits[_key(m)] or 1.0, unit=DENSITY)
         rows.append(row)

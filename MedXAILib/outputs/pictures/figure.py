@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from .thumbnail import peak_of
 FORMATS = ("png", "svg", "pdf")
 PLANE = 2.1
 """Width of a slice in inches."""
+LETTERS = 21
+"""Small letters in an inch."""
 INK = {"dark": tuple(map(hexadecimal, (GROUND, PALE, DIM))), "light": ("white", "black", "#555555")}
 """Ground, words, and what is said beside."""
 ALONG = {"axial": 2, "sagittal": 0, "coronal": 1}
@@ -47,6 +50,7 @@ class Row:
     """A map in a figure.
 
     :ivar heat: on the volume's grid. :ivar limit: the value of the last colour. :ivar unit: of the values, in words.
+    :ivar caveats: what limits belief in it.
     """
 
     title: str
@@ -54,11 +58,12 @@ class Row:
     signed: bool
     limit: float
     unit: str = "raw value"
+    caveats: Sequence[str] = ()
 
     @classmethod
-    def of(cls, title: str, heat: Volume, signed: bool) -> Row:
+    def of(cls, title: str, heat: Volume, signed: bool, caveats: Sequence[str] = ()) -> Row:
         """On the map's own scale."""
-        return cls(title=title, heat=heat, signed=signed, limit=display_limit(heat.array))
+        return cls(title=title, heat=heat, signed=signed, limit=display_limit(heat.array), caveats=caveats)
 
 
 def write_figure(
@@ -75,8 +80,11 @@ def write_figure(
     ground, pale, dim = INK[look.theme]
     strips = [_planes(volume, row, rows, look) for row in rows]
     columns = max(len(strip) for strip in strips)
-    words = "\n".join([*caveats, f"{FOOTER} Colours below {THRESHOLD:.0%} of the last one are transparent."])
-    size = PLANE * columns + 1.1, (PLANE + 0.35) * len(rows) + 0.9 + 0.16 * words.count("\n")
+    width = PLANE * columns + 1.1
+    limits = [f"{row.title}: {' '.join(row.caveats)}" for row in rows if row.caveats]
+    told = [*caveats, *limits, f"{FOOTER} Colours below {THRESHOLD:.0%} of the last one are transparent."]
+    words = "\n".join(fill(text, round(LETTERS * width)) for text in told)
+    size = width, (PLANE + 0.35) * len(rows) + 0.9 + 0.11 * words.count("\n")
     with rc_context({"svg.hashsalt": "medxai", "svg.fonttype": "none", "pdf.fonttype": 42}):
         figure = Figure(figsize=size, dpi=look.dpi, facecolor=ground, layout="constrained")
         grid = figure.add_gridspec(len(rows), columns + 1, width_ratios=[*columns * [1.0], 0.07])
@@ -141,4 +149,4 @@ def _colours(axes: Any, row: Row, pale: str) -> None:
     axes.set_yticks(ticks, [f"{tick:.3g}" for tick in ticks])
     axes.yaxis.tick_right()
     axes.tick_params(colors=pale, labelsize=6, length=2)
-    axes.set_title(row.unit, color=pale, fontsize=5)
+    axes.set_title(row.unit, color=pale, fontsize=5, loc="right")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -48,11 +49,8 @@ def write_matrix(rows: Sequence[Sequence[Any]], path: Path, heading: str) -> Non
     axes.set_yticks(range(len(classes)), classes)
     axes.tick_params(colors=dim, length=0)
     axes.spines[:].set_visible(False)
-    axes.set_title(heading, color=pale, fontsize=11, loc="left")
-    figure.supxlabel(
-        f"Mean over cases of the fraction of a map's own positive mass, ± standard deviation. {FOOTER}",
-        color=dim,
-        fontsize=7,
-    )
+    figure.suptitle(fill(heading, round(size[0] * 11)), color=pale, fontsize=11, x=0.01, ha="left")
+    about = f"Mean over cases of the fraction of a map's own positive mass, ± standard deviation. {FOOTER}"
+    figure.supxlabel(fill(about, round(size[0] * 17)), color=dim, fontsize=7, x=0.01, ha="left")
     canvas.draw()
     write_png(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]), path, heading)

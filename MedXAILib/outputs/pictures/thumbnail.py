@@ -93,6 +93,6 @@ def _contacts(shown: Sequence[Shown], heading: str, signed: bool) -> Image:
     columns = COLUMNS if max(cell.width for cell in cells) > PANEL else 2 * COLUMNS
     rows = [side_by_side(cells[n : n + columns]) for n in range(0, len(cells), columns)]
     width = max(480, *(row.width for row in rows))
-    about = f"Slices through each map's peak. Each map has its own scale: colours compare places in a case, not cases. {FOOTER}"
+    about = f"Slices through each map's peak. Each map has its own scale: colours compare places in a case, not cases. What limits belief in a map stands in its case.json. {FOOTER}"
     parts = [paragraph(heading, width, 20, PALE, bold=True), *rows, bar(signed, 420), paragraph(about, width, 13, DIM)]
     return framed(stacked(parts, 12))
