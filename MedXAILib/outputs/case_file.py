@@ -18,7 +18,7 @@ from ..errors import FileError, legible
 from ..interrupt import undisturbed
 from .layout import CASE, RUN_VERSION
 from .listing import files_of
-from .record import read_json
+from .record import read_json, read_own
 from .staging import discard, made, unfinished
 
 PRIVATE = re.compile(r"^\.[0-9a-f]{32}\.partial$")
@@ -35,13 +35,7 @@ def read_case(folder: Path) -> dict[str, Any]:
     path = folder / CASE
     if not os.path.lexists(path):
         return {}
-    found = read_json(path)
-    if found.get("notice") != NOTICE:
-        raise FileError(
-            legible(str(path)),
-            "no run wrote this file, and one would have to replace it",
-            "move it, or give another folder",
-        )
+    found = read_own(path)
     version = found.get("schema_version", 0)
     if not isinstance(version, int) or version > RUN_VERSION:
         raise FileError(

@@ -22,6 +22,21 @@ def read_json(path: Path) -> dict[str, Any]:
     return known if isinstance(known, dict) else {}
 
 
+def read_own(path: Path) -> dict[str, Any]:
+    """A record that is there.
+
+    :raises FileError: for a file of this name that no run wrote.
+    """
+    found = read_json(path)
+    if found.get("notice") != NOTICE:
+        raise FileError(
+            legible(str(path)),
+            "no run wrote this file, and one would have to replace it",
+            "move it, or give another folder",
+        )
+    return found
+
+
 def read_record(folder: Path) -> dict[str, Any]:
     """What run.json in a run's folder holds, in the words of today.
 

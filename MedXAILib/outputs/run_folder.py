@@ -15,11 +15,11 @@ from typing import Any
 from uuid import uuid4
 
 from .. import NOTICE
-from ..errors import FileError, InputError, legible, of_path
+from ..errors import InputError, legible, of_path
 from ..io import atomic
 from .layout import RECORD, RESERVED, RUN_VERSION
 from .listing import all_listed
-from .record import read_json
+from .record import read_json, read_own
 from .staging import alive, beat, is_below, made, me, refuse_foreign, unfinished
 
 LOCKS = ".medxai-*.lock"
@@ -103,14 +103,7 @@ def read_run(root: Path) -> dict[str, Any]:
     path = root / RECORD
     if not os.path.lexists(path):
         return {}
-    found = read_json(path)
-    if found.get("notice") != NOTICE:
-        raise FileError(
-            legible(str(path)),
-            "no run wrote this file, and one would have to replace it",
-            "move it, or give another folder",
-        )
-    return found
+    return read_own(path)
 
 
 def write_run(root: Path, record: Mapping[str, Any], files: Iterable[str]) -> dict[str, Any]:

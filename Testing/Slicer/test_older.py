@@ -34,7 +34,9 @@ def few(computed):
     worker.volumes["ball"] = Volume(computed.volume.array, computed.volume.affine)
     worker.count = 100  # results of its own
     job = replace(computed.job, options={**computed.job.options, "superpixels": 4})
-    event = worker.compute({"id": 1, "job": asdict(job)})
+    with pytest.MonkeyPatch.context() as patch:  # the older one drew from the job's seed itself
+        patch.setattr("MedXAILib.app.case.seed_of", lambda seed, volume: seed)
+        event = worker.compute({"id": 1, "job": asdict(job)})
     return json.loads(json.dumps({"event": "result", "id": 1, **event}))
 
 
@@ -129,10 +131,7 @@ def test_its_tables_and_structures_are_those_that_it_wrote(older, computed, slic
             found = [{key: row[key] for key in row if key != "severity"} for row in csv.DictReader(file)]
         assert len(found) == len(rows), name
         for new, old in zip(found, rows, strict=True):
-            near = (
-                0.15 if new.get("method") == "lime" else 2e-4
-            )  # its samples were others: seeds come from the case now
-            assert numbers(new) == pytest.approx(numbers(old), rel=near, abs=1e-6), name
+            assert numbers(new) == pytest.approx(numbers(old), rel=2e-4, abs=1e-6), name
             assert new.keys() == {WORDS.get(key, key) for key in old}
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert run["jobs"][0]["options"] == {"samples": 60, "superpixels": 4}
@@ -141,9 +140,8 @@ def test_its_tables_and_structures_are_those_that_it_wrote(older, computed, slic
     older.panel.parameters.anatomy, ui.tables.currentIndex = anatomy, 2
     older.panel.display.show([older.maps[1]])
     older.panel.logic.client.wait()
-    with (tmp_path / "out" / "anatomy.csv").open(newline="", encoding="utf-8") as file:
-        told = [row for row in csv.DictReader(file) if row["method"] == "lime"]
-    columns = ("positive_fraction", "negative_fraction", "volume_fraction")
+    told = [row for row in OLDER["tables"]["anatomy.csv"] if row["method"] == "lime"]
+    columns = ("positive_share", "negative_share", "volume_share")
     expected = {row["structure"]: [f"{100 * float(row[c]):.1f} %" for c in columns] for row in told}
     assert {row[0]: row[1:] for row in texts(ui.structures)} == expected
 
