@@ -67,6 +67,11 @@ bench-same: $(VENV)/.demo
 	@test -n "$(BASE)" || { echo "Give the earlier state: make bench-same BASE=<commit>"; exit 2; }
 	$(BIN)/python Testing/Benchmarks/engine.py $(BIN)/python --against $(BASE)
 
+# What a cohort costs beside its cases: throughput of workers, overhead, memory. See Testing/Benchmarks/README.md.
+.PHONY: bench-cohort
+bench-cohort: $(VENV)/.test
+	$(BIN)/python Testing/Benchmarks/cohort.py
+
 $(BENCH)/.peers: $(BENCH)/.torch
 	$(BENCH)/bin/python -m pip install -q $(PEER_NEEDS)
 	$(BENCH)/bin/python -m pip install -q --no-deps $(PEERS)

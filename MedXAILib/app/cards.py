@@ -19,8 +19,8 @@ from ..progress import Progress, silent
 from ..session.plan import choose_layers
 from .case import opened, run_case
 from .checking import model_of, refuse_overwriting
+from .faults import about
 from .job import Job, Messages
-from .run import about
 
 
 def check_card(job: Job, picture: Path, progress: Progress = silent) -> list[str]:
@@ -74,11 +74,11 @@ def list_layers(job: Job) -> list[str]:
     model = model_of(job)
     card = model.card
     if job.inputs:
-        found = lay_out(model, prepare(card, read_volume(job.inputs[""], frame=job.frame, series=job.series)))[1]
+        found = lay_out(model, prepare(card, read_volume(job.inputs[""], frame=job.frame, series=job.series)))[1].layers
     else:
         size = card.input.size or getattr(card.spatial, "size", None) or (64,) * card.spatial.dimensions
         channels = 3 if card.input.color == "rgb" else len(card.input.channels)
-        found = inspect(model.network, (1, channels, *size))
+        found = tuple(inspect(model.network, (1, channels, *size)))
     (chosen, *_), why = choose_layers(model, found)
     steps = {layer.name for layer in stages(found)}
     lines = [f"{'layer':44} {'kind':22} {'channels':>8}  {'cells':14} {'stride':12} receptive field"]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 from ..attribution.registry import options
@@ -18,7 +19,7 @@ from ..errors import InputError
 from ..outputs.case_file import publish_failure
 from ..progress import Progress, portion
 from ..provenance import available_memory
-from .estimate import in_words
+from .estimate import held_below, in_words
 from .job import PATH, Job, specs
 from .keys import key_of
 from .setup import Order, Setup
@@ -30,6 +31,9 @@ RESERVE = 1 << 28
 
 class Way(Protocol):
     """Carries cases out."""
+
+    def threads(self) -> int | None:
+        """Of each worker, where the job does not say; None where they say it themselves."""
 
     def fitted(self, need: int, base: int, say: Callable[[str], None]) -> Way:
         """The same, with no more workers than there is memory for.
@@ -47,6 +51,12 @@ class Way(Protocol):
 class One:
     """This process, one case after the other."""
 
+    def threads(self) -> int | None:
+        """See :class:`Way`."""
+        import torch
+
+        return torch.get_num_threads()
+
     def fitted(self, need: int, base: int, say: Callable[[str], None]) -> Way:
         """See :class:`Way`."""
         return self
@@ -62,11 +72,15 @@ class One:
 class Workers:
     """Several processes of this machine.
 
-    :ivar count: how many. :ivar need: bytes that a case of one takes; 0 where this is not known.
+    :ivar count: how many. :ivar each: bytes that one needs with a case; 0 where this is not known.
     """
 
     count: int
-    need: int = 0
+    each: int = 0
+
+    def threads(self) -> int | None:
+        """See :class:`Way`."""
+        return max(1, cores() // self.count)
 
     def fitted(self, need: int, base: int, say: Callable[[str], None]) -> Way:
         """See :class:`Way`."""
@@ -74,19 +88,21 @@ class Workers:
         say(f"Memory: about {in_words(base + need)} for each worker; {in_words(available_memory())} are free.")
         if count < self.count:
             say(f"This is enough for {count} of {self.count} workers.")
-        return Workers(count, need)
+        return Workers(count, base + need)
 
     def carry_out(self, setup: Setup, cases: Sequence[Case], progress: Progress) -> Iterator[Outcome]:
         """See :class:`Way`."""
-        threads = setup.job.threads or max(1, cores() // self.count)
+        threads = setup.job.threads or self.threads() or 1
         function = partial(carry_warm, replace(setup.order, whole=False).text)
         pairs = over_processes(function, cases, workers=self.count, threads=threads, most=self.most)
         yield from _told(setup.order, pairs, len(cases), progress)
 
     def most(self, running: int) -> int:
-        """How many cases may be under way, by the memory that is free now."""
+        """How many cases may be under way, by the memory that is free now and that workers hold already."""
         free = available_memory() - RESERVE
-        return running + max(0, free // max(self.need, 1)) if self.need or free < 0 else self.count
+        if free < 0:
+            return running
+        return (free + held_below()) // self.each if self.each else self.count
 
 
 @dataclass(frozen=True)
@@ -97,6 +113,10 @@ class Scheduler:
     """
 
     address: str
+
+    def threads(self) -> int | None:
+        """See :class:`Way`."""
+        return None
 
     def fitted(self, need: int, base: int, say: Callable[[str], None]) -> Way:
         """See :class:`Way`."""
@@ -133,7 +153,9 @@ def _from_root(text: str) -> str:
 
 def _absolute(case: Case) -> Case:
     inputs = {name: path.absolute() for name, path in case.inputs.items()}
-    own = {kind: path.absolute() for kind in ("anatomy", "mask") if (path := getattr(case, kind)) is not None}
+    own: dict[str, Any] = {
+        kind: path.absolute() for kind in ("anatomy", "mask", "labels") if isinstance(path := getattr(case, kind), Path)
+    }
     return replace(case, inputs=inputs, **own)
 
 
@@ -150,7 +172,7 @@ def _told(order: Order, pairs: Iterable[tuple[Case, Any]], count: int, progress:
 
 
 def _died(order: Order, case: Case, error: WorkerDied) -> Outcome:
-    failure = {"stage": "worker", "sentence": f"{case.name}: {error}"}
+    failure = {"stage": "worker", "sentence": f"{case.name}: {error}", "job": order.key}
     if order.several:
         publish_failure(order.root / case.folder, case.name, failure)
     return Outcome(name=case.name, failure=failure, error=None if order.several else InputError(failure["sentence"]))

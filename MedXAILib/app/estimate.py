@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from ..attribution.method import InputMethod
 from ..cases.case import Case
 from ..errors import InputError, legible
-from ..outputs.case_file import read_case
+from ..recording.recording import INPUT
 from ..session import Session
 from .case import opened, volumes_of
 from .setup import Setup
@@ -22,6 +24,8 @@ MAP_BYTES, LABEL_BYTES = 4, 1
 """Bytes of a voxel before it is packed: of a map, and of its hot regions, superpixels or a segmentation."""
 FIRST = 5
 """How many cases are shown by name."""
+LATER = 100 << 20
+"""Bytes that libraries take which are loaded when the first case is explained and written (measured: 65 to 120 MiB)."""
 COPIES = 3
 """Copies of a whole case's voxels, as float32, that are held at once beside the network's own: read, placed, preprocessed."""
 
@@ -56,12 +60,15 @@ def _of(setup: Setup, case: Case, session: Session) -> Estimate:
     disk, maps = LABEL_BYTES * voxels, 0
     if request is not None:
         plan = session.plan(request)
-        layers = plan.recorded
+        layers = [
+            *plan.recorded,
+            *([INPUT] if any(isinstance(step.method, InputMethod) for step in plan.steps) else []),
+        ]
         maps = len(request.targets) * sum(max(1, len(step.layers)) for step in plan.steps)
         disk += maps * (MAP_BYTES + LABEL_BYTES) * voxels
     if setup.job.keep_input:
         disk += MAP_BYTES * seen
-    return Estimate(disk=disk, memory=session.memory(layers) + 4 * (COPIES + maps) * voxels + 4 * COPIES * seen)
+    return Estimate(disk=disk, memory=LATER + session.memory(layers) + 4 * (COPIES + maps) * voxels + 4 * COPIES * seen)
 
 
 def told(cases: Sequence[Case]) -> str:
@@ -71,11 +78,6 @@ def told(cases: Sequence[Case]) -> str:
     faults = sum(bool(case.fault) for case in cases)
     known = f"; {faults} of them cannot be used" if faults else ""
     return f"{len(cases)} cases: {names}{more}{known}."
-
-
-def missing(root: Path, cases: Sequence[Case]) -> list[Case]:
-    """The cases of which nothing is there yet."""
-    return [case for case in cases if not read_case(root / case.folder)]
 
 
 def check_disk(root: Path, each: int, count: int, say: Callable[[str], None]) -> None:
@@ -98,6 +100,15 @@ def check_disk(root: Path, each: int, count: int, say: Callable[[str], None]) ->
 def held() -> int:
     """Bytes that this process holds."""
     return int(psutil.Process().memory_info().rss)
+
+
+def held_below() -> int:
+    """Bytes that the processes hold which this one began."""
+    total = 0
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            total += process.memory_info().rss
+    return total
 
 
 def in_words(size: int) -> str:

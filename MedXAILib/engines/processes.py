@@ -38,8 +38,8 @@ def over_processes(
 
     :param function: that another process can import. :param threads: of each worker.
     :param most: how many pieces may run now, from how many do.
-    :returns: a piece whose worker died is tried again, and then comes with :class:`WorkerDied`; from each death on one piece
-        fewer runs at a time, as memory may have been the cause.
+    :returns: a piece whose worker died is tried again, and then comes with :class:`WorkerDied`; from each on that was killed one
+        piece fewer runs at a time, as memory may have been the cause.
     """
     from pebble import ProcessExpired, ProcessPool
 
@@ -58,7 +58,7 @@ def over_processes(
                     error: BaseException | None = future.exception()
                     if isinstance(error, ProcessExpired):
                         tries[number] += 1
-                        deaths += 1
+                        deaths += error.exitcode == -9  # as the system does where memory runs out
                         if tries[number] < TRIES:
                             waiting.append((number, item))
                             continue

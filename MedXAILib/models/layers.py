@@ -23,22 +23,23 @@ from .inspection.choice import (
 )
 from .inspection.examine import Inspection, examine, inspect
 from .inspection.layer import Layer, as_grid, count
-from .inspection.memory import memory_estimate
+from .inspection.memory import backward_bytes, forward_bytes
 
 __all__ = [
     "Inspection",
     "Layer",
     "as_grid",
+    "backward_bytes",
     "calls",
     "coarsest_stride",
     "count",
     "default_layer",
     "examine",
     "find",
+    "forward_bytes",
     "grids",
     "inspect",
     "last_decoder",
-    "memory_estimate",
     "side_by_side",
     "stages",
 ]

@@ -12,7 +12,7 @@ from ..caveats import Caveat
 from ..errors import CardError, InputError, first_line
 from ..geometry.volume import Volume
 from ..models.card import FROM_FILE, ModelCard
-from ..models.layers import Layer, coarsest_stride, inspect
+from ..models.layers import Inspection, coarsest_stride, examine
 from ..models.running.agreement import compared, refuse_one_label
 from ..models.running.guest import guest
 from ..preprocessing.prepare import Prepared, prepare
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     from ..models.loading import Model
 
 
-def lay_out(model: Model, prepared: Prepared) -> tuple[Tiling, list[Layer]]:
-    """The tiles of a prepared input, and the network's layers as one tile goes through.
+def lay_out(model: Model, prepared: Prepared) -> tuple[Tiling, Inspection]:
+    """The tiles of a prepared input, and what one of them shows of the network.
 
     :raises InputError: where the network does not take an input of this size.
     """
     spatial, shape = model.card.spatial, prepared.shape
     size = spatial.input_size(shape)
     try:
-        layers = inspect(model.network, (1, len(prepared.tensor), *size), lambda: feed(model, _first(prepared, size)))
+        seen = examine(model.network, (1, len(prepared.tensor), *size), lambda: feed(model, _first(prepared, size)))
     except InputError:
         raise
     except Exception as error:
@@ -49,10 +49,10 @@ def lay_out(model: Model, prepared: Prepared) -> tuple[Tiling, list[Layer]]:
             f"{' x '.join(map(str, size))} ({first_line(error)})",
             "mend input and spatial of the card",
         ) from error
-    multiple = coarsest_stride(layers) or (1, 1, 1)
+    multiple = coarsest_stride(seen.layers) or (1, 1, 1)
     # an exported program may take the batch it was exported with, and no other
     at_once = 1 if model.card.network.architecture == FROM_FILE else AT_ONCE
-    return tile(spatial, shape, multiple, at_once), layers
+    return tile(spatial, shape, multiple, at_once), seen
 
 
 def _first(prepared: Prepared, size: Sequence[int]) -> torch.Tensor:

@@ -12,7 +12,7 @@ from ..attribution.method import Cost, InputMethod, LayerMethod, Method, QueryMe
 from ..attribution.registry import method
 from ..errors import InputError, LayerError, OptionError
 from ..geometry.volume import Volume
-from ..models.layers import memory_estimate
+from ..models.layers import Layer, backward_bytes, forward_bytes
 from ..models.running.guest import guest, moved_by_hooks
 from ..prediction import Prediction, lay_out, predict
 from ..preprocessing.prepare import Prepared, prepare
@@ -20,7 +20,7 @@ from ..preprocessing.suitability import refuse_constant
 from ..progress import Progress, shares, silent
 from ..recording.cache import RecordingCache
 from ..scoring import BoundTarget, Scorer, resolve
-from ..scoring.scorer import seconds_each
+from ..scoring.scorer import BATCH, seconds_each
 from .explanation import Explanation
 from .inputs import input_maps
 from .layers import check_layers, layer_maps
@@ -58,7 +58,7 @@ class Session:
 
     :param inputs: a volume, one for each of the card's named inputs, or what :func:`prepare` gave.
     :raises InputError: where inputs, card and network do not fit each other.
-    :ivar prepared: the preprocessed input. :ivar tiling: how the network sees it. :ivar layers: all of the network's.
+    :ivar prepared: the preprocessed input. :ivar tiling: how the network sees it. :ivar seen: what one tile shows of the network.
     :ivar cache: what is recorded of its tiles.
     :ivar seconds_each: how long the network takes for the whole of it, or for one slice of a slice-wise model; 0 before it ran.
     """
@@ -66,7 +66,7 @@ class Session:
     def __init__(self, model: Model, inputs: Volume | Mapping[str, Volume] | Prepared) -> None:
         self.model = model
         self.prepared = inputs if isinstance(inputs, Prepared) else prepare(model.card, inputs)
-        self.tiling, self.layers = lay_out(model, self.prepared)
+        self.tiling, self.seen = lay_out(model, self.prepared)
         # without layers a recording is a bare forward pass; a limit of 0 keeps only the last tile's output
         self.cache = RecordingCache(model.network, (), limit=0)
         self.prediction: Prediction | None = None
@@ -91,9 +91,24 @@ class Session:
         if not set(layers) <= set(self.cache.layers):
             self.cache = RecordingCache(self.model.network, layers, limit=0 if self.tiling.overlapping else KEPT)
 
+    @property
+    def layers(self) -> list[Layer]:
+        """All of the network's."""
+        return list(self.seen.layers)
+
     def memory(self, layers: Sequence[str]) -> int:
-        """Bytes that a pass which records these layers will need beside the weights, roughly."""
-        return memory_estimate(self.layers, layers)
+        """Bytes that passes over this case will hold at once beside the weights, roughly: as many changed inputs as are scored at
+        once, and a tile that records these layers with its way back, or all of its slices as far as they are kept."""
+        results, tiling = self.seen.results, self.tiling
+        scored = min(BATCH, tiling.at_once) * forward_bytes(results)
+        starts = [layer.step for layer in self.layers if layer.name in layers]
+        if not layers:
+            return scored
+        kept, back = backward_bytes(results, min(starts) if len(starts) == len(layers) else 0)
+        batch = min(tiling.at_once, tiling.samples)
+        if not tiling.overlapping:
+            kept *= max(1, min(tiling.passes, KEPT // max(kept, 1)))
+        return max(scored, kept + back * batch)
 
     def default_layers(self) -> list[str]:
         """Names of the layers that methods of layers explain unless asked otherwise; none where no layer can be followed."""
@@ -163,7 +178,7 @@ class Session:
                 try:
                     return self._explained(request, progress, say)
                 except HooksMoved:
-                    self.tiling, self.layers = lay_out(self.model, self.prepared)
+                    self.tiling, self.seen = lay_out(self.model, self.prepared)
                     self.prediction, self._planned = None, None
                     self.cache = RecordingCache(self.model.network, (), limit=0)
 

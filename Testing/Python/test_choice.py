@@ -16,7 +16,6 @@ from MedXAILib.models.inspection.choice import (
     stages,
 )
 from MedXAILib.models.inspection.layer import Layer
-from MedXAILib.models.inspection.memory import memory_estimate
 
 
 def layer(name: str, stride: int, step: int, needs: tuple[int, ...] = (), **more) -> Layer:
@@ -27,9 +26,7 @@ def layer(name: str, stride: int, step: int, needs: tuple[int, ...] = (), **more
         "cells": Cells((float(stride),) * 3, (0.0,) * 3, (3.0 * stride,) * 3, ((0.0, 31.0),) * 3),
         "arrangement": Arrangement(batch=0, channel=1, sizes=(cells,) * 3, axes=(2, 3, 4), turned=(False,) * 3),
     }
-    settings = {"kind": "Conv3d", "parameters": True, "bytes": 10, "shape": (2,), "cells": None} | (
-        grid if stride else {}
-    )
+    settings = {"kind": "Conv3d", "parameters": True, "shape": (2,), "cells": None} | (grid if stride else {})
     return Layer(name=name, step=step, needs=sum(1 << n for n in (step, *needs)), **settings | more)
 
 
@@ -90,9 +87,3 @@ def test_a_layer_that_cannot_be_explained_is_a_layer_error(name, told):
 def test_a_network_without_a_grid_is_a_layer_error():
     with pytest.raises(LayerError, match="no layer whose cells can be followed"):
         default_layer([layer("head", 0, 0)])
-
-
-def test_memory_is_what_runs_and_what_is_kept_from_the_first_recorded_layer_on():
-    layers = chain(1, 2, 4, 4)  # with the head five of 10 bytes
-    assert memory_estimate(layers) == 30
-    assert memory_estimate(layers, ["d"]) == 30 + 2 * 20

@@ -475,7 +475,6 @@ def test_shapes_are_those_of_a_real_pass(case):
         if isinstance(output, torch.Tensor):
             output = as_grid(output, layer) if layer.cells else output
             assert layer.shape == tuple(output.shape[1:]), name
-            assert layer.bytes == output.numel() * 4 or layer.arrangement.elements > count(layer), name
 
 
 OPERATORS = [
@@ -509,7 +508,6 @@ def test_shapes_of_single_operators(operator):
     with torch.no_grad():
         real = net(torch.zeros(1, 1, 6, 8))
     assert layer.shape == tuple(real.shape[1:])
-    assert layer.bytes == real.numel() * real.element_size()
 
 
 @pytest.mark.parametrize("bad", [nn.BatchNorm2d(3), nn.Linear(5, 2), nn.LayerNorm(5), nn.Conv2d(2, 1, 1)])

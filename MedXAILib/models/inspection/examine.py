@@ -20,6 +20,7 @@ from ..running.parts import Part
 from .arranging import arrange
 from .cells import Arrangement, Cells
 from .layer import Layer
+from .memory import Result
 from .notes import Made, made_of, place_of
 from .places import Place
 from .tracer import Tracer
@@ -40,12 +41,14 @@ class Inspection:
     :ivar outputs: the tensors that it returns.
     :ivar data: the network looks at values: other inputs may take other ways.
     :ivar batch: axes of the input (1 that of the channels) that the first convolution takes for its batch.
+    :ivar results: of its operators, in bytes: see :mod:`.memory`.
     """
 
     layers: tuple[Layer, ...]
     outputs: list[Part]
     data: bool = False
     batch: tuple[int, ...] = ()
+    results: tuple[Result, ...] = ()
 
 
 def inspect(network: torch.nn.Module, shape: Sequence[int], x: Example = None) -> list[Layer]:
@@ -91,7 +94,7 @@ _inspected: weakref.WeakKeyDictionary[torch.nn.Module, tuple[object, dict[Key, I
 class Sight:
     """What one call of a module gave.
 
-    :ivar sizes: of its first tensor, and ``bytes`` how large that is.
+    :ivar sizes: of its first tensor.
     :ivar alone: whether it gave no other.
     :ivar attentions: products of attention before it.
     """
@@ -99,7 +102,6 @@ class Sight:
     name: str
     module: torch.nn.Module
     sizes: tuple[int, ...]
-    bytes: int
     alone: bool
     place: Place | None
     made: Made
@@ -136,7 +138,7 @@ def _examine(network: torch.nn.Module, shape: tuple[int, ...], x: Example) -> In
         numbers[sight.name] += 1
         used = returned is None or bool(returned.needs >> sight.made.step & 1)
         found.append(_layer(name, sight, arranged[key], used, tracer.data))
-    return Inspection(tuple(found), parts_of(network, output), tracer.data, tracer.batch or ())
+    return Inspection(tuple(found), parts_of(network, output), tracer.data, tracer.batch or (), tracer.ledger.close())
 
 
 def _sight(name: str, module: torch.nn.Module, output: Any, attentions: int) -> Sight | None:
@@ -149,7 +151,6 @@ def _sight(name: str, module: torch.nn.Module, output: Any, attentions: int) -> 
         name=name,
         module=module,
         sizes=tuple(first.shape),
-        bytes=first.numel() * first.element_size(),
         alone=len(outputs) == 1,
         place=place_of(first) if first.is_floating_point() else None,
         made=made_of(first) or Made(0, 0),
@@ -182,7 +183,6 @@ def _layer(name: str, sight: Sight, grid: tuple[Cells, Arrangement] | None, used
         shape=sight.sizes[1:],
         cells=None,
         parameters=any(parameter.ndim > 1 for parameter in sight.module.parameters(recurse=False)),
-        bytes=sight.bytes,
         data=data,
         alone=sight.alone,
         used=used,

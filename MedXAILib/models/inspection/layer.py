@@ -41,7 +41,6 @@ class Layer:
     shape: tuple[int, ...]
     cells: Cells | None
     parameters: bool
-    bytes: int
     arrangement: Arrangement | None = None
     joined: bool = False
     hidden: str = ""

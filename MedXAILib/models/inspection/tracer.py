@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..nested import swapped, tensors
 from .call import Call, Unseen
 from .coordinates import same, thin
+from .memory import Ledger
 from .notes import Made, View, made_of, note, place_of, view_of
 from .operators.mixing import pointwise
 from .operators.table import RULES, unknown
@@ -37,6 +38,7 @@ class Tracer:
     :param shape: (batch, channel, *spatial) of the input.
     :param dry: the input is on the meta device; then what is not computed from it is made on ``device``.
     :ivar attentions: products of attention so far.
+    :ivar ledger: what it makes and lets go.
     :ivar data: whether the network looked at values, or drew random numbers (``random``, known at the end).
     :ivar batch: the axes of the input that the first convolution takes for its batch, where it is one of slices (a filter
         of fixed numbers before the first learned one does not count).
@@ -45,6 +47,7 @@ class Tracer:
     def __init__(self, shape: Sequence[int], dry: bool, device: torch.device) -> None:
         self.voxels, self.dry, self.device = tuple(shape[1:]), dry, device
         self.grids: dict[tuple[int, ...], Place] = {}
+        self.ledger = Ledger()
         self.attentions = self.steps = 0
         self.data = self.random = False
         self.batch: tuple[int, ...] | None = None
@@ -111,6 +114,9 @@ class Tracer:
         for result, place in zip(results, self._places(call, function), strict=True):
             self._put(result, place)
             note(result, made=made)
+        if not function.is_view and not written(function, args, kwargs):
+            for result in results:
+                self.ledger.enter(result, made.step, made.needs, tensors([args, kwargs]))
 
     def _places(self, call: Call, function: Any) -> list[Place]:
         """Where the results lie: by the operator's rule, else a guess."""
