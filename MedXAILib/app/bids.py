@@ -8,17 +8,22 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .. import NOTICE, __version__
+from ..errors import FileError, legible
 from ..io import atomic
 from ..io.segmentation import read_labels
 from ..io.write import write_labels, write_volume
 from ..outputs.earlier import read_volume
+from ..outputs.layout import BIDS, mark
+from ..outputs.record import read_json
 
-FOLDER, VERSION, SUFFIX = "bids", "1.10.0", "attribution"
+VERSION, SUFFIX = "1.10.0", "attribution"
+DESCRIPTION, GENERATOR = "dataset_description.json", "MedXAI"
 LINK = "raw"
 """By what sidecars call the dataset that was explained."""
 
@@ -30,8 +35,10 @@ def derivative(
 
     :param run: with ``bids``: the way from the run's folder to the dataset. :param told: case, its record, its parts that are there.
     """
-    place = root / FOLDER
+    place = root / BIDS
+    refuse_foreign_dataset(root)
     names = _frame(place, run)
+    described = descriptions(told)
     for name, record, parts in told:
         sources = [_source(root, run["bids"], one["path"]) for one in record["inputs"].values()]
         for part in parts:
@@ -39,8 +46,32 @@ def derivative(
                 names += _segmentation(place, name, part, root / run["cases"][name] / labels["file"], sources, run)
             for m in part.get("maps", ()):
                 if m["file"]:
-                    names += _map(place, name, m, root / run["cases"][name] / m["file"], sources)
-    return [f"{FOLDER}/{name}" for name in names]
+                    names += _map(place, described[name, m["file"]], m, root / run["cases"][name] / m["file"], sources)
+    return [f"{BIDS}/{name}" for name in names]
+
+
+def refuse_foreign_dataset(root: Path) -> None:
+    """:raises FileError: where the derivative would go into a folder that no run wrote."""
+    place = root / BIDS
+    if not os.path.lexists(place) or (place.is_dir() and not any(place.iterdir())):
+        return
+    by = read_json(place / DESCRIPTION).get("GeneratedBy") or [{}]
+    if not place.is_dir() or not isinstance(by, list) or by[0].get("Name") != GENERATOR:
+        raise FileError(
+            legible(str(place)), "the BIDS derivative of the run would go there, and no run wrote it", "give another folder with -o"
+        )  # fmt: skip
+
+
+def descriptions(
+    told: Sequence[tuple[str, Mapping[str, Any], Sequence[Mapping[str, Any]]]],
+) -> dict[tuple[str, str], str]:
+    """Case and file of a map -> its path in the derivative, without the suffix; those that letters and digits alone do not tell apart get a mark."""
+    paths = {
+        (case, m["file"]): stem(case, m["method"], m["target"], m["layer"])
+        for case, _, parts in told for part in parts for m in part.get("maps", ()) if m["file"]
+    }  # fmt: skip
+    taken = Counter(paths.values())
+    return {key: f"{path}{mark('/'.join(key))}" if taken[path] > 1 else path for key, path in paths.items()}
 
 
 def _frame(place: Path, run: Mapping[str, Any]) -> list[str]:
@@ -48,7 +79,7 @@ def _frame(place: Path, run: Mapping[str, Any]) -> list[str]:
     model = run["model"]["name"]
     description = {
         "Name": f"{model}: predictions and attribution maps", "BIDSVersion": VERSION, "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": "MedXAI", "Version": __version__, "Description": NOTICE}],
+        "GeneratedBy": [{"Name": GENERATOR, "Version": __version__, "Description": NOTICE}],
         "DatasetLinks": {LINK: f"../{run['bids']}"},
         "SourceDatasets": [{"URL": f"bids:{LINK}:"}],
     }  # fmt: skip
@@ -58,7 +89,7 @@ def _frame(place: Path, run: Mapping[str, Any]) -> list[str]:
         "across images. Their sidecars say what limits belief in them.\n"
     )
     files = {
-        "dataset_description.json": json.dumps(description, indent=1), "README.md": readme,
+        DESCRIPTION: json.dumps(description, indent=1), "README.md": readme,
         ".bidsignore": f"*_{SUFFIX}.nii.gz\n*_{SUFFIX}.json\n",
     }  # fmt: skip
     place.mkdir(exist_ok=True)
@@ -74,13 +105,15 @@ def _source(root: Path, dataset: str, path: str) -> str:
     return f"bids:{LINK}:{Path(found).as_posix()}"
 
 
-def stem(case: str, description: str) -> str:
+def stem(case: str, *words: str) -> str:
     """The path of a case's file without its suffix: the entities of the image, in the space of which it is, and what it is."""
     folder, _, file = case.rpartition("/")
     if file.endswith((".nii", ".nii.gz")):
         file = file.removesuffix(".gz").removesuffix(".nii").rpartition("_")[0]
-    entities = [part for part in file.split("_") if not part.startswith("desc-")]
-    return f"{folder}/{'_'.join([*entities, f'desc-{description}'])}".lstrip("/")
+    entities = file.split("_")
+    own = [part.removeprefix("desc-") for part in entities if part.startswith("desc-")]
+    others = [part for part in entities if not part.startswith("desc-")]
+    return f"{folder}/{'_'.join([*others, f'desc-{label(*own, *words)}'])}".lstrip("/")
 
 
 def label(*words: str) -> str:
@@ -90,12 +123,12 @@ def label(*words: str) -> str:
 
 def _words(words: Sequence[str]) -> Iterator[str]:
     for word in words:
-        yield from re.findall(r"[A-Za-z0-9]+", word)
+        yield from re.findall(r"[A-Za-z0-9]+", word) or ([mark(word)] if word else [])
 
 
-def _map(place: Path, case: str, m: Mapping[str, Any], file: Path, sources: Sequence[str]) -> list[str]:
+def _map(place: Path, path: str, m: Mapping[str, Any], file: Path, sources: Sequence[str]) -> list[str]:
     """A map and its sidecar."""
-    name = f"{stem(case, label(m['method'], m['target'], m['layer']))}_{SUFFIX}"
+    name = f"{path}_{SUFFIX}"
     sidecar = {
         "Description": f"Attribution map: {m['method']}" + (f" at layer {m['layer']}" if m["layer"] else "") + f", of {m['target']}",
         "Sources": list(sources), "SpatialReference": sources[0], "Method": m["method"], "Target": m["target"], "Layer": m["layer"],
@@ -112,7 +145,7 @@ def _segmentation(
     place: Path, case: str, part: Mapping[str, Any], file: Path, sources: Sequence[str], run: Mapping[str, Any]
 ) -> list[str]:
     """A segmentation, its sidecar and the names of its values."""
-    name = f"{stem(case, label(run['model']['name']))}_dseg"
+    name = f"{stem(case, run['model']['name'])}_dseg"
     if not _is_there(place / f"{name}.json", place / f"{name}.nii.gz", file):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         labels = read_labels(file)

@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from ..attribution.registry import options
 from ..errors import InputError
 from ..geometry.volume import Volume
+from ..models.card import ModelCard, read_card
 from ..models.loading import Model
 from ..outputs.case_file import read_case
 from ..outputs.earlier import read_volume
 from ..progress import Progress, silent
+from ..session.bare import runnable
 from .checking import check
 from .dispatch import One, Scheduler, Way, Workers
 from .job import EXPLAIN, Job, Messages
 from .run import Cohort, prepared, unheard
 from .tables import summary_of
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +66,8 @@ def run_cohort(
     inputs: str | Path | Mapping[str, str | Path],
     output: str | Path,
     *,
-    model: str | Path | Model,
+    model: str | Path | Model | torch.nn.Module,
+    card: str | Path | ModelCard | None = None,
     key: str | None = None,
     workers: int = 1,
     scheduler: str | None = None,
@@ -80,23 +86,25 @@ def run_cohort(
 
     :param inputs: a file, a folder, a pattern, a table, a BIDS dataset, a DICOM folder of many patients; or the files of a network
         with several inputs by name.
-    :param model: a card, the name of a model, or a Model: a network of yours with its card.
-    :param key: what stands for the weights of a Model that did not come from a file: another one, whenever they change. Without it
+    :param model: a card, the name of a model, a Model, or a network of yours.
+    :param card: of a network: what it expects and what its output means; its weights are not read.
+    :param key: what stands for the weights of a network that did not come from a file: another one, whenever they change. Without it
         nothing is taken over.
     :param workers: processes of this machine. :param scheduler: address of a Dask scheduler instead.
     :param overwrite, verify: as for :func:`.run.run`.
     :param asked: fields of :class:`.job.Job`, as ``task="predict"``, ``classes``, ``layers``, ``anatomy``; and options of methods.
     :raises InputError: for anything given that cannot be used; a case that cannot be used has its ``failure``.
     """
-    job = _job(inputs, model, asked)
     way: Way = Scheduler(scheduler) if scheduler else Workers(workers) if workers > 1 else One()
     known = None
-    if isinstance(model, Model):
+    if not isinstance(model, str | Path):
         if not isinstance(way, One):
             raise InputError(
                 "Other processes cannot be given a network: give the path of a card, or leave out workers and scheduler."
             )
-        known = replace(model, weights_sha256=model.weights_sha256 or key or uuid4().hex)
+        known = model if isinstance(model, Model) else _with_card(model, card)
+        known = replace(known, weights_sha256=known.weights_sha256 or key or uuid4().hex)
+    job = _job(inputs, known or model, asked)
     check(job)
     cohort = prepared(job, output, Messages(then=say), model=known, anew=overwrite, verify=verify)
     way = cohort.look(cohort.cases, way)
@@ -124,7 +132,21 @@ def _cases(cohort: Cohort, way: Way, progress: Progress) -> Iterator[CohortCase]
         cohort.finish()
 
 
-def _job(inputs: str | Path | Mapping[str, str | Path], model: str | Path | Model, asked: Mapping[str, Any]) -> Job:
+def _with_card(network: torch.nn.Module, card: str | Path | ModelCard | None) -> Model:
+    """:raises InputError: without a card, or for what is no network."""
+    network = runnable(network)
+    if card is None:
+        raise InputError(
+            "run_cohort needs the card of a network: what it expects and what its output means; give card=PATH ('medxai card new' drafts one)."
+        )
+    parameter = next(network.parameters(), None)
+    return Model(
+        card=card if isinstance(card, ModelCard) else read_card(card), network=network,
+        device="cpu" if parameter is None else parameter.device.type, weights_sha256="", path="",
+    )  # fmt: skip
+
+
+def _job(inputs: str | Path | Mapping[str, str | Path], model: Any, asked: Mapping[str, Any]) -> Job:
     """The job of a call.
 
     :raises InputError: for what is no field of a job and no option of a method.

@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..cases.case import Case, Found
 from ..cases.search import Search, search
-from ..errors import InputError, NothingDone, OptionError, legible, of_path
+from ..errors import InputError, NothingDone, OptionError, legible
+from ..findings.reference import refuse_unusable
 from ..findings.said import CaseResult
 from ..models.loading import Model
 from ..outputs.case_file import read_case, replace_parts, sweep
@@ -27,14 +29,15 @@ from ..outputs.listing import all_listed, case_folders, listed
 from ..outputs.run_folder import claimed_run, read_run, refuse_in_the_way, write_run
 from ..progress import Progress, silent
 from ..provenance import peak_memory, versions
+from .bids import refuse_foreign_dataset
 from .checking import check, check_pictures, model_of, part_of, refuse_overwriting
 from .dispatch import One, Way
-from .estimate import check_disk, estimate, held, missing, told
-from .job import Job, Messages
-from .keys import key_of
+from .estimate import check_disk, estimate, held, told
+from .job import EXPLAIN, Job, Messages
+from .keys import EACH, key_of
 from .pictures import show
 from .setup import Order, setup
-from .tables import derive, parts_of, records, summary_of
+from .tables import derive, failures_of, parts_of, records, summary_of
 from .work import Outcome, way_to
 
 
@@ -89,10 +92,10 @@ def run(
     refuse_overwriting(inputs_of(job, cases), pictures, output)
     own = [case for case in cases if in_shard(case.name, shard)]
     if retry:
-        own = [case for case in own if read_case(cohort.folder(case)).get("failures")]
+        own = [case for case in own if failures_of(cohort.described, read_case(cohort.folder(case)))]
     way = cohort.look(own, way or One())
     if dry:
-        return {"of": len(cases), "missing": len(missing(cohort.root, own))}
+        return {"of": len(cases), "missing": len(cohort.missing(own))}
     last: Outcome | None = None
     with cohort.claimed() as alone:
         for outcome in cohort.outcomes(own, way, alone, progress):
@@ -158,15 +161,16 @@ class Cohort:
         cases, self.dataset = found.cases, found.dataset
         self.began, self.started = time.perf_counter(), datetime.now(UTC)
         several, masked = len(cases) > 1, any(case.mask for case in cases)
-        self.setup = setup(
-            Order(job=job, root=root.absolute(), several=several, masked=masked, anew=anew, verify=verify, whole=whole),
-            model,
+        order = Order(
+            job=job, root=root.absolute(), several=several, masked=masked, anew=anew, verify=verify, whole=whole
         )
+        self.setup = setup(order, model)
+        self.setup = replace(self.setup, order=replace(order, key=self.key))
         self.what = f"{job.task} {cases[0].name} with {legible(Path(job.model).name)}"
         self.done: list[Outcome] = []
         self.begun = False
 
-    @property
+    @cached_property
     def described(self) -> dict[str, Any]:
         """What run.json says of the job: enough to tell which parts of a case are its own."""
         model = self.setup.model
@@ -179,15 +183,25 @@ class Cohort:
             "questions": [dict(question) for question in self.setup.questions],
             "cases": {case.name: case.folder for case in self.cases},
             **({"bids": way_to(self.root, self.dataset)} if self.dataset else {}),
+            **self._common_mask,
         }
 
     @property
+    def _common_mask(self) -> dict[str, Any]:
+        """Where the mask of all cases lies, and its hash."""
+        hashes = [question["mask"] for question in self.setup.questions if question.get("mask", EACH) != EACH]
+        return {"mask": {"path": way_to(self.root, Path(str(self.job.mask))), "sha256": hashes[0]}} if hashes else {}
+
+    @cached_property
     def key(self) -> str:
         """Of the job: of what it asks, and of what is made of the answers."""
         job, plain = self.job, self.job.described()
-        anatomy = self.setup.anatomy_hash or [str(case.anatomy) for case in self.cases if case.anatomy]
+        anatomy = self.setup.anatomy_hash or [case.anatomy.name for case in self.cases if case.anatomy]
         made = [job.format, list(job.writers), job.mass_fraction, anatomy, job.keep_input]
-        asked = {"task": job.task, "inputs": plain["inputs"], "questions": [dict(one) for one in self.setup.questions]}
+        asked = {
+            **{name: plain[name] for name in ("task", "inputs", "frame", "series", "suffixes")},
+            "questions": [dict(one) for one in self.setup.questions],
+        }
         return key_of(identity=dict(self.setup.identity), asked=asked, made=made)
 
     def folder(self, case: Case) -> Path:
@@ -205,29 +219,43 @@ class Cohort:
         say(told(self.cases))
         if len(cases) < len(self.cases):
             say(f"Of these {len(cases)} now.")
-        left = missing(self.root, cases)
+        left = self.missing(cases)
         if not left or (need := estimate(self.setup, left)) is None:
             return way
         check_disk(self.root, need.disk, len(left), say)
         return way.fitted(need.memory, held(), say)
 
+    def missing(self, cases: Sequence[Case]) -> list[Case]:
+        """Those of which not all is there that the job asks for."""
+        if self.setup.order.anew:
+            return list(cases)
+        return [case for case in cases if not self._is_there(read_case(self.folder(case)))]
+
+    def _is_there(self, record: Mapping[str, Any]) -> bool:
+        parts = parts_of(self.described, record)
+        return bool(parts) and None not in parts and not failures_of(self.described, record)
+
     @contextmanager
-    def claimed(self) -> Iterator[bool]:
-        """The right to write into the folder, and whether nobody else does."""
+    def claimed(self) -> Iterator[Callable[[], bool]]:
+        """The right to write into the folder; tells whether nobody else does now."""
         with claimed_run(self.root, self.key, self.what) as alone:
             yield alone
 
-    def outcomes(self, cases: Sequence[Case], way: Way, alone: bool, progress: Progress) -> Iterator[Outcome]:
+    def outcomes(
+        self, cases: Sequence[Case], way: Way, alone: Callable[[], bool], progress: Progress
+    ) -> Iterator[Outcome]:
         """What became of each of these cases, as they finish and are on record.
 
-        :param alone: whether nobody else writes into the folder.
+        :param alone: whether nobody else writes into the folder now.
         :raises InputError: where the run has one case and it cannot be used. :raises NothingDone: where none of several can.
         """
         folders = [self.folder(case) for case in self.cases]
         refuse_in_the_way(self.root, folders)
+        if self.dataset:
+            refuse_foreign_dataset(self.root)
         self._refuse_another_model()
-        if alone:
-            sweep(self.root, folders)
+        sweep(self.root, folders, alone)
+        self._settle_threads(way)
         try:
             for outcome in way.carry_out(self.setup, cases, progress):
                 if outcome.error is not None and len(self.cases) == 1:
@@ -239,13 +267,19 @@ class Cohort:
                 self.tell()
             raise
         finally:
-            if alone:
-                sweep(self.root, folders)
-        if cases and all(outcome.failure for outcome in self.done):
-            self.finish()
+            if self.root.is_dir():
+                sweep(self.root, folders, alone)
+        if cases and all(outcome.failure for outcome in self.done) and not self.finish()["done"]:
             first = self.done[0].failure or {}
             name = legible(Path(next(iter(self.job.inputs.values()))).name)
             raise NothingDone(f"{name}: none of its {len(cases)} cases can be used; the first: {first.get('sentence')}")
+
+    def _settle_threads(self, way: Way) -> None:
+        """Sums are rounded otherwise by other numbers of threads: those that the job began with stay, unless it says how many."""
+        order, before = self.setup.order, read_run(self.root)
+        kept = before.get("threads") if before.get("key") == self.key else None
+        threads = self.job.threads or kept or way.threads()
+        self.setup = replace(self.setup, order=replace(order, job=replace(order.job, threads=threads)))
 
     def prune(self) -> None:
         """Remove what is not of this job: other maps of its cases, and other cases."""
@@ -287,7 +321,8 @@ class Cohort:
         """run.json; tables that are there stay listed."""
         before = read_run(self.root)
         files = [name for name in before.get("files", ()) if name != RECORD and (self.root / name).exists()]
-        write_run(self.root, {**self.described, "tables": before.get("tables", []), **more}, files)
+        threads = self.setup.job.threads
+        write_run(self.root, {**self.described, "threads": threads, "tables": before.get("tables", []), **more}, files)
 
     def _remove_earlier(self) -> None:
         """The files of a run of an earlier MedXAI, which is replaced."""
@@ -320,9 +355,13 @@ class Cohort:
                 "messages": self.messages.lines,
             }
         )
-        derive(self.root)
+        for remark in derive(self.root).remarks:
+            self.messages.then(remark)
         whole = read_run(self.root)
-        told = [summary_of(whole, record) for _, record in records(self.root, whole) if not record.get("failures")]
+        told = [
+            summary_of(whole, record) for _, record in records(self.root, whole)
+            if not failures_of(whole, record) and None not in parts_of(whole, record)[:1]
+        ]  # fmt: skip
         failures = [{"input": o.name, **o.failure} for o in self.done if o.failure]
         return whole | {
             "files": sorted(all_listed(self.root)),
@@ -367,11 +406,14 @@ def find(job: Job, model: Model, say: Callable[[str], None] = unheard) -> Found:
     )  # fmt: skip
     for remark in found.remarks:
         say(remark)
+    if job.task != EXPLAIN:
+        found = replace(found, cases=[replace(case, mask=None) for case in found.cases])
     masked = any(case.mask for case in found.cases)
     if masked and (other := part_of(job)) not in (None, "mask"):
         raise InputError(f"--{other} and masks of the cases exclude each other: leave one out.")
     folders = stems([case.name for case in found.cases])
-    return replace(found, cases=[replace(_with_mask(case, masked), folder=folders[case.name]) for case in found.cases])
+    cases = [_checked(_with_mask(case, masked), model) for case in found.cases]
+    return replace(found, cases=[replace(case, folder=folders[case.name]) for case in cases])
 
 
 def _with_mask(case: Case, masked: bool) -> Case:
@@ -380,12 +422,11 @@ def _with_mask(case: Case, masked: bool) -> Case:
     return replace(case, fault="it has no mask, and other cases have one; add it, or take the case out")
 
 
-@contextmanager
-def about(name: str) -> Iterator[None]:
-    """Errors of one case name it."""
-    try:
-        yield
-    except OSError as error:
-        raise of_path(error) from None
-    except InputError as error:
-        raise error if name in str(error) else InputError(f"{name}: {error}") from error
+def _checked(case: Case, model: Model) -> Case:
+    """A case of which something is known that cannot be so has a fault."""
+    if case.labels and not case.fault:
+        try:
+            refuse_unusable(model.card, case.labels)
+        except InputError as error:
+            return replace(case, fault=str(error))
+    return case

@@ -26,7 +26,7 @@ class Order:
     """What a run is told, in plain values that travel to other processes and machines.
 
     :ivar root: the run's folder, absolute.
-    :ivar several: whether it has several cases, so that one that fails is put on record and does not end it.
+    :ivar key: of the job. :ivar several: whether it has several cases, so that one that fails is put on record and does not end it.
     :ivar masked: whether each case has a mask of its own.
     :ivar anew: nothing that is there is taken over. :ivar verify: inputs are hashed anew.
     :ivar whole: results are wanted in memory too.
@@ -34,6 +34,7 @@ class Order:
 
     job: Job
     root: Path
+    key: str = ""
     several: bool = True
     masked: bool = False
     anew: bool = False

@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import FileError, legible
 from ..io import atomic
 from ..outputs.case_file import read_case
-from ..outputs.layout import CASE, RECORD, TABLES
+from ..outputs.layout import CASE, EVALUATION, RECORD, TABLES
 from ..outputs.run_folder import read_run, write_run
 from .bids import derivative
 from .keys import map_key, prediction_key
@@ -29,6 +29,7 @@ class Derived:
 
     :ivar cases: how many it has. :ivar done: cases whose results are all there. :ivar failed: cases that failed.
     :ivar files: names of the tables and sheets. :ivar mixed: devices and versions, where not all results are of the same.
+    :ivar others: maps of these cases that are not of this job.
     """
 
     cases: int
@@ -36,11 +37,24 @@ class Derived:
     failed: int
     files: tuple[str, ...]
     mixed: tuple[str, ...] = ()
+    others: int = 0
 
     @property
     def said(self) -> str:
         """In words."""
         return f"{self.done} of {self.cases} cases" + (f", {self.failed} failed" if self.failed else "")
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is to be known of the folder, a sentence each."""
+        found = []
+        if self.mixed:
+            found.append(f"These results are not all of the same device and versions: {'; '.join(self.mixed)}.")
+        if self.others:
+            found.append(
+                f"{self.others} maps in the folder are not of this job and stand in no table; --prune removes them."
+            )
+        return found
 
 
 def derive(root: Path) -> Derived:
@@ -53,9 +67,14 @@ def derive(root: Path) -> Derived:
         raise FileError(
             legible(str(root)), "this is no folder of a run, or one of an earlier MedXAI", "give another one"
         )
-    for _ in range(MOST_LOOKS):
+    for look in range(MOST_LOOKS):
         before = _state(root, run)
-        found = _derived(root, run)
+        try:
+            found = _derived(root, run)
+        except FileNotFoundError:  # of a case that was replaced meanwhile
+            if look == MOST_LOOKS - 1:
+                raise
+            continue
         if _state(root, run) == before:
             break
     return found
@@ -79,20 +98,26 @@ def _derived(root: Path, run: Mapping[str, Any]) -> Derived:
     computed: Counter[tuple[str, ...]] = Counter()
     columns: dict[str, Sequence[str]] = dict(TABLES)
     done = failed = 0
+    others: list[str] = []
     for name, record in records(root, run):
-        parts = parts_of(run, record)
-        done += None not in parts and bool(parts) and not record.get("failures")
-        failed += bool(record.get("failures"))
-        rows.setdefault("failures.csv", []).extend(
-            (name, f["stage"], f["sentence"]) for f in record.get("failures", ())
-        )
+        parts, failures = parts_of(run, record), failures_of(run, record)
         there = [part for part in parts if part is not None]
+        others += [
+            f"{run['cases'][name]}/{m['file'] or m['method']}"
+            for part in record["parts"] if part not in there for m in part.get("maps", ())
+        ]  # fmt: skip
+        done += bool(parts) and len(there) == len(parts) and not failures
+        failed += bool(failures)
+        rows.setdefault("failures.csv", []).extend((name, f["stage"], f["sentence"]) for f in failures)
+        if failures:  # what is there may be of an input that was replaced
+            continue
         told.append((name, record, there))
         computed.update({how(part) for part in there})
         for part in there:
             for table, content in part["tables"].items():
                 columns[table] = content["columns"]
                 rows.setdefault(table, []).extend(content["rows"])
+            rows.setdefault(EVALUATION, []).extend([name, *row[1:]] for row in part.get("measured", ()))
     if rows.get("anatomy.csv") and len(run["cases"]) > 1:
         rows[STRUCTURES] = list(structures(rows["anatomy.csv"]))
     files = sorted(name for name, found in rows.items() if found)
@@ -104,11 +129,14 @@ def _derived(root: Path, run: Mapping[str, Any]) -> Derived:
     before = set(run.get("tables", ()))
     for name in before - set(files):
         (root / name).unlink(missing_ok=True)
-    others = [name for name in run.get("files", ()) if name not in {*before, *files, RECORD} and (root / name).exists()]
+    more = [name for name in run.get("files", ()) if name not in {*before, *files, RECORD} and (root / name).exists()]
     kept = {key: value for key, value in run.items() if key not in ("notice", "schema_version", "files")}
     mixed = [f"{', '.join(one)}: {n} cases" for one, n in sorted(computed.items())] if len(computed) > 1 else []
-    write_run(root, kept | {"done": done, "failed": failed, "tables": files, "mixed": mixed}, [*files, *others])
-    return Derived(cases=len(run["cases"]), done=done, failed=failed, files=tuple(files), mixed=tuple(mixed))
+    told_of = {"done": done, "failed": failed, "tables": files, "mixed": mixed, "other_maps": others}
+    write_run(root, kept | told_of, [*files, *more])
+    return Derived(
+        cases=len(run["cases"]), done=done, failed=failed, files=tuple(files), mixed=tuple(mixed), others=len(others)
+    )
 
 
 def how(part: Mapping[str, Any]) -> tuple[str, ...]:
@@ -125,6 +153,11 @@ def records(root: Path, run: Mapping[str, Any]) -> Iterator[tuple[str, dict[str,
     for name, folder in sorted(run["cases"].items()):
         if record := read_case(root / folder):
             yield name, record
+
+
+def failures_of(run: Mapping[str, Any], record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Why a case failed in the newest job; nothing where that was another one's."""
+    return [failure for failure in record.get("failures", ()) if failure.get("job") in (None, run.get("key"))]
 
 
 def parts_of(run: Mapping[str, Any], record: Mapping[str, Any]) -> list[dict[str, Any] | None]:

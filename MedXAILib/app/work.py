@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -14,25 +13,28 @@ from typing import Any
 
 import numpy as np
 
+from .. import stages
 from ..attribution.attribution import Attribution
 from ..attribution.registry import method
 from ..cases.case import Case
-from ..errors import NO_MEMORY, InputError, NetworkError, first_line, of_path, out_of_memory
+from ..errors import InputError
 from ..findings.anatomy import refuse_apart, seen_by
 from ..findings.finding import Finding, find
+from ..findings.reference import Beside, drawn_beside, named_beside
 from ..findings.said import CaseResult, Said, said
 from ..geometry.labels import Labels
 from ..geometry.volume import Volume
 from ..io.dicom.scan import files_below
+from ..io.halves import files_of
 from ..io.segmentation import read_labels
-from ..io.suffixes import suffix_of
 from ..outputs.case_file import in_private, is_whole, publish, publish_failure, read_case
 from ..outputs.part import PartFolder
-from ..progress import Cancelled, Progress, silent
+from ..progress import Progress, silent
 from ..provenance import versions
 from ..session import Session
 from .case import opened, run_case, volumes_of
 from .checking import read_mask, refuse_single
+from .faults import about
 from .job import Messages
 from .keys import hash_of, made_key, map_key, prediction_key
 from .parts import MAPS, PREDICTION, Part, can_be_read, maps_in, maps_part, prediction_part, said_in
@@ -72,7 +74,7 @@ def carry(setup: Setup, case: Case, progress: Progress = silent) -> Outcome:
             stage = work.stage
     except InputError as error:
         sentence = _legible(str(error), case)
-        failure = {"stage": stage, "sentence": sentence}
+        failure = {"stage": stage, "sentence": sentence, "job": setup.order.key}
         if setup.order.several:
             publish_failure(setup.order.root / case.folder, case.name, failure)
         outcome = Outcome(name=case.name, failure=failure, error=None if setup.order.several else error)
@@ -82,7 +84,8 @@ def carry(setup: Setup, case: Case, progress: Progress = silent) -> Outcome:
 def _legible(sentence: str, case: Case) -> str:
     """A sentence that names the case, and of several inputs the one it is about, and no folder above them."""
     for path in case.inputs.values():
-        sentence = sentence.replace(str(path), case.name if len(case.inputs) == 1 else path.name)
+        if len(path.parts) > 1:
+            sentence = sentence.replace(str(path), case.name if len(case.inputs) == 1 else path.name)
     return sentence if case.name in sentence else f"{case.name}: {sentence}"
 
 
@@ -118,6 +121,7 @@ class Work:
         self.record = read_case(self.folder)
         self.key = ""
         self.anatomy_hash: str | None = None
+        self.labels_hash = ""
         self.old: dict[str, Part] = {}
         self.fresh: Fresh | None = None
 
@@ -128,7 +132,7 @@ class Work:
         :raises OSError: where nothing can be written.
         """
         setup, whole = self.setup, self.setup.order.whole
-        with self._about():
+        with about(self.case.name):
             refuse_single(self.case.inputs, setup.model)
             hashes = self._hashes(self.case.inputs, "inputs", self._read_input)
             beside = self._hashes(self.companions, "beside", self._read_companion)
@@ -137,6 +141,7 @@ class Work:
             mask = beside.get("mask", {}).get("sha256")
             asked = {map_key(self.key, question, mask): question for question in setup.questions}
             self.anatomy_hash = beside.get("anatomy", {}).get("sha256", setup.anatomy_hash)
+            self.labels_hash = beside.get("labels", {}).get("sha256", self.case.labels)
             self.old = self._there()
             missing = [key for key in asked if key not in self.old]
             fresh = self._computed(missing, asked) if missing or self.key not in self.old else {}
@@ -145,14 +150,15 @@ class Work:
             wanted = [self.key, *asked]
             stale = [key for key in wanted if key in fresh or self.old[key]["made"] != self._made(key)]
             findings = {key: self._findings(key, fresh) for key in asked if key in stale or whole}
+            compared = self._compared() if self.key in stale or whole else []
         known = {"inputs": hashes, "beside": beside}
         if stale or self.record.get("failures") or any(known[kind] != self.record.get(kind, {}) for kind in known):
             self.stage = "writing"
-            with self._about(writing=True):
-                self._write(known, asked, fresh, stale, findings)
+            with about(self.case.name, writing=True):
+                self._write(known, asked, fresh, stale, findings, compared)
         return Outcome(
             name=self.case.name, computed=len(fresh), made=len(stale) - len(fresh), kept=len(wanted) - len(stale),
-            result=self._result([f for key in asked for f in findings[key]]) if whole else None,
+            result=self._result([f for key in asked for f in findings[key]], compared) if whole else None,
         )  # fmt: skip
 
     # what is there
@@ -166,8 +172,9 @@ class Work:
     @property
     def companions(self) -> dict[str, Path]:
         """What belongs to this case alone."""
-        both = {"anatomy": self.case.anatomy, "mask": self.case.mask}
-        return {kind: path for kind, path in both.items() if path is not None}
+        case = self.case
+        known = {"anatomy": case.anatomy, "mask": case.mask, "labels": case.labels}
+        return {kind: path for kind, path in known.items() if isinstance(path, Path)}
 
     @cached_property
     def anatomy(self) -> Labels | None:
@@ -189,9 +196,16 @@ class Work:
     def _read_input(self, name: str) -> Volume:
         return self.volumes[name]
 
+    @cached_property
+    def labels(self) -> Labels:
+        """The label map that is known of the case."""
+        return read_labels(self.case.labels)
+
     def _read_companion(self, kind: str) -> Volume | Labels:
         if kind == "mask":
             return read_mask(str(self.case.mask))
+        if kind == "labels":
+            return self.labels
         assert self.anatomy is not None
         return self.anatomy
 
@@ -214,11 +228,11 @@ class Work:
     def _seen(self, path: Path) -> dict[str, Any]:
         """Name, size and time of an input's files, and how they are read."""
         job = self.setup.job
-        files = files_below(path) if path.is_dir() else _with_its_halves(path)
+        files = files_below(path) if path.is_dir() else files_of(path)
         status = [file.stat() for file in files if file.exists()]
         return {
             "path": way_to(self.setup.order.root, path), "files": len(status), "bytes": sum(s.st_size for s in status),
-            "modified": max((s.st_mtime_ns for s in status), default=0), "frame": job.frame, "series": self.case.series or job.series,
+            "modified": sum(s.st_mtime_ns for s in status), "frame": job.frame, "series": self.case.series or job.series,
             "reading": self.setup.identity["stages"]["reading"],
         }  # fmt: skip
 
@@ -231,15 +245,17 @@ class Work:
             part["key"]: part
             for part in self.record.get("parts", ())
             if is_whole(self.folder, part["files"]) and (not part.get("left_out") or part.get("budget") == budget)
-            and (part["made"] == self._made(part["key"], part["kind"]) or can_be_read(part))
+            and (can_be_read(part) or (part["made"] == self._made(part["key"], part["kind"]) and not self.setup.order.whole))
         }  # fmt: skip
 
     def _made(self, key: str, kind: str | None = None) -> str:
         """By what a part is made of what the network gave."""
         job = self.setup.job
-        by: dict[str, Any] = {"format": job.format, "writers": list(job.writers)}
+        by: dict[str, Any] = {
+            "format": job.format, "writers": list(job.writers), "name": self.case.name, "stages": stages.DERIVED,
+        }  # fmt: skip
         if (kind or (PREDICTION if key == self.key else MAPS)) == PREDICTION:
-            return made_key(key, by | {"keep_input": job.keep_input})
+            return made_key(key, by | {"keep_input": job.keep_input, "labels": self.labels_hash})
         return made_key(key, by | {"mass_fraction": job.mass_fraction, "anatomy": self.anatomy_hash})
 
     # computing
@@ -283,7 +299,15 @@ class Work:
 
     # making
 
-    def _result(self, findings: Sequence[Finding], whole: bool = True) -> CaseResult:
+    def _compared(self) -> list[Beside]:
+        """What the model says, beside what is known of the case."""
+        known = self.case.labels
+        if isinstance(known, Path):
+            assert self.said.labels is not None
+            return drawn_beside(self.said.labels, self.labels, str(known))
+        return named_beside(self.said, known) if known else []
+
+    def _result(self, findings: Sequence[Finding], compared: Sequence[Beside] = (), whole: bool = True) -> CaseResult:
         model, job = self.setup.model, self.setup.job
         metadata = {
             "model": model.card.name,
@@ -297,8 +321,8 @@ class Work:
             array = seen.tensor.numpy()
             prepared = seen.volume(array[0] if len(array) == 1 else array.transpose(1, 2, 3, 0))
         return CaseResult(
-            name=self.case.name, reference=self.reference, said=self.said, findings=tuple(findings), metadata=metadata,
-            prepared=prepared,
+            name=self.case.name, reference=self.reference, said=self.said, findings=tuple(findings), beside=compared,
+            metadata=metadata, prepared=prepared,
         )  # fmt: skip
 
     @cached_property
@@ -333,13 +357,14 @@ class Work:
         fresh: Mapping[str, Fresh],
         stale: Sequence[str],
         findings: Mapping[str, Sequence[Finding]],
+        compared: Sequence[Beside],
     ) -> None:
         with in_private(self.folder) as private:
             parts = {part["key"]: part for part in self.record.get("parts", ()) if not self.setup.order.anew}
             for key in stale:
                 folder = self._place(private, key)
                 if key == self.key:
-                    part = prediction_part(self._result(()), folder, self.setup.writers)
+                    part = prediction_part(self._result((), compared), folder, self.setup.writers)
                 else:
                     result = self._result(findings[key], whole=False)
                     part = maps_part(result, folder, self.setup.writers, asked[key], self.messages)
@@ -371,9 +396,10 @@ class Work:
         return PartFolder(private / key, self.folder, key, self._made(key), job.format, cells=job.cells, there=there)
 
     def _computing(self, key: str, fresh: Fresh | None) -> dict[str, Any]:
-        """How a part was computed, and why a method was left out."""
+        """How a part was computed, why a method was left out, and what was measured of its maps."""
         if fresh is None:
-            return {name: self.old[key][name] for name in ("computed", "left_out", "budget") if name in self.old[key]}
+            kept = ("computed", "left_out", "budget", "measured")
+            return {name: self.old[key][name] for name in kept if name in self.old[key]}
         import torch
 
         computed = {
@@ -382,27 +408,6 @@ class Work:
         }  # fmt: skip
         left_out = {"left_out": list(fresh.left_out), "budget": self.setup.job.budget} if fresh.left_out else {}
         return {"computed": computed, **left_out}
-
-    @contextmanager
-    def _about(self, writing: bool = False) -> Iterator[None]:
-        """Errors of a case are told in a sentence that names it.
-
-        :param writing: what the system refuses is the machine's fault, and ends the run.
-        """
-        name = self.case.name
-        try:
-            yield
-        except OSError as error:
-            if writing:
-                raise
-            raise of_path(error) from None
-        except InputError as error:
-            raise error if name in str(error) else InputError(f"{name}: {error}") from error
-        except (Cancelled, ModuleNotFoundError):
-            raise
-        except Exception as error:  # a network may raise anything
-            what = NO_MEMORY if out_of_memory(error) else f"{type(error).__name__}: {first_line(error)}"
-            raise NetworkError(f"{name}: {what}") from error
 
 
 def _together(asked: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str | None, ...], list[str]]:
@@ -420,14 +425,8 @@ def _together(asked: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str | None, 
 
 
 def way_to(root: Path, path: Path) -> str:
-    """The way from a run's folder to a path."""
+    """The way from a run's folder, wherever links to it lead, to a path."""
     try:
-        return Path(os.path.relpath(path.absolute(), root.absolute())).as_posix()
+        return Path(os.path.relpath(path.absolute(), os.path.realpath(root))).as_posix()
     except ValueError:  # on another drive
         return path.absolute().as_posix()
-
-
-def _with_its_halves(path: Path) -> list[Path]:
-    """A file, and those beside it that may hold its voxels: of the same name but for the suffix."""
-    stem = path.name.removesuffix(suffix_of(path))
-    return [other for other in path.parent.iterdir() if other.name.removesuffix(suffix_of(other)) == stem]

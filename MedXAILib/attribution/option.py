@@ -108,12 +108,22 @@ REFERENCES = Option(
 )  # fmt: skip
 
 
-def settled(options: Iterable[Option], given: Mapping[str, Any]) -> dict[str, Any]:
+class Values(dict[str, Any]):
+    """Values of options by name; one that a method or a measure asks for without listing it is told."""
+
+    def __missing__(self, name: str) -> Any:
+        raise InputError(
+            f"A method or a measure asks for the option '{name}' and does not list it", f"add it to its options (it has {', '.join(self) or 'none'})",
+            joint=": ",
+        )  # fmt: skip
+
+
+def settled(options: Iterable[Option], given: Mapping[str, Any]) -> Values:
     """The value of each option: as given, else its default.
 
     :raises OptionError: for a value that cannot be meant.
     """
-    return {option.name: option.checked(given.get(option.name)) for option in options}
+    return Values({option.name: option.checked(given.get(option.name)) for option in options})
 
 
 def refuse_unknown(options: Iterable[Option], given: Mapping[str, Any]) -> None:

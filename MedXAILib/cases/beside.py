@@ -3,6 +3,7 @@ name beside each."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,25 @@ def with_companions(case: Case, anatomy: str | None, mask: str | None) -> Case:
             own[kind], why = _found(case, given, kind)
             fault = fault or why
     return replace(case, anatomy=own["anatomy"], mask=own["mask"], fault=fault)
+
+
+def apart(cases: Sequence[Case], given: Sequence[str]) -> tuple[list[Case], list[Case]]:
+    """The cases themselves, and what was found among them that belongs to a case: its name ends so, or it lies in the folder given.
+
+    :param given: of anatomy and mask: a file, a folder, or how names end.
+    """
+    found: tuple[list[Case], list[Case]] = [], []
+    for case in cases:
+        single = case.path if len(case.inputs) == 1 else None
+        found[single is not None and any(_belongs(single, one) for one in given)].append(case)
+    return found
+
+
+def _belongs(path: Path, given: str) -> bool:
+    place = Path(given)
+    if place.exists():
+        return path.resolve() == place.resolve() or (place.is_dir() and path.resolve().is_relative_to(place.resolve()))
+    return is_end(given) and any(path.name.endswith(given + extension) for extension in ("", *ANY))
 
 
 def is_one_for_all(given: str) -> bool:

@@ -14,6 +14,7 @@ class Case:
     :ivar name: the input's path relative to the folder that was given, with '/', or its own name.
     :ivar inputs: channel -> file or folder; a single one may have the name "".
     :ivar anatomy, mask: of this case; None where there is none, or one for all.
+    :ivar labels: what is known of it: a label map, or names of classes; "" where nothing is.
     :ivar series: which DICOM series of its folder; None where the job says it.
     :ivar fault: why it cannot be used; "" where nothing is known against it.
     :ivar folder: where its results go in that of the run, with '/'.
@@ -23,6 +24,7 @@ class Case:
     inputs: Mapping[str, Path]
     anatomy: Path | None = None
     mask: Path | None = None
+    labels: str | Path = ""
     series: str | None = None
     fault: str = ""
     folder: str = ""

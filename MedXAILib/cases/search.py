@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import InputError, OptionError, legible
 from ..io.cohort import Written, find_cases, nothing
 from ..io.paths import existing
-from .beside import with_companions
+from .beside import apart, with_companions
 from .bids import bids_cases, is_bids
 from .case import Case, Found
 from .patients import patients_in
@@ -49,8 +49,14 @@ def search(what: Search) -> Found:
     if not found.cases:
         name = legible(next(iter(what.inputs.values())))
         raise InputError(f"{name}: nothing in it is a case. {' '.join(found.remarks)}".strip())
-    cases = [with_companions(case, what.anatomy, what.mask) for case in found.cases]
-    return replace(found, cases=sorted(cases, key=lambda case: case.name))
+    cases, companions = apart(found.cases, [given for given in (what.anatomy, what.mask) if given is not None])
+    if not cases:
+        raise InputError(
+            f"{legible(companions[0].name)}: all that was found belongs to --anatomy or --mask; give the folder of the inputs too."
+        )
+    remarks = [*found.remarks, *([f"{len(companions)} files of --anatomy or --mask: no cases."] if companions else [])]
+    cases = [with_companions(case, what.anatomy, what.mask) for case in cases]
+    return replace(found, cases=sorted(cases, key=lambda case: case.name), remarks=remarks)
 
 
 def _searched(what: Search) -> Found:
@@ -62,7 +68,7 @@ def _searched(what: Search) -> Found:
     path = Path(text)
     if glob.has_magic(text) and not path.exists():
         _refuse_suffixes(what, "a pattern")
-        return _by_pattern(text, channel)
+        return _by_pattern(text, channel, what.written)
     path = existing(path)
     if path.is_file():
         _refuse_suffixes(what, "a file")
@@ -85,8 +91,9 @@ def _images(path: Path, channel: str, what: Search) -> Found:
     return Found(cases=[Case(name=one.name, inputs={channel: one.path}) for one in images], remarks=remarks)
 
 
-def _by_pattern(pattern: str, channel: str) -> Found:
-    """Every path that a pattern means, ``**`` any folders; named from its first wildcard's folder on."""
+def _by_pattern(pattern: str, channel: str, written: Written) -> Found:
+    """Every path that a pattern means, ``**`` any folders; named from its first wildcard's folder on. What an earlier run wrote is left
+    out."""
     paths = sorted(Path(path) for path in glob.glob(pattern, recursive=True))
     if not paths:
         raise InputError(
@@ -94,9 +101,15 @@ def _by_pattern(pattern: str, channel: str) -> Found:
         )
     parts = Path(pattern).parts
     fixed = Path(*parts[: next(n for n, part in enumerate(parts) if glob.has_magic(part))])
+    ours = {above / name for above in {above for path in paths for above in path.parents} for name in written(above)}
+    earlier = [path for path in paths if path in ours]
     return Found(
-        cases=[Case(name=legible(path.relative_to(fixed).as_posix()), inputs={channel: path}) for path in paths]
-    )
+        cases=[
+            Case(name=legible(path.relative_to(fixed).as_posix()), inputs={channel: path})
+            for path in paths if path not in ours
+        ],
+        remarks=[f"{len(earlier)} files that an earlier run wrote there: left out."] if earlier else [],
+    )  # fmt: skip
 
 
 def _refuse_suffixes(what: Search, given: str) -> None:

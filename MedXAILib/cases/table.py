@@ -13,7 +13,7 @@ from .case import Case, Found
 
 TABLES = {".csv": ",", ".tsv": "\t"}
 """Suffix -> what parts the columns; a CSV may have semicolons, as spreadsheets write in many countries."""
-INPUT, CASE, ANATOMY, MASK = "input", "case", "anatomy", "mask"
+INPUT, CASE, ANATOMY, MASK, LABELS = "input", "case", "anatomy", "mask", "labels"
 """Columns: the single input, and what need not be there. Inputs of a network with several stand in columns of their names."""
 
 
@@ -25,7 +25,7 @@ def table_cases(path: Path, channels: Sequence[str]) -> Found:
     """
     rows, columns = _rows(path)
     inputs = _input_columns(path, columns, channels)
-    known = {*inputs.values(), CASE, ANATOMY, MASK}
+    known = {*inputs.values(), CASE, ANATOMY, MASK, LABELS}
     unused = [column for column in columns if column not in known]
     remarks = [f"Columns of {legible(path.name)} that are not used: {', '.join(unused)}."] if unused else []
     cases = [_case(path.parent, row, inputs) for row in rows]
@@ -71,7 +71,15 @@ def _case(folder: Path, row: Mapping[str, str], inputs: Mapping[str, str]) -> Ca
     name = row.get(CASE) or next((row[column] for column in inputs.values() if row[column]), "")
     fault = f"its row has no path in the column {missing[0]}; give one" if missing else ""
     beside = {column: folder / row[column] for column in (ANATOMY, MASK) if row.get(column)}
-    return Case(name=_tidy(name), inputs=paths, anatomy=beside.get(ANATOMY), mask=beside.get(MASK), fault=fault)
+    return Case(
+        name=_tidy(name), inputs=paths, anatomy=beside.get(ANATOMY), mask=beside.get(MASK), labels=_labels(folder, row), fault=fault
+    )  # fmt: skip
+
+
+def _labels(folder: Path, row: Mapping[str, str]) -> str | Path:
+    """A label map of the table's folder, or what it says itself."""
+    text = row.get(LABELS, "")
+    return folder / text if text and (folder / text).is_file() else text
 
 
 def _tidy(name: str) -> str:

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from .. import NOTICE
-from ..app.drawing import FIGURES, SCALES, Drawing
+from ..app.drawing import FIGURES, Drawing
 from ..app.drawing import draw as drawn
 from ..outputs.pictures.figure import ALONG, FORMATS, Look
 from .running import SOME
-from .terminal import bar, dim, fail
+from .terminal import bar, fail
 
 Folder = Annotated[Path, typer.Argument(help="The folder of a run of 'medxai explain'.", show_default=False)]
 Inputs = Annotated[
@@ -30,8 +30,8 @@ Scale = Annotated[
     str,
     typer.Option(
         "--scale",
-        help=f"{' or '.join(SCALES)}: raw values, each map on its own scale; or the share of a map's own mass in each mL, on one scale "
-        "over all cases (raw values of two cases have no common one).",
+        help="own: raw values, each map on its own scale. common: per cent of each map's own mass in a mL (a voxel, where the file gives no "
+        "spacing), on one scale over all cases, for each class, method and layer.",
     ),
 ]
 Format = Annotated[str, typer.Option("--format", help=f"{', '.join(FORMATS)}.")]
@@ -54,7 +54,7 @@ def draw(
     """
     how = Drawing(look=Look(slices=slices, theme=theme, dpi=dpi), scale=scale, format=format, inputs=inputs)
     with bar() as progress:
-        found = drawn(folder, how, progress=progress, say=dim)
+        found = drawn(folder, how, progress=progress)
     print(f"{len(found.files)} figures in {folder / FIGURES}. {NOTICE}.")
     for _, sentence in found.failures:
         fail(sentence, SOME)

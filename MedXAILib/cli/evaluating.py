@@ -10,26 +10,33 @@ from typing import Annotated, Any
 import typer
 
 from .. import NOTICE
-from ..app.evaluating import TABLE, evaluate_case, evaluate_run, is_run
-from ..app.job import EXPLAIN
+from ..app.evaluating import evaluate_case, evaluate_run, is_run
+from ..app.job import EXPLAIN, default_of, flag_of, specs
 from ..attribution.registry import methods
-from ..errors import InputError
+from ..errors import InputError, OptionError
 from ..evaluation.evaluate import Measured
 from ..evaluation.registry import measures, options
 from ..io.paths import existing
+from ..outputs.layout import EVALUATION
 from .options import MODEL, Parameter, fields_of, job_of, of_option, with_parameters
-from .terminal import bar, dim
+from .running import SOME
+from .terminal import bar, dim, fail
 
+OF_MODEL = ("model", "weights", "weights_key", "trust", "device")
+"""What may be given for a run: of its own, paths are on record without their folders."""
 PATH = typer.Argument(help="The folder of a run, or a case as for 'medxai explain'.", show_default=False)
 OUTPUT = typer.Option(
-    "--output", "-o", help="Folder of the figures of a case; those of a run go into its own.", show_default=False
+    "--output",
+    "-o",
+    help="Folder of the run that explains a case; what is measured of a run goes into its own.",
+    show_default=False,
 )
 INPUTS = typer.Option(
     "--inputs",
-    help="Folder in which a run's inputs lie; several times for several. Default: that of the run's folder, and the current one.",
+    help="Folder in which a run's inputs lie; several times for several. Default: where the run found them.",
     show_default=False,
 )
-OVERWRITE = typer.Option("--overwrite", help="Replace an older run in the output folder.")
+OVERWRITE = typer.Option("--overwrite", help="Explain a case anew, also where it was explained before.")
 
 
 def evaluate(given: Mapping[str, Any]) -> None:
@@ -43,21 +50,37 @@ def evaluate(given: Mapping[str, Any]) -> None:
     of_measures = {name: given[name] for name in options() if given.get(name) is not None}
     with bar() as progress:
         if is_run(path):
-            inputs = [Path(p) for p in given["inputs"] or (path.resolve().parent, Path.cwd())]
-            rows = evaluate_run(path, inputs, names, of_measures, model=given["model"], progress=progress)
-            where = path / TABLE
+            _refuse_of_cases(given)
+            inputs = [Path(p) for p in given["inputs"] or ()]
+            changed = {name: given[name] for name in OF_MODEL if given.get(name)}
+            found = evaluate_run(path, names, of_measures, changed=changed, inputs=inputs, progress=progress)
+            where = path / EVALUATION
         else:
             existing(path)
             if given["model"] is None or given["output"] is None:
                 raise InputError(f"{path}: this is no folder of a run; for a case give --model and -o.")
             job = job_of(EXPLAIN, given)
-            rows = evaluate_case(
+            found = evaluate_case(
                 job, given["output"], names, of_measures, overwrite=given["overwrite"], progress=progress, say=dim
             )
-            where = given["output"] / TABLE
-    for line in told(rows):
+            where = given["output"] / EVALUATION
+    for line in told(found.rows):
         print(line)
-    print(f"Wrote {where}. {NOTICE}.")
+    if found.rows:
+        print(f"Wrote {where}. {NOTICE}.")
+    for _, sentence in found.failures:
+        fail(sentence, SOME)
+    if found.failures:
+        raise typer.Exit(SOME if found.rows else 1)
+
+
+def _refuse_of_cases(given: Mapping[str, Any]) -> None:
+    """:raises OptionError: for what says how a case is explained: a run was."""
+    asked = {f.name: default_of(f) for f in specs(EXPLAIN) if f.name not in OF_MODEL}
+    for name, default in (asked | {"output": None}).items():
+        if given.get(name) not in (None, [], default):
+            flag = next((flag_of(f) for f in specs(EXPLAIN) if f.name == name), "--output")
+            raise OptionError(flag, None, "what a run explained stands in its folder; leave it out")
 
 
 def told(rows: Sequence[Measured]) -> list[str]:

@@ -22,11 +22,13 @@ from .terminal import bar, dim, fail, report
 OUTPUT = typer.Option(
     "--output",
     "-o",
-    help="Folder of the results. What is there already and still holds is kept: the same command goes on after an interruption.",
+    help="Folder of the results. What is there already and still valid is kept: the same command goes on after an interruption.",
     show_default=False,
 )
 OVERWRITE = typer.Option("--overwrite", help="Compute everything anew; each case is replaced as its new one is done.")
-RETRY = typer.Option("--retry", help="Only the cases that failed before.")
+RETRY = typer.Option(
+    "--retry", help="Added to the same command: only the cases that failed before, and none that was never begun."
+)
 SHARD = typer.Option(
     "--shard",
     help="i/n: only the i-th of n parts of the cases. Run all n, at once or not, with the same folder: a job array needs no more.",
@@ -48,9 +50,11 @@ SCHEDULER = typer.Option(
 )
 DRY = typer.Option("--dry-run", help="Only show which cases there are, what was left out, and what they need.")
 AS_JSON = typer.Option("--json", help="Print the summary as JSON on standard output.")
-SCENE = typer.Option("--scene", help="Also write a Slicer scene (.mrb).", show_default=False)
+SCENE = typer.Option("--scene", help="Also write a Slicer scene (.mrb), of one case.", show_default=False)
 SNAPSHOT = typer.Option(
-    "--snapshot", help="Also write a picture (.png): slices through each map's peak, and 3D.", show_default=False
+    "--snapshot",
+    help="Also write a picture (.png) of one case: slices through each map's peak, and 3D.",
+    show_default=False,
 )
 WHERE: dict[str, tuple[Any, Any]] = {
     "path": (Annotated[Path | None, INPUT], None),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..caveats import Caveat
 from ..geometry.grid import Grid
@@ -12,6 +12,9 @@ from ..geometry.labels import Labels
 from ..geometry.volume import Volume
 from ..prediction import Classification, Prediction, Segmentation
 from .finding import Finding
+
+if TYPE_CHECKING:
+    from .reference import Beside
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -57,6 +60,7 @@ class CaseResult:
     """One case of a run.
 
     :ivar name: of the input, as the run calls it.
+    :ivar beside: what is known of the case, beside what the model says.
     :ivar metadata: written with each of its files, plain values.
     :ivar prepared: the preprocessed input, where it is to be written too.
     :ivar seconds: of computing.
@@ -66,6 +70,7 @@ class CaseResult:
     reference: Volume
     said: Said
     findings: tuple[Finding, ...] = ()
+    beside: Sequence[Beside] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     prepared: Volume | None = None
     seconds: float = 0.0

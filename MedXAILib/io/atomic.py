@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
+
+UNFINISHED = re.compile(r"^\.[0-9a-f]{12}\.partial-")
+"""Names of files that whoever wrote them did not finish, where he is gone."""
 
 
 @contextmanager
@@ -17,7 +22,7 @@ def whole(path: str | Path) -> Iterator[Path]:
     :raises OSError: where it cannot be written.
     """
     path = Path(path)
-    beside = path.with_name(f".{os.getpid()}-{path.name}")
+    beside = path.with_name(f".{uuid4().hex[:12]}.partial-{path.name}")
     try:
         yield beside
         os.replace(beside, path)

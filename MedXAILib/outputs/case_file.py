@@ -7,24 +7,24 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from .. import NOTICE
-from ..errors import FileError, legible
 from ..interrupt import undisturbed
-from .layout import CASE, RUN_VERSION
+from ..io.atomic import UNFINISHED
+from .layout import BIDS, CASE, RUN_VERSION
 from .listing import files_of
 from .record import read_json, read_own
 from .staging import discard, made, unfinished
 
-PRIVATE = re.compile(r"^\.[0-9a-f]{32}\.partial$")
-"""Names of folders in which files wait to be moved to their place."""
 KEYED = re.compile(r"_[0-9a-f]{16}\.[A-Za-z0-9.]+$")
 """How the names of our files end."""
+OURS = re.compile(rf"^\.[0-9a-f]{{32}}\.partial$|{UNFINISHED.pattern}|{KEYED.pattern}")
+"""Those, folders in which files wait to be moved to their place, and files that were not finished."""
 
 
 def read_case(folder: Path) -> dict[str, Any]:
@@ -35,15 +35,7 @@ def read_case(folder: Path) -> dict[str, Any]:
     path = folder / CASE
     if not os.path.lexists(path):
         return {}
-    found = read_own(path)
-    version = found.get("schema_version", 0)
-    if not isinstance(version, int) or version > RUN_VERSION:
-        raise FileError(
-            legible(str(path)),
-            f"a newer MedXAI wrote it (schema_version {version}; this one reads up to {RUN_VERSION})",
-            "update MedXAI",
-        )
-    return found
+    return read_own(path)
 
 
 def is_whole(folder: Path, files: Mapping[str, int]) -> bool:
@@ -104,17 +96,39 @@ def replace_parts(folder: Path, record: Mapping[str, Any], parts: Sequence[Mappi
             (folder / CASE).unlink()
 
 
-def sweep(root: Path, folders: Sequence[Path]) -> None:
-    """Remove what runs that are gone left behind in these folders of cases: what bears our own names and no case.json lists."""
+def sweep(root: Path, folders: Sequence[Path], alone: Callable[[], bool]) -> None:
+    """Remove what runs that are gone left behind in a run's folder and in those of its cases: what bears our own names and no case.json
+    lists.
+
+    :param alone: whether nobody else writes there. It is asked after a folder was looked through, and before case.json is read again:
+        whoever put there what was seen either still shows, or has come to his end.
+    """
+    derived = [path for place in (root.iterdir(), (root / BIDS).rglob(".*")) for path in place]
+    if (left := [path for path in derived if UNFINISHED.search(path.name)]) and alone():
+        _remove(left)
     for folder in folders:
-        listed = files_of(read_json(folder / CASE))
-        for path in folder.iterdir() if folder.is_dir() else ():
-            if PRIVATE.search(path.name):
-                shutil.rmtree(path, ignore_errors=True)
-            elif KEYED.search(path.name) and path.name not in listed and path.is_file():
-                path.unlink(missing_ok=True)
+        if seen := _unlisted(folder, list(folder.iterdir()) if folder.is_dir() else []):
+            if not alone():
+                return
+            _remove(_unlisted(folder, seen))
         for above in (folder, *folder.parents):
             if above == root:
                 break
-            with suppress(OSError):
-                above.rmdir()
+            if above.is_dir() and not any(above.iterdir()) and alone():
+                with suppress(OSError):
+                    above.rmdir()
+
+
+def _unlisted(folder: Path, paths: Sequence[Path]) -> list[Path]:
+    """Of what lies in a case's folder, what bears our own names and its case.json does not list."""
+    ours = [path for path in paths if OURS.search(path.name)]
+    listed = files_of(read_json(folder / CASE)) if ours else {}
+    return [path for path in ours if path.name not in listed]
+
+
+def _remove(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

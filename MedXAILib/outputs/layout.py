@@ -15,6 +15,9 @@ SCHEMA_VERSION = 2
 RUN_VERSION = 3
 """Of run.json and case.json; up to 2 a run was one record, and its maps lay side by side."""
 RECORD, CASE, LOCK = "run.json", "case.json", "run.lock"
+EVALUATION = "evaluation.csv"
+BIDS = "bids"
+"""The folder of a BIDS derivative."""
 EXTENSIONS = (
     *(".nii.gz", ".seg.nrrd", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff"),
 )  # fmt: skip
@@ -23,6 +26,7 @@ TABLES = {
     "predictions.csv": ("input", "slice", "class", "probability"),
     "values.csv": ("input", "slice", "name", "value", "unit"),
     "segmentation.csv": ("input", "class", "volume_ml", "voxels"),
+    "labels.csv": ("input", "class", "unit", "reference", "predicted", "dice"),
     "caveats.csv": ("input", "code", "severity", "text"),
     "regions.csv": (
         *(*MAP, "region", "volume_ml", "r", "a", "s", "peak", "mass_fraction"),
@@ -31,7 +35,7 @@ TABLES = {
     "superpixels.csv": (*MAP, "label", "coefficient", "volume_ml", "voxels"),
     "layers.csv": (*MAP, "order", "cell_mm", "linear_score"),
     "anatomy.csv": (*MAP, "structure", "positive_fraction", "negative_fraction", "volume_fraction"),
-    "evaluation.csv": ("case", "method", "target", "measure", "figure", "chance", "baseline"),
+    EVALUATION: ("case", "method", "target", "measure", "figure", "chance", "baseline"),
     "structures.csv": (
         *("class", "method", "layer", "structure", "cases", "positive_fraction_mean", "positive_fraction_sd"),
         "volume_fraction_mean",
@@ -39,6 +43,8 @@ TABLES = {
     "failures.csv": ("input", "stage", "sentence"),
 }
 """Name -> columns."""
+SHEETS = ("contact_*.png", "structures_*.png")
+"""Pictures over the cases."""
 RESERVED = {*TABLES, RECORD, LOCK}
 """Names of a run's own files."""
 LONGEST_NAME = 60

@@ -18,11 +18,16 @@ def files_of(case: Mapping[str, Any]) -> dict[str, int]:
 
 
 def case_folders(root: Path) -> Iterator[Path]:
-    """Every folder of a case in that of a run, sorted. Others may write there meanwhile: hidden folders are theirs."""
+    """Every folder of a case in that of a run, sorted; not those of another run inside it. Others may write there meanwhile: hidden
+    folders are theirs."""
     for place, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not _is_run(Path(place, name)))
         if CASE in names and read_json(Path(place, CASE)).get("notice") == NOTICE:
             yield Path(place)
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / RECORD).is_file() and read_json(folder / RECORD).get("notice") == NOTICE
 
 
 def listed(folder: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""run.json read, whatever version wrote it."""
+"""Records of runs read, and of scenes, whatever version wrote these."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from .. import NOTICE
 from ..caveats import Caveat
 from ..errors import FileError, legible
-from .layout import RECORD, RUN_VERSION, SCHEMA_VERSION
+from .layout import RUN_VERSION, SCHEMA_VERSION
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_own(path: Path) -> dict[str, Any]:
     """A record that is there.
 
-    :raises FileError: for a file of this name that no run wrote.
+    :raises FileError: for a file of this name that no run wrote, or that a newer MedXAI did.
     """
     found = read_json(path)
     if found.get("notice") != NOTICE:
@@ -34,33 +34,23 @@ def read_own(path: Path) -> dict[str, Any]:
             "no run wrote this file, and one would have to replace it",
             "move it, or give another folder",
         )
+    version = found.get("schema_version", 1)
+    if not isinstance(version, int) or version > RUN_VERSION:
+        raise FileError(
+            legible(str(path)),
+            f"a newer MedXAI wrote it (schema_version {version}; this one reads up to {RUN_VERSION})",
+            "update MedXAI",
+        )
     return found
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """What run.json in a run's folder holds, in the words of today.
-
-    :raises FileError: for a folder without one, or with one of a newer MedXAI.
-    """
-    found = read_json(folder / RECORD)
-    if found.get("notice") != NOTICE:
-        raise FileError(legible(str(folder)), f"this is no folder of a run: it holds no {RECORD}", "give another one")
-    version = found.get("schema_version", 1)
-    if version > RUN_VERSION:
-        raise FileError(
-            legible(str(folder)),
-            f"this run was written by a newer MedXAI (schema_version {version}; this one reads up to {RUN_VERSION})",
-            "update MedXAI",
-        )
-    return found if version > 1 else _of_version_1(found)
-
-
-def _of_version_1(found: dict[str, Any]) -> dict[str, Any]:
-    """Before the words were settled."""
+def modern_run(found: Mapping[str, Any]) -> dict[str, Any]:
+    """A run.json of before there were case.json files, in the words of today."""
+    if found.get("schema_version", 1) > 1:
+        return dict(found)
     cases = [case | {"maps": [_renamed(m) for m in case.get("maps", ())]} for case in found.get("cases", ())]
     rest = {key: value for key, value in found.items() if key not in ("remarks", "job", "cases")}
-    job = modern_job(found.get("job") or {})
-    return rest | {"schema_version": SCHEMA_VERSION, "job": job, "cases": cases, "messages": found.get("remarks", [])}
+    return rest | {"job": modern_job(found.get("job") or {}), "cases": cases, "messages": found.get("remarks", [])}
 
 
 def modern_job(values: Mapping[str, Any]) -> dict[str, Any]:

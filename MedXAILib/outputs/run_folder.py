@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,7 +18,7 @@ from uuid import uuid4
 from .. import NOTICE
 from ..errors import InputError, legible, of_path
 from ..io import atomic
-from .layout import RECORD, RESERVED, RUN_VERSION
+from .layout import RECORD, RESERVED, RUN_VERSION, SHEETS
 from .listing import all_listed
 from .record import read_json, read_own
 from .staging import alive, beat, is_below, made, me, refuse_foreign, unfinished
@@ -26,11 +27,11 @@ LOCKS = ".medxai-*.lock"
 
 
 @contextmanager
-def claimed_run(root: Path, job: str, what: str) -> Iterator[bool]:
+def claimed_run(root: Path, job: str, what: str) -> Iterator[Callable[[], bool]]:
     """The right to write into a run's folder, which is made where it is not there; gone again where nothing was written.
 
     :param job: its key. :param what: the run in words, told to whoever wants the folder for another job.
-    :returns: whether nobody else writes there.
+    :returns: tells whether nobody else writes there now.
     :raises InputError: where another job's run writes there, or nothing can be written.
     """
     root = Path(os.path.abspath(root))
@@ -51,10 +52,10 @@ def claimed_run(root: Path, job: str, what: str) -> Iterator[bool]:
             raise InputError(
                 f"{legible(place.name) or place}: no file can be written here ({error.strerror}); give another folder."
             ) from None
-        alone = _alone(root, lock, job)
+        _alone(root, lock, job)
         threading.Thread(target=beat, args=(lock, ended), daemon=True).start()
         try:
-            yield alone
+            yield partial(_alone, root, lock, job)
         except OSError as error:
             if isinstance(error.filename, str | bytes) and not is_below(os.fsdecode(error.filename), root):
                 raise of_path(error) from None
@@ -117,10 +118,13 @@ def write_run(root: Path, record: Mapping[str, Any], files: Iterable[str]) -> di
 
 
 def refuse_in_the_way(root: Path, folders: Iterable[Path]) -> None:
-    """:raises InputError: for what no run wrote where a table or the folder of a case would go."""
+    """:raises InputError: for what no run wrote where a table or the folder of a case would go. In the folder of a run, names of tables
+    and sheets are the runs' own: one that was stopped may not have listed what it had begun to write."""
     if not root.is_dir():
         return
-    refuse_foreign(root, all_listed(root), sorted(RESERVED))
+    if not read_run(root):
+        sheets = (path.name for pattern in SHEETS for path in root.glob(pattern))
+        refuse_foreign(root, all_listed(root), sorted({*RESERVED, *sheets}))
     for folder in folders:
         for above in (folder, *folder.parents):
             if above == root:

@@ -24,6 +24,7 @@ class TablesWriter:
     def prediction(self, result: CaseResult, folder: PartFolder) -> None:
         """See :class:`.writer.Writer`."""
         name, said = result.name, result.said
+        folder.add("labels.csv", [(name, b.name, b.unit, b.reference, b.predicted, b.dice) for b in result.beside])
         folder.add("caveats.csv", [(name, c.code, c.severity, c.text) for c in said.caveats])
         if said.labels is not None:
             volumes, counts = said.labels.ml(), said.labels.counts()

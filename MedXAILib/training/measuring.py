@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..findings.reference import dice
 from ..io.read import read_volume
 from ..models.card import Expected, ModelCard
 from ..models.loading import Model
@@ -55,12 +56,6 @@ def interval(*samples: Array, statistic: Callable[..., Array | np.floating[Any]]
                 random_state=np.random.default_rng(0),
             ).bootstrap_distribution
     return [float(f"{v:.4g}") for v in (value, *np.nanpercentile(values, [2.5, 97.5]))]
-
-
-def dice(found: Array, truth: Array) -> float:
-    """2 |A and B| / (|A| + |B|) of two masks; nan where both are empty."""
-    total = int(found.sum()) + int(truth.sum())
-    return 2 * int((found & truth).sum()) / total if total else float("nan")
 
 
 def auroc(scores: Array, truth: Array, axis: int = -1) -> Array:

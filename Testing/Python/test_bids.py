@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 from fixture_runs import rows
 
-from MedXAILib.app.bids import label, stem
+from MedXAILib.app.bids import descriptions, label, refuse_foreign_dataset, stem
 from MedXAILib.cli import run as command
+from MedXAILib.errors import InputError
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.read import read_volume
 from MedXAILib.io.write import write_volume
@@ -143,5 +145,32 @@ def test_bids_own_validator_takes_the_derivative(place):
 
 def test_names_are_entities_of_letters_and_digits():
     assert label("grad-cam", "GTV Mass", "features.6") == "gradCamGTVMassFeatures6"
-    assert stem("sub-1/anat/sub-1_desc-preproc_T1w.nii.gz", "x") == "sub-1/anat/sub-1_desc-x"
+    assert stem("sub-1/anat/sub-1_desc-preproc_T1w.nii.gz", "x") == "sub-1/anat/sub-1_desc-preprocX"
     assert stem("sub-1/ses-2/anat/sub-1_ses-2", "x") == "sub-1/ses-2/anat/sub-1_ses-2_desc-x"
+
+
+def test_names_that_letters_alone_do_not_tell_apart_get_a_mark():
+    def part(*layers):
+        return {
+            "maps": [
+                {"file": f"{n}.nrrd", "method": "gradcam", "target": "肿瘤", "layer": layer}
+                for n, layer in enumerate(layers)
+            ]
+        }
+
+    told = [
+        ("sub-1/anat/sub-1_desc-a_T1w.nii.gz", {}, [part("enc.1.0", "enc.10", "dec")]),
+        ("sub-1/anat/sub-1_desc-b_T1w.nii.gz", {}, [part("dec")]),
+    ]
+    found = descriptions(told)
+    assert len(set(found.values())) == len(found) == 4
+    assert all(re.fullmatch(r"sub-1/anat/sub-1_desc-[A-Za-z0-9]+", name) for name in found.values())
+
+
+def test_a_dataset_of_ones_own_is_not_written_into(tmp_path):
+    refuse_foreign_dataset(tmp_path)
+    (tmp_path / "bids").mkdir()
+    refuse_foreign_dataset(tmp_path)
+    (tmp_path / "bids" / "dataset_description.json").write_text('{"Name": "raw", "BIDSVersion": "1.10.0"}')
+    with pytest.raises(InputError, match="no run wrote it"):
+        refuse_foreign_dataset(tmp_path)

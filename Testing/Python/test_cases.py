@@ -52,11 +52,31 @@ def test_several_inputs_are_found_by_how_their_names_end(tmp_path):
         found(tmp_path, ("T1", "T2"), suffixes={"T1": "_t1", "T2": "t1"})
 
 
+@pytest.mark.parametrize("given", ["_seg", "_seg.nii.gz", "labels"])
+def test_what_belongs_to_cases_is_no_case_itself(tmp_path, given):
+    for name in ("a", "b"):
+        image(tmp_path / "scans" / f"{name}_t1.nii.gz")
+        image(tmp_path / "scans" / (f"labels/{name}_t1.nii.gz" if given == "labels" else f"{name}_seg.nii.gz"))
+    anatomy = str(tmp_path / "scans" / "labels") if given == "labels" else given
+    result = found(tmp_path / "scans", anatomy=anatomy)
+    assert list(by_name(result)) == ["a_t1.nii.gz", "b_t1.nii.gz"] and not any(case.fault for case in result.cases)
+    assert "2 files of --anatomy or --mask: no cases." in result.remarks
+    with pytest.raises(InputError, match="all that was found belongs to"):
+        found(tmp_path / "scans", anatomy=str(tmp_path / "scans"))
+
+
 def test_a_pattern_means_what_the_shell_would_make_of_it(tmp_path):
     for name in ("x/a.nii.gz", "x/y/b.nii.gz", "x/y/c.nrrd"):
         image(tmp_path / name)
     assert list(by_name(found(tmp_path / "x" / "**" / "*.nii.gz"))) == ["a.nii.gz", "y/b.nii.gz"]
     odd = image(tmp_path / "[1].nii.gz")
+    ours = search(
+        Search(
+            inputs={"": str(tmp_path / "x" / "**" / "*.nii.gz")}, channels=("image",),
+            written=lambda folder: ["y/b.nii.gz"] if folder.name == "x" else [],
+        )
+    )  # fmt: skip
+    assert list(by_name(ours)) == ["a.nii.gz"] and "1 files that an earlier run wrote" in ours.remarks[0]
     assert found(odd).cases[0].path == odd, "a file of this very name is the file"
     with pytest.raises(InputError, match=r"\*\.mha.*quotation marks"):
         found(tmp_path / "*.mha")

@@ -6,10 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,12 +22,15 @@ from MedXAILib.app.cohort import run_cohort
 from MedXAILib.app.job import Job
 from MedXAILib.app.tables import derive
 from MedXAILib.cli import run as command
-from MedXAILib.errors import InputError
+from MedXAILib.errors import FileError, InputError
+from MedXAILib.findings.reference import drawn_beside
+from MedXAILib.geometry.labels import Label, Labels
 from MedXAILib.geometry.volume import Volume
 from MedXAILib.io.read import read_volume
 from MedXAILib.io.write import write_volume
 from MedXAILib.models.card import read_card
 from MedXAILib.models.loading import Model, load_model
+from MedXAILib.models.networks import architecture
 
 
 @pytest.fixture
@@ -306,44 +306,6 @@ def test_exit_codes_tell_all_some_and_none(place, capsys):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-def test_a_run_that_is_killed_goes_on_where_it_stopped(place):
-    volumes(place / "cases", 12)
-    carried(place, out="whole")
-    words = [
-        "explain",
-        str(place / "cases"),
-        "--model",
-        str(place / "model" / "card.json"),
-        "-o",
-        str(place / "out"),
-        "--class",
-        "yes",
-    ]
-    words += ["--method", "gradcam", "--method", "saliency", "--device", "cpu"]
-    rng, finished = np.random.default_rng(5), 0
-    for _ in range(3):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "MedXAILib", *words],
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        while len(cases(place / "out") if (place / "out").exists() else []) <= finished and process.poll() is None:
-            time.sleep(0.02)
-        time.sleep(rng.uniform(0, 0.1))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        now = len(cases(place / "out"))
-        assert now >= finished
-        finished = now
-    kept = {path: path.stat().st_mtime_ns for path in (place / "out").rglob("case.json")}
-    carried(place)
-    assert tables(place / "out") == tables(place / "whole") and names(place / "out") == names(place / "whole")
-    assert kept == {path: path.stat().st_mtime_ns for path in kept}, "nothing is computed twice"
-    assert not list((place / "out").rglob(".*"))
-
-
-@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_a_kill_leaves_the_tables_of_an_undisturbed_run(tmp_path):
     """A sample of ``make check-cohort``."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Checks"))
@@ -411,6 +373,27 @@ def test_a_network_at_hand_takes_over_only_what_bears_its_key(place, passes):
         run_cohort(place / "cases", place / "out", model=given, workers=2)
 
 
+def test_a_bare_network_is_run_by_a_card_and_left_as_it_was(place, passes):
+    card, network = place / "model" / "card.json", load_model(place / "model" / "card.json", device="cpu").network
+    module = architecture("SliceCNN")(classes=2, size=16).train()
+    module.load_state_dict(network.state_dict())
+    asked = {"classes": ["yes"], "methods": ["gradcam"]}
+    own = list(run_cohort(place / "cases", place / "own", model=module, card=card, key="v1", **asked))
+    theirs = list(run_cohort(place / "cases", place / "theirs", model=str(card), **asked))
+    for one, other in zip(own, theirs, strict=True):
+        assert np.array_equal(one.maps[0].volume.array, other.maps[0].volume.array) and not one.failure
+    assert module.training
+    before = len(passes)
+    assert all(
+        case.kept for case in run_cohort(place / "cases", place / "own", model=module, card=card, key="v1", **asked)
+    )
+    assert len(passes) == before
+    with pytest.raises(InputError, match="give card=PATH"):
+        run_cohort(place / "cases", place / "own", model=module)
+    with pytest.raises(InputError, match="is no network"):
+        run_cohort(place / "cases", place / "own", model=3, card=card)
+
+
 def test_a_dry_run_says_what_there_is_and_computes_nothing(place, passes, capsys):
     (place / "cases" / "stray.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\0" * 40)
     words = ["explain", str(place / "cases"), "--model", str(place / "model" / "card.json"), "-o", str(place / "out")]
@@ -461,3 +444,57 @@ def test_mixed_versions_in_a_folder_are_told(place, monkeypatch):
     monkeypatch.setattr(work, "versions", lambda: {"torch": "9.9"})
     found = carried(place, "gradcam", "saliency")
     assert len(found["mixed"]) == 2 and any("torch 9.9" in line for line in found["mixed"])
+
+
+def test_what_is_known_of_cases_stands_beside_what_the_model_says(place, passes, capsys):
+    """The column ``labels``: names of classes; a change of them needs no pass."""
+    known = {"case-000": "yes", "case-001": "no", "case-002": "", "case-003": "maybe"}
+
+    def told(**more: str):
+        lines = [f"cases/{name}.nii.gz,{text}" for name, text in (known | more).items()]
+        (place / "cases.csv").write_text("\n".join(["input,labels", *lines]))
+        model = ["--model", str(place / "model" / "card.json"), "-o", str(place / "out"), "--class", "yes"]
+        return command(["explain", str(place / "cases.csv"), *model]), rows(place / "out" / "labels.csv")
+
+    code, found = told()
+    assert code == 3 and "small has no class 'maybe': choose one of no, yes" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    said = {(row["input"], row["class"]): row for row in rows(place / "out" / "predictions.csv") if row["slice"] == ""}
+    assert [(r["input"], r["class"], r["reference"]) for r in found] == [
+        (f"cases/case-00{n}.nii.gz", name, str(int(known[f"case-00{n}"] == name)))
+        for n in (0, 1)
+        for name in ("no", "yes")
+    ]
+    assert all(r["predicted"] == said[r["input"], r["class"]]["probability"] for r in found)
+    asked = len(passes)
+    code, found = told(**{"case-001": "yes"})
+    assert len(passes) == asked, "the network says the same"
+    assert {(r["class"], r["reference"]) for r in found} == {("no", "0"), ("yes", "1")}
+
+
+def test_drawn_labels_give_dice_by_name_or_value_and_only_on_the_same_grid():
+    grid = np.diag([2.0, 2, 2, 1])
+    ours = np.zeros((3, 4, 5), np.uint8)
+    ours[0], ours[1] = 1, 2
+    theirs = np.zeros_like(ours)
+    theirs[0, :2], theirs[1] = 1, 2
+    rows_ = (Label(1, "Anterior"), Label(2, "Posterior"))
+    said = Labels(Volume(ours, grid), rows_)
+    by_value = drawn_beside(said, Labels(Volume(theirs, grid), (Label(1, "label 1"), Label(2, "label 2"))), "a.nii")
+    assert [(b.name, b.unit, b.dice) for b in by_value] == [("Anterior", "mL", 2 / 3), ("Posterior", "mL", 1.0)]
+    assert [n for b in by_value for n in (b.reference, b.predicted)] == pytest.approx([0.08, 0.16, 0.16, 0.16])
+    swapped = Labels(
+        Volume(np.where(theirs, 3 - theirs, 0).astype(np.uint8), grid), (Label(2, "anterior"), Label(1, "posterior"))
+    )
+    assert drawn_beside(said, swapped, "a.seg.nrrd") == by_value
+    nothing = drawn_beside(said, Labels(Volume(np.zeros_like(ours), grid), ()), "a.nii")
+    assert [b.dice for b in nothing] == [0.0, 0.0]
+    both = drawn_beside(
+        Labels(Volume(np.zeros_like(ours), grid), rows_), Labels(Volume(np.zeros_like(ours), grid), ()), "a.nii"
+    )
+    assert [b.dice for b in both] == [None, None], "of nothing there is no overlap"
+    with pytest.raises(FileError, match=r"another grid"):
+        drawn_beside(said, Labels(Volume(theirs[:2], grid), rows_), "a.nii")
+    with pytest.raises(FileError, match=r"none of its labels"):
+        drawn_beside(said, Labels(Volume(theirs * 20, grid), (Label(20, "x"), Label(40, "y"))), "a.nii")

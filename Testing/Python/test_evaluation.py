@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 from fixture_nets import model
+from fixture_runs import small_model, volumes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from MedXAILib import Session, explain
+from MedXAILib import Request, Session, explain
 from MedXAILib.cli import run
 from MedXAILib.evaluation.deletion import MEASURE as DELETION
 from MedXAILib.evaluation.evaluate import evaluate
@@ -174,28 +175,118 @@ def runs(head, tmp_path_factory):
     return folder
 
 
-def test_a_run_and_its_case_have_the_same_figures_and_others_stay(runs, capsys):
+def test_a_run_has_the_figures_of_its_maps_and_those_of_other_measures_stay(runs, head, capsys):
     measured_ = [*("--measure", "deletion"), *("--steps", "5"), *("--draws", "2")]
     assert run(["evaluate", str(runs / "out"), *measured_]) == 0
-    assert (
-        "Deletion AUC" in (told := capsys.readouterr().out)
-        and "lower is better" in told
-        and "Research use only" in told
-    )
-    assert run(["evaluate", str(runs / "head.nrrd"), *MAPS, *measured_, "-o", str(runs / "figures")]) == 0
-    of_run, of_case = table(runs / "out" / "evaluation.csv"), table(runs / "figures" / "evaluation.csv")
-    assert of_run.keys() == of_case.keys() and len(of_run) == 2
-    for key, (value, chance, baseline) in of_run.items():
-        assert [float(value), float(chance)] == pytest.approx([float(n) for n in of_case[key][:2]], abs=1e-4)
-        assert baseline == of_case[key][2] == "minimum"
+    told = capsys.readouterr().out
+    assert "Deletion AUC" in told and "lower is better" in told and "Research use only" in told
+    found = table(runs / "out" / "evaluation.csv")
+    session = Session(load_model("planted-lesion"), head)
+    maps = session.explain(Request(methods=("gradcam", "saliency")))
+    options = {"steps": 5, "draws": 2}
+    expected = evaluate(session, maps, {"lesion": "lesion"}, [DELETION], case="head.nrrd", options=options)
+    assert found.keys() == {row.row[:4] for row in expected} and len(found) == 2
+    for row in expected:
+        value, chance, baseline = found[row.row[:4]]
+        assert [float(value), float(chance)] == pytest.approx([row.figure.value, row.figure.chance], abs=1e-4)
+        assert baseline == row.baseline == "minimum"
     assert "evaluation.csv" in json.loads((runs / "out" / "run.json").read_text())["files"]
 
-    path = runs / "out" / "evaluation.csv"
-    path.write_text(path.read_text() + "head.nrrd,gradcam,lesion,another,0.5,,\n")
+    path = only_case(runs / "out")
+    record = json.loads(path.read_text())
+    measured_part = next(part for part in record["parts"] if part["kind"] == "maps")
+    measured_part["measured"].append(["head.nrrd", "gradcam", "lesion", "another", 0.5, None, ""])
+    path.write_text(json.dumps(record))
     assert run(["evaluate", str(runs / "out"), *measured_, "--baseline", "zero"]) == 0
-    after = table(path)
+    after = table(runs / "out" / "evaluation.csv")
     assert len(after) == 3 and after["head.nrrd", "gradcam", "lesion", "another"] == ["0.5", "", ""]
     assert {line[2] for key, line in after.items() if key[3] == "deletion"} == {"zero"}
+
+
+def only_case(folder):
+    (path,) = folder.rglob("case.json")
+    return path
+
+
+def test_figures_are_those_of_the_newest_job_and_of_its_very_inputs_and_model(tmp_path, capsys):
+    card, files = small_model(tmp_path / "model"), volumes(tmp_path / "cases", 3)
+    asked = ["--model", str(card), "--class", "yes", "-o", str(tmp_path / "out")]
+    measured_ = ["evaluate", str(tmp_path / "out"), "--steps", "3", "--draws", "1", "--model", str(card)]
+    explain_ = ["explain", str(tmp_path / "cases"), *asked, "--method", "gradcam"]
+    assert run([*explain_, "--method", "saliency"]) == 0 and run(measured_) == 0
+    whole = table(tmp_path / "out" / "evaluation.csv")
+    assert {(key[0], key[1].split()[0]) for key in whole} == {
+        (p.name, m) for p in files for m in ("gradcam", "saliency")
+    }
+    assert run([*explain_, "--mass-fraction", "0.3"]) == 0
+    assert table(tmp_path / "out" / "evaluation.csv") == {k: v for k, v in whole.items() if k[1].startswith("gradcam")}
+    assert run([*explain_, "--method", "saliency"]) == 0
+    assert table(tmp_path / "out" / "evaluation.csv") == whole, "what was measured of a map stays with it"
+
+    volumes(tmp_path / "other", 1, seed=5)[0].replace(files[1])
+    capsys.readouterr()
+    assert run(measured_) == 3
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "not the image" in line]
+    assert "case-001.nii.gz" in line and table(tmp_path / "out" / "evaluation.csv") == whole
+    other = small_model(tmp_path / "another", seed=1)
+    assert run([*measured_, "--model", str(other)]) == 2
+    assert "not the model that made these maps: its weights are others" in capsys.readouterr().err
+
+
+def test_cases_that_were_not_explained_yet_are_explained_first(tmp_path, capsys):
+    card = small_model(tmp_path / "model")
+    volumes(tmp_path / "cases", 2)[0].write_bytes(b"broken")
+    words = [
+        "evaluate",
+        str(tmp_path / "cases"),
+        "--model",
+        str(card),
+        "--class",
+        "yes",
+        "--steps",
+        "3",
+        "--draws",
+        "1",
+    ]
+    assert run([*words, "-o", str(tmp_path / "out")]) == 3
+    assert [key[0] for key in table(tmp_path / "out" / "evaluation.csv")] == ["case-001.nii.gz"]
+    assert "case-000.nii.gz" in capsys.readouterr().err and only_case(tmp_path / "out" / "case-001")
+
+
+def test_the_folder_of_an_earlier_version_is_measured_as_today_s(runs, tmp_path, capsys):
+    """One record, of version 1 and in its words, and all maps side by side."""
+    measured_ = [*("--measure", "deletion"), *("--steps", "5"), *("--draws", "2")]
+    assert run(["evaluate", str(runs / "out"), *measured_]) == 0
+    today = table(runs / "out" / "evaluation.csv")
+    record = json.loads((runs / "out" / "run.json").read_text())
+    old, maps = tmp_path / "old", []
+    old.mkdir()
+    (tmp_path / "head.nrrd").write_bytes((runs / "head.nrrd").read_bytes())
+    for part in json.loads(only_case(runs / "out").read_text())["parts"]:
+        for m in part.get("maps", ()):
+            name = f"head_{m['class']}_{m['method']}"
+            for end in (".nrrd", ".json"):
+                (old / f"{name}{end}").write_bytes(
+                    only_case(runs / "out").with_name(m["file"]).with_suffix(end).read_bytes()
+                )
+            maps.append(
+                {"file": f"{name}.nrrd", "class": m["class"], "method": m["method"], "layer": m["layer"], "limits": []}
+            )
+    job = record["job"] | {"share": 0.5, "samples": None, "superpixels": None, "baseline": "air", "references": []}
+    job = {name: value for name, value in job.items() if name not in ("mass_fraction", "options")}
+    told = {
+        "notice": record["notice"],
+        "job": job,
+        "remarks": [],
+        "cases": [{"input": "head.nrrd", "maps": maps}],
+        "files": ["run.json"],
+    }
+    (old / "run.json").write_text(json.dumps(told))
+    assert run(["evaluate", str(old), *measured_]) == 0
+    found = table(old / "evaluation.csv")
+    assert found.keys() == {key for key in today if key[3] == "deletion"}
+    for key, (value, chance, _) in found.items():
+        assert [float(value), float(chance)] == pytest.approx([float(n) for n in today[key][:2]], abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +297,6 @@ def test_a_run_and_its_case_have_the_same_figures_and_others_stay(runs, capsys):
         (["head.nrrd"], "this is no folder of a run; for a case give --model and -o"),
         (["out", "--steps", "1"], "--steps 1: give a whole number of at least 2"),
         (["out", "--measure", "insertionn"], "choose from deletion"),
-        (["head.nrrd", "--model", "planted-lesion", "-o", "out"], "already holds a run"),
         (["head.nrrd", "--model", "planted-lesion", "--draws", "0", "-o", "new"], "--draws 0"),
     ],
 )

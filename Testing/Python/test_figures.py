@@ -159,10 +159,10 @@ def test_draw_needs_no_network_and_refuses_another_image(place, tmp_path, capsys
 def test_a_common_scale_compares_shares_of_a_maps_own_mass():
     rng = np.random.default_rng(0)
     heat = Volume(rng.normal(size=(4, 5, 6)).astype(np.float32), np.diag([1, 2, 5, 1]))
-    shares = density(heat)
+    shares = density(heat, "mL")
     assert np.abs(shares.array).sum() * 0.01 == pytest.approx(100, rel=1e-4), "per mL, voxels of 0.01 mL"
-    assert np.allclose(density(heat.with_array(1000 * heat.array)).array, shares.array, rtol=1e-4)
-    assert (density(heat.with_array(0 * heat.array)).array == 0).all()
+    assert np.allclose(density(heat.with_array(1000 * heat.array), "mL").array, shares.array, rtol=1e-4)
+    assert (density(heat.with_array(0 * heat.array), "mL").array == 0).all()
 
 
 def test_what_no_run_wrote_is_not_drawn_over(place, tmp_path):

@@ -366,7 +366,7 @@ def only_files_with_this_end_are_cases(before, after):
     assert [case["input"] for case in after.summary["cases"]] == ["i"]
 
 
-@check("threads", "--threads 2", first="--threads 1", stage="Order")
+@check("threads", "--threads 2", first="--threads 1", stage="Cohort")
 def it_computes_with_so_many(before, after):
     assert [cases(o.folder)[0]["parts"][0]["computed"]["threads"] for o in (before, after)] == [1, 2]
 

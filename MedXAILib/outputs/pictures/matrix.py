@@ -12,7 +12,7 @@ import numpy as np
 from ...mrml.palette import HEAT, ramp
 from .chart import hexadecimal
 from .layout import DIM, GROUND, PALE
-from .png import FOOTER, write_png
+from .png import FOOTER, replace_png
 
 CELL = 0.9
 """Inches."""
@@ -22,7 +22,7 @@ def write_matrix(rows: Sequence[Sequence[Any]], path: Path, heading: str) -> Non
     """Mean fraction of positive mass by class (down) and structure (across), with the fraction of the volume beside it.
 
     :param rows: of structures.csv.
-    :raises InputError: where the file cannot be written.
+    :raises OSError: where the file cannot be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import ListedColormap
@@ -53,4 +53,4 @@ def write_matrix(rows: Sequence[Sequence[Any]], path: Path, heading: str) -> Non
     about = f"Mean over cases of the fraction of a map's own positive mass, ± standard deviation. {FOOTER}"
     figure.supxlabel(fill(about, round(size[0] * 17)), color=dim, fontsize=7, x=0.01, ha="left")
     canvas.draw()
-    write_png(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]), path, heading)
+    replace_png(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]), path, heading)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ... import NOTICE
+from ...io.atomic import whole
 from ..whole import written_whole
 
 if TYPE_CHECKING:
@@ -17,12 +18,25 @@ FOOTER = NOTICE + ". Shows influence on the model, not pathology."
 def write_png(picture: Image, path: Path, heading: str) -> None:
     """A picture as PNG, with its title and the disclaimer inside.
 
-    :raises InputError: where the file cannot be written.
+    :raises InputError: where the file cannot be written, or another run writes it.
     """
+    with written_whole(path) as beside:
+        _save(picture, beside, heading)
+
+
+def replace_png(picture: Image, path: Path, heading: str) -> None:
+    """The same of a picture that others may make at the same time from the same results: the last one stays.
+
+    :raises OSError: where the file cannot be written.
+    """
+    with whole(path) as beside:
+        _save(picture, beside, heading)
+
+
+def _save(picture: Image, path: Path, heading: str) -> None:
     from PIL.PngImagePlugin import PngInfo
 
     notes = PngInfo()
     notes.add_text("Title", heading)
     notes.add_text("Disclaimer", FOOTER)
-    with written_whole(path) as beside:
-        picture.save(beside, "PNG", pnginfo=notes)
+    picture.save(path, "PNG", pnginfo=notes)

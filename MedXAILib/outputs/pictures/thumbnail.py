@@ -15,7 +15,7 @@ from ...mrml.overlay import centre, display_limit
 from .layout import DIM, GROUND, PALE, framed, side_by_side, stacked
 from .legend import bar
 from .planes import Plane, painted, planes_through
-from .png import FOOTER, write_png
+from .png import FOOTER, replace_png
 from .text import one_line, paragraph
 
 if TYPE_CHECKING:
@@ -69,14 +69,14 @@ def _square(plane: Plane, limit: float, signed: bool) -> Image:
 def write_contacts(shown: Sequence[Shown], path: Path, heading: str, signed: bool) -> list[Path]:
     """The thumbnails of many cases on one sheet, or on several with numbers; gives the files.
 
-    :raises InputError: where one cannot be written.
+    :raises OSError: where one cannot be written.
     """
     pages = [shown[n : n + MOST] for n in range(0, len(shown), MOST)]
     files = []
     for number, page in enumerate(pages, 1):
         file = path if len(pages) == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
         words = heading if len(pages) == 1 else f"{heading} · sheet {number} of {len(pages)}"
-        write_png(_contacts(page, words, signed), file, words)
+        replace_png(_contacts(page, words, signed), file, words)
         files.append(file)
     return files
 

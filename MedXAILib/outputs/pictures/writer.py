@@ -21,10 +21,10 @@ class PicturesWriter:
 
     def maps(self, result: CaseResult, folder: PartFolder) -> None:
         """See :class:`..writer.Writer`."""
-        from .png import write_png
+        from .png import replace_png
         from .thumbnail import thumbnail
 
         for finding in result.findings:
             a = finding.attribution
             path = folder.target(a.target, a.method, a.layer, "picture", extension="png")
-            write_png(thumbnail(finding), path, f"{result.said.model} · {result.name} · {finding.title}")
+            replace_png(thumbnail(finding), path, f"{result.said.model} · {result.name} · {finding.title}")
