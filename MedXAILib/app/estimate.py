@@ -26,6 +26,9 @@ FIRST = 5
 """How many cases are shown by name."""
 LATER = 100 << 20
 """Bytes that libraries take which are loaded when the first case is explained and written (measured: 65 to 120 MiB)."""
+RETAINED = 1.75
+"""How much a process grows by for what passes hold at once: blocks that were let go and fit nothing else, weights as kernels want
+them (measured: 1.3 to 1.8)."""
 COPIES = 3
 """Copies of a whole case's voxels, as float32, that are held at once beside the network's own: read, placed, preprocessed."""
 
@@ -68,7 +71,8 @@ def _of(setup: Setup, case: Case, session: Session) -> Estimate:
         disk += maps * (MAP_BYTES + LABEL_BYTES) * voxels
     if setup.job.keep_input:
         disk += MAP_BYTES * seen
-    return Estimate(disk=disk, memory=LATER + session.memory(layers) + 4 * (COPIES + maps) * voxels + 4 * COPIES * seen)
+    passes = round(RETAINED * session.memory(layers))
+    return Estimate(disk=disk, memory=LATER + passes + 4 * (COPIES + maps) * voxels + 4 * COPIES * seen)
 
 
 def told(cases: Sequence[Case]) -> str:
