@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +24,22 @@ from ..outputs.record import read_json
 
 VERSION, SUFFIX = "1.10.0", "attribution"
 DESCRIPTION, GENERATOR = "dataset_description.json", "MedXAI"
+Told = tuple[str, Mapping[str, Any], Sequence[Mapping[str, Any]]]
+"""A case, its record, and its parts that are there."""
 LINK = "raw"
 """By what sidecars call the dataset that was explained."""
 
 
-def derivative(
-    root: Path, run: Mapping[str, Any], told: Sequence[tuple[str, Mapping[str, Any], Sequence[Mapping[str, Any]]]]
-) -> list[str]:
+def derivative(root: Path, run: Mapping[str, Any], there: Callable[[], Iterable[Told]]) -> list[str]:
     """Write what is missing of the derivative; gives the names of all its files, from the run's folder.
 
-    :param run: with ``bids``: the way from the run's folder to the dataset. :param told: case, its record, its parts that are there.
+    :param run: with ``bids``: the way from the run's folder to the dataset. :param there: gives each case.
     """
     place = root / BIDS
     refuse_foreign_dataset(root)
     names = _frame(place, run)
-    described = descriptions(told)
-    for name, record, parts in told:
+    described = descriptions(there())
+    for name, record, parts in there():
         sources = [_source(root, run["bids"], one["path"]) for one in record["inputs"].values()]
         for part in parts:
             if (labels := part.get("said", {}).get("labels")) and labels["file"]:
@@ -62,9 +62,7 @@ def refuse_foreign_dataset(root: Path) -> None:
         )  # fmt: skip
 
 
-def descriptions(
-    told: Sequence[tuple[str, Mapping[str, Any], Sequence[Mapping[str, Any]]]],
-) -> dict[tuple[str, str], str]:
+def descriptions(told: Iterable[Told]) -> dict[tuple[str, str], str]:
     """Case and file of a map -> its path in the derivative, without the suffix; those that letters and digits alone do not tell apart get a mark."""
     paths = {
         (case, m["file"]): stem(case, m["method"], m["target"], m["layer"])

@@ -299,7 +299,7 @@ class Cohort:
             self.then(outcome.result)
         if outcome.failure is not None:
             self.messages.then(f"Left out: {outcome.failure['sentence']}")
-        self.done.append(replace(outcome, result=None) if len(self.cases) > 1 else outcome)
+        self.done.append(replace(outcome, result=None, messages=()) if len(self.cases) > 1 else outcome)
         self._begin()
 
     def _begin(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -13,7 +13,7 @@ from ..outputs.pictures.matrix import write_matrix
 from ..outputs.pictures.thumbnail import Shown, write_contacts
 
 STRUCTURES = "structures.csv"
-Told = Sequence[tuple[str, Mapping[str, Any], Sequence[Mapping[str, Any]]]]
+Told = Iterable[tuple[str, Mapping[str, Any], Sequence[Mapping[str, Any]]]]
 """Cases by name, each with its record and its parts that are there."""
 
 

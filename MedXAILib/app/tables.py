@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from .bids import derivative
 from .keys import map_key, prediction_key
 from .sheets import STRUCTURES, contact_sheets, matrices, structures
 
+ANATOMY, FAILURES = "anatomy.csv", "failures.csv"
 MOST_LOOKS = 10
 """How often the cases are listed again where some came meanwhile."""
 
@@ -93,12 +94,16 @@ def _state(root: Path, run: Mapping[str, Any]) -> list[tuple[int, int] | None]:
 
 
 def _derived(root: Path, run: Mapping[str, Any]) -> Derived:
-    rows: dict[str, list[Sequence[Any]]] = {}
-    told: list[tuple[str, dict[str, Any], list[dict[str, Any]]]] = []
+    texts: dict[str, _Table] = {}
     computed: Counter[tuple[str, ...]] = Counter()
-    columns: dict[str, Sequence[str]] = dict(TABLES)
+    of_structures: list[Sequence[Any]] = []
     done = failed = 0
     others: list[str] = []
+
+    def add(table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        for row in rows:
+            texts.setdefault(table, _Table(columns)).add(row)
+
     for name, record in records(root, run):
         parts, failures = parts_of(run, record), failures_of(run, record)
         there = [part for part in parts if part is not None]
@@ -108,35 +113,58 @@ def _derived(root: Path, run: Mapping[str, Any]) -> Derived:
         ]  # fmt: skip
         done += bool(parts) and len(there) == len(parts) and not failures
         failed += bool(failures)
-        rows.setdefault("failures.csv", []).extend((name, f["stage"], f["sentence"]) for f in failures)
+        add(FAILURES, TABLES[FAILURES], ((name, f["stage"], f["sentence"]) for f in failures))
         if failures:  # what is there may be of an input that was replaced
             continue
-        told.append((name, record, there))
         computed.update({how(part) for part in there})
         for part in there:
             for table, content in part["tables"].items():
-                columns[table] = content["columns"]
-                rows.setdefault(table, []).extend(content["rows"])
-            rows.setdefault(EVALUATION, []).extend([name, *row[1:]] for row in part.get("measured", ()))
-    if rows.get("anatomy.csv") and len(run["cases"]) > 1:
-        rows[STRUCTURES] = list(structures(rows["anatomy.csv"]))
-    files = sorted(name for name, found in rows.items() if found)
+                add(table, content["columns"], content["rows"])
+            of_structures += part["tables"].get(ANATOMY, {"rows": ()})["rows"]
+            add(EVALUATION, TABLES[EVALUATION], ([name, *row[1:]] for row in part.get("measured", ())))
+    compared = list(structures(of_structures)) if len(run["cases"]) > 1 else []
+    add(STRUCTURES, TABLES[STRUCTURES], compared)
+    files = sorted(texts)
     for name in files:
-        atomic.write_text(root / name, as_csv(columns[name], rows[name]))
-    files += contact_sheets(root, run["cases"], told, len(run["cases"]))
-    files += derivative(root, run, [one for one in told if one[2]]) if run.get("bids") else []
-    files += matrices(root, rows.get(STRUCTURES, ()), len(run["cases"]))
+        atomic.write_text(root / name, texts[name].text)
+    files += contact_sheets(root, run["cases"], there_of(root, run), len(run["cases"]))
+    files += derivative(root, run, lambda: there_of(root, run)) if run.get("bids") else []
+    files += matrices(root, compared, len(run["cases"]))
     before = set(run.get("tables", ()))
     for name in before - set(files):
         (root / name).unlink(missing_ok=True)
     more = [name for name in run.get("files", ()) if name not in {*before, *files, RECORD} and (root / name).exists()]
     kept = {key: value for key, value in run.items() if key not in ("notice", "schema_version", "files")}
     mixed = [f"{', '.join(one)}: {n} cases" for one, n in sorted(computed.items())] if len(computed) > 1 else []
-    told_of = {"done": done, "failed": failed, "tables": files, "mixed": mixed, "other_maps": others}
-    write_run(root, kept | told_of, [*files, *more])
+    told = {"done": done, "failed": failed, "tables": files, "mixed": mixed, "other_maps": others}
+    write_run(root, kept | told, [*files, *more])
     return Derived(
         cases=len(run["cases"]), done=done, failed=failed, files=tuple(files), mixed=tuple(mixed), others=len(others)
     )
+
+
+class _Table:
+    """A table in the making, as text: the rows of many cases take little room so."""
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self.file = io.StringIO(newline="")
+        self.writer = csv.writer(self.file)
+        self.writer.writerow(columns)
+
+    def add(self, row: Sequence[Any]) -> None:
+        self.writer.writerow([cell(value) for value in row])
+
+    @property
+    def text(self) -> str:
+        return self.file.getvalue()
+
+
+def there_of(root: Path, run: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], list[dict[str, Any]]]]:
+    """Every case of the newest job that did not fail: its name, its record, and its parts that are there; read one by one."""
+    for name, record in records(root, run):
+        parts = [part for part in parts_of(run, record) if part is not None]
+        if parts and not failures_of(run, record):
+            yield name, record, parts
 
 
 def how(part: Mapping[str, Any]) -> tuple[str, ...]:
@@ -188,13 +216,12 @@ def summary_of(run: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, A
     return {"input": record["case"], **plain, "maps": maps}
 
 
-def as_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def as_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A table as text."""
-    file = io.StringIO(newline="")
-    writer = csv.writer(file)
-    writer.writerow(columns)
-    writer.writerows([cell(value) for value in row] for row in rows)
-    return file.getvalue()
+    table = _Table(columns)
+    for row in rows:
+        table.add(row)
+    return table.text
 
 
 def cell(value: Any) -> Any:
