@@ -38,7 +38,7 @@ def over_dask(
     :raises InputError: where no scheduler answers there, or a worker lacks MedXAI.
     """
     try:
-        from distributed import Client, KilledWorker, as_completed
+        from distributed import CancelledError, Client, KilledWorker, as_completed
     except ModuleNotFoundError:
         raise PackageError("--scheduler needs Dask: pip install 'MedXAILib[dask]'.") from None
     try:
@@ -55,16 +55,20 @@ def over_dask(
             ): item
             for item in items
         }
-        for future in as_completed(futures, loop=client.loop):
-            item = futures.pop(future)
-            if future.status == "lost" or (future.cancelled() and client.status != "running"):
-                raise _lost(address)
-            raised: BaseException | None = future.exception()
-            if isinstance(raised, KilledWorker):
-                raised = WorkerDied()
-            yield item, future.result() if raised is None else raised
-            future.release()
-    except (OSError, TimeoutError):  # of the connection: what a piece raises is given, not raised
+        for batch in as_completed(futures, loop=client.loop).batches():
+            whole = [future for future in batch if future.status == "finished"]
+            # one question for all of them: a busy scheduler is slow to answer
+            results = dict(zip(whole, client.gather(whole), strict=True))
+            for future in batch:
+                item = futures.pop(future)
+                if future.status == "lost" or (future.cancelled() and client.status != "running"):
+                    raise _lost(address)
+                raised: BaseException | None = None if future in results else future.exception()
+                if isinstance(raised, KilledWorker):
+                    raised = WorkerDied()
+                yield item, results.pop(future) if raised is None else raised
+                future.release()
+    except (OSError, TimeoutError, CancelledError):  # of the connection: what a piece raises is given, not raised
         raise _lost(address) from None
     finally:
         _close(client)

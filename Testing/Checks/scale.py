@@ -66,8 +66,18 @@ def lengths(count: int, least: float) -> list[tuple[int, float]]:
 
 
 def with_cluster(workers: int, processes: bool, pieces: list[tuple[int, float]]) -> float:
+    import dask
     from distributed import LocalCluster
 
+    if not processes:  # each worker looks at its whole process twice a second, which would be all that 256 of one do
+        dask.config.set(
+            {
+                "distributed.admin.system-monitor.interval": "60s",
+                "distributed.admin.system-monitor.gil.enabled": False,
+                "distributed.worker.profile.enabled": False,
+                "distributed.worker.memory.monitor-interval": "60s",
+            }
+        )
     os.environ |= {
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent), str(ROOT / "Testing" / "Python")])
     }
